@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backend.h"
+
+/*
+ * In order of preference: what keeps most of the promise at no copy first, the
+ * copy last.
+ */
+static const struct derive_backend *const backends[] = {
+	&derive_backend_sealed,
+	&derive_backend_guard,
+	&derive_backend_ioctl,
+	&derive_backend_prime,
+	&derive_backend_snapshot,
+};
+
+#define BACKENDS_LEN (sizeof(backends) / sizeof(backends[0]))
+
+struct vitrine_derive {
+	struct derive_devices devices;
+	struct vitrine_derive_backend_info infos[BACKENDS_LEN];
+};
+
+static const struct {
+	enum vitrine_guarantee guarantee;
+	const char *name;
+} guarantee_names[] = {
+	{ VITRINE_GUARANTEE_SNAPSHOT, "snapshot" },
+	{ VITRINE_GUARANTEE_SEALED, "sealed" },
+	{ VITRINE_GUARANTEE_GUARDED, "guarded" },
+	{ VITRINE_GUARANTEE_FD_READ_ONLY, "fd_read_only" },
+};
+
+#define GUARANTEES_LEN (sizeof(guarantee_names) / sizeof(guarantee_names[0]))
+
+const char *vitrine_guarantee_name(enum vitrine_guarantee guarantee) {
+	for (size_t i = 0; i < GUARANTEES_LEN; i++) {
+		if (guarantee_names[i].guarantee == guarantee) {
+			return guarantee_names[i].name;
+		}
+	}
+	return "unknown";
+}
+
+uint32_t vitrine_guarantee_from_name(const char *name) {
+	for (size_t i = 0; i < GUARANTEES_LEN; i++) {
+		if (strcmp(guarantee_names[i].name, name) == 0) {
+			return guarantee_names[i].guarantee;
+		}
+	}
+	return 0;
+}
+
+const char *vitrine_storage_name(enum vitrine_storage storage) {
+	switch (storage) {
+	case VITRINE_STORAGE_DMABUF:
+		return "dmabuf";
+	case VITRINE_STORAGE_MEMFD:
+		return "memfd";
+	}
+	return "unknown";
+}
+
+struct vitrine_derive *vitrine_derive_create(void) {
+	struct vitrine_derive *derive = calloc(1, sizeof(*derive));
+	if (derive == NULL) {
+		return NULL;
+	}
+	derive_devices_init(&derive->devices);
+	for (size_t i = 0; i < BACKENDS_LEN; i++) {
+		struct vitrine_derive_backend_info *info = &derive->infos[i];
+		info->name = backends[i]->name;
+		info->guarantees = backends[i]->guarantees;
+		info->available = backends[i]->probe(&derive->devices, &info->detail);
+		assert(info->detail != NULL);
+	}
+	return derive;
+}
+
+void vitrine_derive_destroy(struct vitrine_derive *derive) {
+	if (derive == NULL) {
+		return;
+	}
+	derive_devices_finish(&derive->devices);
+	free(derive);
+}
+
+const struct vitrine_derive_backend_info *vitrine_derive_get_backends(
+		const struct vitrine_derive *derive, size_t *len) {
+	*len = BACKENDS_LEN;
+	return derive->infos;
+}
+
+uint32_t vitrine_derive_get_guarantees(const struct vitrine_derive *derive) {
+	uint32_t guarantees = 0;
+	for (size_t i = 0; i < BACKENDS_LEN; i++) {
+		if (derive->infos[i].available) {
+			guarantees |= derive->infos[i].guarantees;
+		}
+	}
+	return guarantees;
+}
+
+static int derive_with_backend(struct vitrine_derive *derive, const struct derive_backend *backend,
+		const struct vitrine_derive_source *source, uint32_t acceptable,
+		struct vitrine_derived_fd *derived) {
+	struct vitrine_derived_fd candidate = { .fd = -1 };
+	int ret = backend->derive(&derive->devices, source, acceptable, &candidate);
+	if (ret < 0) {
+		return ret;
+	}
+	assert(candidate.guarantee & acceptable & backend->guarantees);
+	// Invariant 3 of the protocol: no file descriptor leaves unchecked
+	ret = vitrine_verify_fd(candidate.fd, candidate.storage, candidate.guarantee,
+		source->size, NULL);
+	if (ret < 0) {
+		close(candidate.fd);
+		return ret;
+	}
+	*derived = candidate;
+	return 0;
+}
+
+int vitrine_derive_fd(struct vitrine_derive *derive, const struct vitrine_derive_source *source,
+		uint32_t acceptable, struct vitrine_derived_fd *derived) {
+	*derived = (struct vitrine_derived_fd){ .fd = -1 };
+	if (source->size == 0) {
+		return -EINVAL;
+	}
+
+	// The first real error is worth more to the caller than "not supported"
+	// of a later backend that was never going to fit
+	int first_error = -EOPNOTSUPP;
+	for (size_t i = 0; i < BACKENDS_LEN; i++) {
+		if (!derive->infos[i].available || !(backends[i]->guarantees & acceptable)) {
+			continue;
+		}
+		int ret = derive_with_backend(derive, backends[i], source, acceptable, derived);
+		if (ret == 0) {
+			return 0;
+		}
+		if (first_error == -EOPNOTSUPP) {
+			first_error = ret;
+		}
+	}
+	return first_error;
+}
+
+int vitrine_udmabuf_create(struct vitrine_derive *derive, int memfd, uint64_t size) {
+	return derive_udmabuf_create(&derive->devices, memfd, size);
+}
