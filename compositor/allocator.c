@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: MIT */
+#include <drm_fourcc.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <vitrine/allocator.h>
+#include <wlr/backend.h>
+#include <wlr/render/drm_format_set.h>
+#include <wlr/render/wlr_renderer.h>
+#include <wlr/util/log.h>
+
+#include "buffer.h"
+
+/** Rows start on a cache line, which renderers and readers like. */
+#define STRIDE_ALIGN 64
+
+struct view_allocator {
+	struct wlr_allocator base;
+	struct vitrine_derive *derive; // for /dev/udmabuf
+	bool needs_dmabuf; // the renderer cannot use anything else
+};
+
+/** Bytes per pixel of the packed formats that renderers draw to, or 0. */
+static uint32_t format_get_bytes_per_pixel(uint32_t fourcc) {
+	switch (fourcc) {
+	case DRM_FORMAT_RGB565:
+	case DRM_FORMAT_BGR565:
+		return 2;
+	case DRM_FORMAT_ARGB8888:
+	case DRM_FORMAT_XRGB8888:
+	case DRM_FORMAT_ABGR8888:
+	case DRM_FORMAT_XBGR8888:
+	case DRM_FORMAT_RGBA8888:
+	case DRM_FORMAT_RGBX8888:
+	case DRM_FORMAT_BGRA8888:
+	case DRM_FORMAT_BGRX8888:
+	case DRM_FORMAT_ARGB2101010:
+	case DRM_FORMAT_XRGB2101010:
+	case DRM_FORMAT_ABGR2101010:
+	case DRM_FORMAT_XBGR2101010:
+		return 4;
+	case DRM_FORMAT_ABGR16161616:
+	case DRM_FORMAT_XBGR16161616:
+	case DRM_FORMAT_ABGR16161616F:
+	case DRM_FORMAT_XBGR16161616F:
+		return 8;
+	}
+	return 0;
+}
+
+static bool format_allows_linear(const struct wlr_drm_format *format) {
+	for (size_t i = 0; i < format->len; i++) {
+		if (format->modifiers[i] == DRM_FORMAT_MOD_LINEAR ||
+				format->modifiers[i] == DRM_FORMAT_MOD_INVALID) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static const struct wlr_buffer_impl buffer_impl;
+
+struct view_buffer *view_buffer_try_from_buffer(struct wlr_buffer *wlr_buffer) {
+	if (wlr_buffer->impl != &buffer_impl) {
+		return NULL;
+	}
+	struct view_buffer *buffer = wl_container_of(wlr_buffer, buffer, base);
+	return buffer;
+}
+
+static void buffer_forget_derived(struct view_buffer *buffer) {
+	for (size_t i = 0; i < buffer->derived_len; i++) {
+		close(buffer->derived[i].fd);
+	}
+	buffer->derived_len = 0;
+}
+
+static void buffer_destroy(struct wlr_buffer *wlr_buffer) {
+	struct view_buffer *buffer = view_buffer_try_from_buffer(wlr_buffer);
+	wlr_buffer_finish(wlr_buffer);
+	buffer_forget_derived(buffer);
+	wlr_dmabuf_attributes_finish(&buffer->dmabuf);
+	munmap(buffer->data, buffer->size);
+	close(buffer->shm.fd);
+	free(buffer);
+}
+
+static bool buffer_get_shm(struct wlr_buffer *wlr_buffer, struct wlr_shm_attributes *shm) {
+	struct view_buffer *buffer = view_buffer_try_from_buffer(wlr_buffer);
+	*shm = buffer->shm;
+	return true;
+}
+
+static bool buffer_get_dmabuf(struct wlr_buffer *wlr_buffer,
+		struct wlr_dmabuf_attributes *dmabuf) {
+	struct view_buffer *buffer = view_buffer_try_from_buffer(wlr_buffer);
+	if (buffer->dmabuf.n_planes == 0) {
+		return false;
+	}
+	*dmabuf = buffer->dmabuf;
+	return true;
+}
+
+/**
+ * Puts fresh memory with the same content at the same address, so that writes
+ * do not reach the holders of the old memory. The renderer keeps its pointer.
+ */
+static bool buffer_replace_memory(struct view_buffer *buffer) {
+	if (buffer->dmabuf.n_planes > 0) {
+		// Users of the dma-buf would go on with the old memory
+		wlr_log(WLR_ERROR, "Refused to draw into a retired dma-buf");
+		return false;
+	}
+	int memfd = vitrine_memfd_create(buffer->size);
+	if (memfd < 0) {
+		wlr_log(WLR_ERROR, "Failed to replace retired memory: %s", strerror(-memfd));
+		return false;
+	}
+	void *fresh = mmap(NULL, buffer->size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+	if (fresh == MAP_FAILED) {
+		goto err;
+	}
+	memcpy(fresh, buffer->data, buffer->size);
+	if (mremap(fresh, buffer->size, buffer->size, MREMAP_MAYMOVE | MREMAP_FIXED,
+			buffer->data) == MAP_FAILED) {
+		munmap(fresh, buffer->size);
+		goto err;
+	}
+	buffer_forget_derived(buffer);
+	close(buffer->shm.fd);
+	buffer->shm.fd = memfd;
+	buffer->retired = false;
+	return true;
+err:
+	wlr_log_errno(WLR_ERROR, "Failed to replace retired memory");
+	close(memfd);
+	return false;
+}
+
+static bool buffer_begin_data_ptr_access(struct wlr_buffer *wlr_buffer, uint32_t flags,
+		void **data, uint32_t *format, size_t *stride) {
+	struct view_buffer *buffer = view_buffer_try_from_buffer(wlr_buffer);
+	if (buffer->retired && (flags & WLR_BUFFER_DATA_PTR_ACCESS_WRITE) &&
+			!buffer_replace_memory(buffer)) {
+		// Better no frame than one that the wrong people see
+		return false;
+	}
+	*data = buffer->data;
+	*format = buffer->shm.format;
+	*stride = (size_t)buffer->shm.stride;
+	return true;
+}
+
+static void buffer_end_data_ptr_access(struct wlr_buffer *wlr_buffer) {
+	// The mapping stays for as long as the buffer lives
+}
+
+static const struct wlr_buffer_impl buffer_impl = {
+	.destroy = buffer_destroy,
+	.get_shm = buffer_get_shm,
+	.get_dmabuf = buffer_get_dmabuf,
+	.begin_data_ptr_access = buffer_begin_data_ptr_access,
+	.end_data_ptr_access = buffer_end_data_ptr_access,
+};
+
+const struct vitrine_derived_fd *view_buffer_derive(struct view_buffer *buffer,
+		struct vitrine_derive *derive, uint32_t acceptable) {
+	for (size_t i = 0; i < buffer->derived_len; i++) {
+		if (buffer->derived[i].guarantee & acceptable) {
+			return &buffer->derived[i];
+		}
+	}
+	// Every guarantee is cached at most once, so that the array cannot run over
+	if (buffer->derived_len == VIEW_BUFFER_DERIVED_CAP) {
+		return NULL;
+	}
+
+	const struct vitrine_derive_source source = {
+		.memfd = buffer->shm.fd,
+		.dmabuf_fd = buffer->dmabuf.n_planes > 0 ? buffer->dmabuf.fd[0] : -1,
+		.size = buffer->size,
+	};
+	struct vitrine_derived_fd *derived = &buffer->derived[buffer->derived_len];
+	int ret = vitrine_derive_fd(derive, &source, acceptable, derived);
+	if (ret < 0) {
+		if (ret != -EOPNOTSUPP) {
+			wlr_log(WLR_ERROR, "Failed to derive a read-only view: %s", strerror(-ret));
+		}
+		return NULL;
+	}
+	buffer->derived_len++;
+	return derived;
+}
+
+/** Width and height become a stride and a size, or false if they cannot. */
+static bool layout_buffer(struct view_buffer *buffer, int width, int height, uint32_t fourcc) {
+	uint32_t bytes_per_pixel = format_get_bytes_per_pixel(fourcc);
+	if (bytes_per_pixel == 0 || width <= 0 || height <= 0) {
+		wlr_log(WLR_ERROR, "Unsupported buffer: %dx%d, format 0x%08" PRIX32,
+			width, height, fourcc);
+		return false;
+	}
+	uint64_t stride = (uint64_t)width * bytes_per_pixel;
+	stride = (stride + STRIDE_ALIGN - 1) & ~(uint64_t)(STRIDE_ALIGN - 1);
+	uint64_t size = stride * (uint64_t)height; // 2^31 * 2^31 * 8 does not fit, so:
+	if (stride > INT32_MAX || size > SIZE_MAX || size / stride != (uint64_t)height) {
+		wlr_log(WLR_ERROR, "Buffer too large: %dx%d", width, height);
+		return false;
+	}
+	buffer->size = (size_t)size;
+	buffer->shm = (struct wlr_shm_attributes){
+		.fd = -1,
+		.format = fourcc,
+		.width = width,
+		.height = height,
+		.stride = (int)stride,
+	};
+	return true;
+}
+
+/**
+ * Makes the same memory a dma-buf. It has to happen now: udmabuf refuses a memfd
+ * once it is sealed against writing.
+ */
+static void buffer_add_dmabuf(struct view_buffer *buffer, struct vitrine_derive *derive) {
+	int fd = vitrine_udmabuf_create(derive, buffer->shm.fd, buffer->size);
+	if (fd < 0) {
+		if (fd != -ENODEV) {
+			wlr_log(WLR_INFO, "No dma-buf for a buffer of %zu bytes: %s (see the udmabuf "
+				"module's size_limit_mb)", buffer->size, strerror(-fd));
+		}
+		return;
+	}
+	buffer->dmabuf = (struct wlr_dmabuf_attributes){
+		.width = buffer->shm.width,
+		.height = buffer->shm.height,
+		.format = buffer->shm.format,
+		.modifier = DRM_FORMAT_MOD_LINEAR,
+		.n_planes = 1,
+		.stride[0] = (uint32_t)buffer->shm.stride,
+		.fd[0] = fd,
+	};
+}
+
+static struct wlr_buffer *allocator_create_buffer(struct wlr_allocator *wlr_allocator,
+		int width, int height, const struct wlr_drm_format *format) {
+	struct view_allocator *allocator = wl_container_of(wlr_allocator, allocator, base);
+	if (!format_allows_linear(format)) {
+		wlr_log(WLR_ERROR, "Buffers are linear, which format 0x%08" PRIX32 " does not allow here",
+			format->format);
+		return NULL;
+	}
+
+	struct view_buffer *buffer = calloc(1, sizeof(*buffer));
+	if (buffer == NULL) {
+		return NULL;
+	}
+	if (!layout_buffer(buffer, width, height, format->format)) {
+		goto err_free;
+	}
+	buffer->shm.fd = vitrine_memfd_create(buffer->size);
+	if (buffer->shm.fd < 0) {
+		wlr_log(WLR_ERROR, "Failed to allocate %zu bytes: %s", buffer->size,
+			strerror(-buffer->shm.fd));
+		goto err_free;
+	}
+	buffer->data = mmap(NULL, buffer->size, PROT_READ | PROT_WRITE, MAP_SHARED,
+		buffer->shm.fd, 0);
+	if (buffer->data == MAP_FAILED) {
+		wlr_log_errno(WLR_ERROR, "Failed to map %zu bytes", buffer->size);
+		goto err_close;
+	}
+	buffer_add_dmabuf(buffer, allocator->derive);
+	if (allocator->needs_dmabuf && buffer->dmabuf.n_planes == 0) {
+		wlr_log(WLR_ERROR, "The renderer needs a dma-buf, and there is none");
+		goto err_unmap;
+	}
+	wlr_buffer_init(&buffer->base, &buffer_impl, width, height);
+	return &buffer->base;
+
+err_unmap:
+	munmap(buffer->data, buffer->size);
+err_close:
+	close(buffer->shm.fd);
+err_free:
+	free(buffer);
+	return NULL;
+}
+
+static void allocator_destroy(struct wlr_allocator *wlr_allocator) {
+	struct view_allocator *allocator = wl_container_of(wlr_allocator, allocator, base);
+	vitrine_derive_destroy(allocator->derive);
+	free(allocator);
+}
+
+static const struct wlr_allocator_interface allocator_impl = {
+	.create_buffer = allocator_create_buffer,
+	.destroy = allocator_destroy,
+};
+
+/** Whether buffers can be dma-bufs on this machine. */
+static bool has_udmabuf(struct vitrine_derive *derive) {
+	int memfd = vitrine_memfd_create(1);
+	if (memfd < 0) {
+		return false;
+	}
+	int fd = vitrine_udmabuf_create(derive, memfd, 1);
+	close(memfd);
+	if (fd < 0) {
+		return false;
+	}
+	close(fd);
+	return true;
+}
+
+static struct view_allocator *allocator_create(uint32_t *caps) {
+	struct view_allocator *allocator = calloc(1, sizeof(*allocator));
+	if (allocator == NULL) {
+		return NULL;
+	}
+	allocator->derive = vitrine_derive_create();
+	if (allocator->derive == NULL) {
+		free(allocator);
+		return NULL;
+	}
+	*caps = WLR_BUFFER_CAP_DATA_PTR | WLR_BUFFER_CAP_SHM;
+	if (has_udmabuf(allocator->derive)) {
+		*caps |= WLR_BUFFER_CAP_DMABUF;
+	}
+	return allocator;
+}
+
+struct wlr_allocator *view_allocator_create_for_copies(void) {
+	uint32_t caps;
+	struct view_allocator *allocator = allocator_create(&caps);
+	if (allocator == NULL) {
+		return NULL;
+	}
+	wlr_allocator_init(&allocator->base, &allocator_impl, caps);
+	return &allocator->base;
+}
+
+struct wlr_allocator *vitrine_allocator_create(struct wlr_backend *backend,
+		struct wlr_renderer *renderer) {
+	uint32_t caps;
+	struct view_allocator *allocator = allocator_create(&caps);
+	if (allocator == NULL) {
+		return NULL;
+	}
+	if (!(caps & backend->buffer_caps) || !(caps & renderer->render_buffer_caps)) {
+		wlr_log(WLR_DEBUG, "The backend or the renderer cannot use viewable buffers");
+		vitrine_derive_destroy(allocator->derive);
+		free(allocator);
+		return NULL;
+	}
+	uint32_t without_dmabuf = caps & ~(uint32_t)WLR_BUFFER_CAP_DMABUF;
+	allocator->needs_dmabuf = !(without_dmabuf & renderer->render_buffer_caps) ||
+		!(without_dmabuf & backend->buffer_caps);
+	wlr_allocator_init(&allocator->base, &allocator_impl, caps);
+	wlr_log(WLR_DEBUG, "Created an allocator of viewable buffers%s",
+		caps & WLR_BUFFER_CAP_DMABUF ? ", which are dma-bufs too" : "");
+	return &allocator->base;
+}
+
+struct wlr_allocator *vitrine_allocator_autocreate(struct wlr_backend *backend,
+		struct wlr_renderer *renderer) {
+	// With a GPU, buffers in system memory would cost more than views gain
+	bool has_gpu = !(renderer->render_buffer_caps & WLR_BUFFER_CAP_DATA_PTR) &&
+		wlr_renderer_get_drm_fd(renderer) >= 0;
+	struct wlr_allocator *allocator =
+		has_gpu ? NULL : vitrine_allocator_create(backend, renderer);
+	return allocator != NULL ? allocator : wlr_allocator_autocreate(backend, renderer);
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef COMPOSITOR_BUFFER_H
+#define COMPOSITOR_BUFFER_H
+
+#include <stdbool.h>
+#include <vitrine/derive.h>
+#include <wlr/render/dmabuf.h>
+#include <wlr/interfaces/wlr_buffer.h>
+
+/** One derived file descriptor per bit of enum vitrine_guarantee at most. */
+#define VIEW_BUFFER_DERIVED_CAP 4
+
+/**
+ * A buffer of vitrine_allocator_create(): a memfd that is mapped once, and that
+ * is a dma-buf as well where udmabuf allows.
+ */
+struct view_buffer {
+	struct wlr_buffer base;
+
+	void *data; // the whole memory, mapped read-write for as long as the buffer lives
+	size_t size;
+	struct wlr_shm_attributes shm; // shm.fd is the sealable memfd
+	struct wlr_dmabuf_attributes dmabuf; // n_planes is 0 if it is no dma-buf
+
+	struct vitrine_derived_fd derived[VIEW_BUFFER_DERIVED_CAP];
+	size_t derived_len;
+
+	/**
+	 * Whether what is drawn from now on must not be seen by who holds a derived
+	 * file descriptor. The next CPU write goes to fresh memory then.
+	 */
+	bool retired;
+};
+
+/** NULL if the buffer is not one of ours. */
+struct view_buffer *view_buffer_try_from_buffer(struct wlr_buffer *buffer);
+
+/**
+ * Derives a read-only file descriptor with an acceptable guarantee. The result
+ * is cached and owned by the buffer. Returns NULL if there is none.
+ */
+const struct vitrine_derived_fd *view_buffer_derive(struct view_buffer *buffer,
+	struct vitrine_derive *derive, uint32_t acceptable);
+
+/** An allocator that only needs memory, for the copies of snapshots. */
+struct wlr_allocator *view_allocator_create_for_copies(void);
+
+#endif

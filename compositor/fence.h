@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef COMPOSITOR_FENCE_H
+#define COMPOSITOR_FENCE_H
+
+struct wlr_output_state;
+struct wlr_renderer;
+
+/**
+ * A renderer may have only flushed its work when an output commits: the pixels
+ * are finished later. Returns a file descriptor, owned by the caller, that
+ * becomes readable when everything is finished that the renderer was told so
+ * far; or -1 if it is finished already.
+ *
+ * `state` is what was committed. It may be NULL, for work that is not committed.
+ */
+int view_render_fence(struct wlr_renderer *renderer, const struct wlr_output_state *state);
+
+#endif

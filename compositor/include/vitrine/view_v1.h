@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef VITRINE_VIEW_V1_H
+#define VITRINE_VIEW_V1_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <wayland-server-core.h>
+#include <vitrine/derive.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct wlr_ext_image_capture_source_v1;
+struct wlr_security_context_manager_v1;
+
+/** Options of a session; the values are those of the protocol. */
+enum vitrine_view_option {
+	VITRINE_VIEW_OPTION_PAINT_CURSORS = 1 << 0,
+};
+
+/** Why a session stopped; the values are those of the protocol. */
+enum vitrine_view_stop_reason {
+	VITRINE_VIEW_STOP_SOURCE_GONE = 0,
+	VITRINE_VIEW_STOP_DENIED = 1,
+	VITRINE_VIEW_STOP_REVOKED = 2,
+	VITRINE_VIEW_STOP_LOCKED = 3,
+	VITRINE_VIEW_STOP_NO_RESOURCES = 4,
+	VITRINE_VIEW_STOP_UNSUPPORTED = 5,
+};
+
+/** What a client asks for, for the policy to decide. */
+struct vitrine_view_request {
+	struct wl_client *client;
+	/**
+	 * The source of a session. NULL when the client asks for a view of a buffer
+	 * of its own, and when it has just bound the global.
+	 */
+	struct wlr_ext_image_capture_source_v1 *source; // may be NULL
+	/** The guarantees that the client accepts, enum vitrine_guarantee. */
+	uint32_t acceptable;
+	uint32_t options; // bitfield of enum vitrine_view_option
+	/** Whether the client is behind a security context. */
+	bool sandboxed;
+};
+
+/**
+ * Returns the guarantees that the client may have, a bitfield of
+ * enum vitrine_guarantee; 0 denies the request.
+ */
+typedef uint32_t (*vitrine_view_policy_func_t)(
+	const struct vitrine_view_request *request, void *data);
+
+/**
+ * Limits that bound what clients can cost. All of them are there to keep the
+ * compositor going with any number of hostile clients. They can be changed
+ * after creation and concern sessions created later.
+ */
+struct vitrine_view_limits {
+	/** Frames that a session may hold. */
+	uint32_t depth;
+	/** Sessions and pending views that a client may have at a time. */
+	uint32_t sessions_per_client;
+	/** A held frame is revoked after this time, in ms. */
+	uint32_t deadline_ms;
+	/** The same while another session waits for the buffer, in ms. */
+	uint32_t contended_deadline_ms;
+	/**
+	 * Ends of sessions that made the compositor allocate new buffers: so many
+	 * at once per client, and one more in each interval, in ms. Sessions beyond
+	 * that start later.
+	 */
+	uint32_t retire_burst;
+	uint32_t retire_interval_ms;
+	/**
+	 * Bytes of retired memory that a client may keep alive. Sessions beyond
+	 * that stop with no_resources.
+	 */
+	uint64_t retired_bytes_per_client;
+};
+
+/**
+ * The xx_dmabuf_view_manager_v1 global. Destroyed with the display.
+ */
+struct vitrine_view_manager_v1 {
+	struct wl_global *global;
+
+	struct vitrine_view_limits limits;
+
+	struct {
+		struct wl_signal destroy;
+		/** A session starts: struct vitrine_view_session_v1. */
+		struct wl_signal session_start;
+		/** A session that started ends: struct vitrine_view_session_v1. */
+		struct wl_signal session_stop;
+	} events;
+
+	void *data;
+};
+
+/**
+ * A session of a client. Valid from the session_start signal until the
+ * session_stop signal has been emitted.
+ */
+struct vitrine_view_session_v1;
+
+/** Figures of a session, for logs and tests. */
+struct vitrine_view_session_stats {
+	uint64_t frames; // sent
+	uint64_t skipped; // frames of the source that were not sent
+	uint64_t revoked; // frames taken back
+	uint32_t views; // announced
+	uint32_t fds; // sent
+	uint64_t bytes_copied; // for snapshots
+};
+
+/**
+ * Creates the global. Each client that is not sandboxed may have every
+ * guarantee; each sandboxed client is denied. Returns NULL on failure.
+ */
+struct vitrine_view_manager_v1 *vitrine_view_manager_v1_create(
+	struct wl_display *display, uint32_t version);
+
+/**
+ * Tells the manager how to recognize sandboxed clients: those that came through
+ * this security-context manager, which must outlive the display's clients. NULL
+ * means that there are none.
+ */
+void vitrine_view_manager_v1_set_security_context_manager(
+	struct vitrine_view_manager_v1 *manager,
+	struct wlr_security_context_manager_v1 *security_context_manager);
+
+/**
+ * Replaces the default policy. `func` may be NULL for the default. It is called
+ * when a client binds the global and for each request. The guarantees event is
+ * sent again to the clients for which the answer changes.
+ */
+void vitrine_view_manager_v1_set_policy(struct vitrine_view_manager_v1 *manager,
+	vitrine_view_policy_func_t func, void *data);
+
+/**
+ * Asks the policy again for all clients: sends them the guarantees event if it
+ * changed, and stops their sessions with `denied` if their guarantee is not
+ * allowed any more.
+ */
+void vitrine_view_manager_v1_update_policy(struct vitrine_view_manager_v1 *manager);
+
+/**
+ * Stops all sessions, e.g. because the screen is locked. What is drawn later
+ * is visible through nothing that the clients kept.
+ */
+void vitrine_view_manager_v1_stop_sessions(struct vitrine_view_manager_v1 *manager,
+	enum vitrine_view_stop_reason reason);
+
+/** Stops one session. It is destroyed by this. */
+void vitrine_view_session_v1_stop(struct vitrine_view_session_v1 *session,
+	enum vitrine_view_stop_reason reason);
+
+struct wl_client *vitrine_view_session_v1_get_client(
+	const struct vitrine_view_session_v1 *session);
+/** The guarantee that the session's views carry, 0 before the first frame. */
+uint32_t vitrine_view_session_v1_get_guarantee(
+	const struct vitrine_view_session_v1 *session);
+/** The name of the output that is viewed. Valid as long as the session. */
+const char *vitrine_view_session_v1_get_source_name(
+	const struct vitrine_view_session_v1 *session);
+void vitrine_view_session_v1_get_stats(
+	const struct vitrine_view_session_v1 *session,
+	struct vitrine_view_session_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef COMPOSITOR_MANAGER_H
+#define COMPOSITOR_MANAGER_H
+
+#include <vitrine/view_v1.h>
+
+/** The bits of enum vitrine_guarantee that share memory with the source. */
+#define VIEW_GUARANTEES_ZERO_COPY (VITRINE_GUARANTEE_ALL & ~VITRINE_GUARANTEE_SNAPSHOT)
+
+/** The whole of struct vitrine_view_manager_v1. */
+struct view_manager {
+	struct vitrine_view_manager_v1 base;
+
+	struct wl_display *display;
+	struct wl_event_loop *loop;
+	struct vitrine_derive *derive;
+	struct wl_list bindings; // view_binding.link
+	struct wl_list sources; // view_source.link
+	struct wl_list starting; // session.link, sessions that wait for their quota
+	struct wl_list views; // buffer_view.link, views that wait for their buffer
+
+	struct wl_list quotas; // view_quota.link
+	struct wl_list retired_memory; // view_retired_memory.link
+	struct wl_event_source *watch_timer;
+	uint32_t watch_interval_ms;
+
+	struct wlr_security_context_manager_v1 *security_context_manager; // may be NULL
+	struct wl_listener security_context_manager_destroy;
+	vitrine_view_policy_func_t policy;
+	void *policy_data;
+
+	struct wl_listener display_destroy;
+};
+
+/**
+ * The guarantees that the policy allows to a request; `request->sandboxed` is
+ * filled in.
+ */
+uint32_t view_manager_get_allowed(const struct view_manager *manager,
+	struct vitrine_view_request *request);
+
+/** Handles xx_dmabuf_view_manager_v1.get_buffer_view. */
+void view_manager_handle_get_buffer_view(struct wl_client *client,
+	struct wl_resource *manager_resource, uint32_t id,
+	struct wl_resource *buffer_resource, uint32_t acceptable);
+/** Handles xx_dmabuf_view_manager_v1.create_session. */
+void view_manager_handle_create_session(struct wl_client *client,
+	struct wl_resource *manager_resource, uint32_t id,
+	struct wl_resource *source_resource, uint32_t options, uint32_t acceptable);
+
+/**
+ * The manager of a xx_dmabuf_view_manager_v1 resource, NULL if it is gone.
+ */
+struct view_manager *view_manager_from_resource(struct wl_resource *resource);
+
+/** Whether a mask of acceptable guarantees is valid; posts the error if not. */
+bool view_manager_check_acceptable(struct wl_resource *manager_resource, uint32_t acceptable);
+
+#endif

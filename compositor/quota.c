@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+#include <assert.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+#include <wlr/util/log.h>
+
+#include "buffer.h"
+#include "manager.h"
+#include "quota.h"
+
+/** First look at retired memory, and the longest time between two looks. */
+#define WATCH_FIRST_MS 50
+#define WATCH_LAST_MS 3200
+
+struct view_retired_memory {
+	struct wl_list link; // view_manager.retired_memory
+	int fd; // O_RDWR, ours alone unless somebody kept the memory
+	uint64_t size;
+	struct view_quota **quotas;
+	size_t quotas_len;
+};
+
+static uint64_t now_ms(void) {
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void quota_destroy(struct view_quota *quota) {
+	wl_list_remove(&quota->link);
+	free(quota);
+}
+
+static void quota_refill(struct view_quota *quota) {
+	const struct vitrine_view_limits *limits = &quota->manager->base.limits;
+	uint64_t now = now_ms();
+	if (limits->retire_interval_ms == 0 || quota->tokens >= limits->retire_burst) {
+		quota->tokens = limits->retire_burst;
+		quota->refilled_ms = now;
+		return;
+	}
+	uint64_t earned = (now - quota->refilled_ms) / limits->retire_interval_ms;
+	if (earned > limits->retire_burst - quota->tokens) {
+		quota->tokens = limits->retire_burst;
+		quota->refilled_ms = now;
+	} else {
+		quota->tokens += (uint32_t)earned;
+		quota->refilled_ms += earned * limits->retire_interval_ms;
+	}
+}
+
+/** Forgets the processes that are gone and owe nothing. */
+static void forget_idle_quotas(struct view_manager *manager) {
+	struct view_quota *quota, *tmp;
+	wl_list_for_each_safe(quota, tmp, &manager->quotas, link) {
+		if (quota->n_refs > 0) {
+			continue;
+		}
+		quota_refill(quota);
+		if (quota->tokens >= manager->base.limits.retire_burst) {
+			quota_destroy(quota);
+		}
+	}
+}
+
+struct view_quota *view_quota_get(struct view_manager *manager, struct wl_client *client) {
+	forget_idle_quotas(manager);
+
+	pid_t pid;
+	wl_client_get_credentials(client, &pid, NULL, NULL);
+	struct view_quota *quota;
+	wl_list_for_each(quota, &manager->quotas, link) {
+		if (quota->pid == pid) {
+			return view_quota_ref(quota);
+		}
+	}
+
+	quota = calloc(1, sizeof(*quota));
+	if (quota == NULL) {
+		return NULL;
+	}
+	quota->manager = manager;
+	quota->pid = pid;
+	quota->tokens = manager->base.limits.retire_burst;
+	quota->refilled_ms = now_ms();
+	wl_list_insert(&manager->quotas, &quota->link);
+	return view_quota_ref(quota);
+}
+
+struct view_quota *view_quota_ref(struct view_quota *quota) {
+	quota->n_refs++;
+	return quota;
+}
+
+void view_quota_unref(struct view_quota *quota) {
+	if (quota == NULL) {
+		return;
+	}
+	// Kept in the list until its tokens have come back, see forget_idle_quotas()
+	assert(quota->n_refs > 0);
+	quota->n_refs--;
+}
+
+bool view_quota_add_object(struct view_quota *quota) {
+	if (quota->n_objects >= quota->manager->base.limits.sessions_per_client) {
+		return false;
+	}
+	quota->n_objects++;
+	return true;
+}
+
+void view_quota_remove_object(struct view_quota *quota) {
+	assert(quota->n_objects > 0);
+	quota->n_objects--;
+}
+
+bool view_quota_allows_memory(const struct view_quota *quota) {
+	return quota->retired_bytes <= quota->manager->base.limits.retired_bytes_per_client;
+}
+
+uint32_t view_quota_get_delay(struct view_quota *quota) {
+	quota_refill(quota);
+	if (quota->tokens > 0) {
+		return 0;
+	}
+	uint64_t next = quota->refilled_ms + quota->manager->base.limits.retire_interval_ms;
+	uint64_t now = now_ms();
+	return next > now ? (uint32_t)(next - now) : 1;
+}
+
+void view_quota_take_token(struct view_quota *quota) {
+	quota_refill(quota);
+	if (quota->tokens > 0) {
+		quota->tokens--;
+	}
+}
+
+static void retired_memory_destroy(struct view_retired_memory *memory) {
+	for (size_t i = 0; i < memory->quotas_len; i++) {
+		memory->quotas[i]->retired_bytes -= memory->size;
+		view_quota_unref(memory->quotas[i]);
+	}
+	wl_list_remove(&memory->link);
+	close(memory->fd);
+	free(memory->quotas);
+	free(memory);
+}
+
+/**
+ * Whether nobody else has the memory open or mapped: the kernel grants a write
+ * lease to the only holder. Pages that a device has pinned escape this, which is
+ * why the answer serves accounting, and never reuse.
+ */
+static bool retired_memory_is_ours_alone(const struct view_retired_memory *memory) {
+	// Somebody who opens the file through /proc right now breaks the lease: the
+	// signal for that must be one that is ignored, which SIGIO is not
+	return fcntl(memory->fd, F_SETSIG, SIGURG) == 0 &&
+		fcntl(memory->fd, F_SETLEASE, F_WRLCK) == 0;
+}
+
+static int manager_handle_watch_timer(void *data) {
+	struct view_manager *manager = data;
+	struct view_retired_memory *memory, *tmp;
+	wl_list_for_each_safe(memory, tmp, &manager->retired_memory, link) {
+		if (retired_memory_is_ours_alone(memory)) {
+			retired_memory_destroy(memory);
+		}
+	}
+	if (!wl_list_empty(&manager->retired_memory)) {
+		wl_event_source_timer_update(manager->watch_timer, (int)manager->watch_interval_ms);
+		if (manager->watch_interval_ms < WATCH_LAST_MS) {
+			manager->watch_interval_ms *= 2;
+		}
+	}
+	return 0;
+}
+
+static struct view_retired_memory *retired_memory_create(const struct view_buffer *buffer,
+		size_t quotas_len) {
+	struct view_retired_memory *memory = calloc(1, sizeof(*memory));
+	if (memory == NULL) {
+		return NULL;
+	}
+	memory->quotas = calloc(quotas_len, sizeof(memory->quotas[0]));
+	if (memory->quotas == NULL) {
+		goto err_memory;
+	}
+	// A file description of our own: the lease is about these
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", buffer->shm.fd);
+	memory->fd = open(path, O_RDWR | O_CLOEXEC);
+	if (memory->fd < 0) {
+		goto err_quotas;
+	}
+	memory->size = buffer->size;
+	return memory;
+
+err_quotas:
+	free(memory->quotas);
+err_memory:
+	free(memory);
+	return NULL;
+}
+
+void view_retired_memory_watch(struct view_manager *manager, const struct view_buffer *buffer,
+		struct view_quota *const *quotas, size_t quotas_len) {
+	if (quotas_len == 0) {
+		return;
+	}
+	struct view_retired_memory *memory = retired_memory_create(buffer, quotas_len);
+	if (memory == NULL) {
+		// Not fatal: the memory is then not accounted for
+		wlr_log_errno(WLR_ERROR, "Failed to watch retired memory");
+		return;
+	}
+	for (size_t i = 0; i < quotas_len; i++) {
+		memory->quotas[i] = view_quota_ref(quotas[i]);
+		memory->quotas[i]->retired_bytes += memory->size;
+	}
+	memory->quotas_len = quotas_len;
+	wl_list_insert(&manager->retired_memory, &memory->link);
+	manager->watch_interval_ms = WATCH_FIRST_MS;
+	wl_event_source_timer_update(manager->watch_timer, WATCH_FIRST_MS);
+}
+
+bool view_quotas_init(struct view_manager *manager, struct wl_event_loop *loop) {
+	wl_list_init(&manager->quotas);
+	wl_list_init(&manager->retired_memory);
+	manager->watch_timer = wl_event_loop_add_timer(loop, manager_handle_watch_timer, manager);
+	return manager->watch_timer != NULL;
+}
+
+void view_quotas_finish(struct view_manager *manager) {
+	struct view_retired_memory *memory, *memory_tmp;
+	wl_list_for_each_safe(memory, memory_tmp, &manager->retired_memory, link) {
+		retired_memory_destroy(memory);
+	}
+	struct view_quota *quota, *tmp;
+	wl_list_for_each_safe(quota, tmp, &manager->quotas, link) {
+		quota_destroy(quota);
+	}
+	if (manager->watch_timer != NULL) {
+		wl_event_source_remove(manager->watch_timer);
+		manager->watch_timer = NULL;
+	}
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef COMPOSITOR_QUOTA_H
+#define COMPOSITOR_QUOTA_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <wayland-server-core.h>
+
+struct view_buffer;
+struct view_manager;
+
+/**
+ * What the clients of one process cost. Keyed by process rather than by
+ * connection, since reconnecting must not wash a debt away.
+ */
+struct view_quota {
+	struct wl_list link; // view_manager.quotas
+	struct view_manager *manager;
+	pid_t pid;
+
+	size_t n_refs; // sessions, views, and retired memory that is charged
+	uint32_t n_objects; // sessions and views that are not over
+	uint64_t retired_bytes; // retired memory that somebody still holds
+
+	// A token bucket of sessions that may make us allocate fresh buffers
+	uint32_t tokens;
+	uint64_t refilled_ms; // CLOCK_MONOTONIC, when the last token was added
+};
+
+/** The quota of a client, with a reference. NULL on allocation failure. */
+struct view_quota *view_quota_get(struct view_manager *manager, struct wl_client *client);
+struct view_quota *view_quota_ref(struct view_quota *quota);
+/** Accepts NULL. */
+void view_quota_unref(struct view_quota *quota);
+
+/** Counts one more session or view, or returns false if there are too many. */
+bool view_quota_add_object(struct view_quota *quota);
+void view_quota_remove_object(struct view_quota *quota);
+
+/** Whether the client may keep more retired memory alive. */
+bool view_quota_allows_memory(const struct view_quota *quota);
+
+/** Milliseconds until a session may start; 0 is now. */
+uint32_t view_quota_get_delay(struct view_quota *quota);
+/** A session ended that made us allocate fresh buffers. May overdraw once. */
+void view_quota_take_token(struct view_quota *quota);
+
+/**
+ * Memory that was announced to clients and is not drawn to any more. It is
+ * watched until nobody else holds it, and charged to those who may.
+ */
+struct view_retired_memory;
+
+/**
+ * Watches the memory of a buffer that is about to be destroyed. `quotas` are the
+ * clients that it was announced to.
+ */
+void view_retired_memory_watch(struct view_manager *manager, const struct view_buffer *buffer,
+	struct view_quota *const *quotas, size_t quotas_len);
+
+/** Returns false on allocation failure. */
+bool view_quotas_init(struct view_manager *manager, struct wl_event_loop *loop);
+/** Frees everything, also what is charged. */
+void view_quotas_finish(struct view_manager *manager);
+
+#endif

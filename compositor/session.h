@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef COMPOSITOR_SESSION_H
+#define COMPOSITOR_SESSION_H
+
+#include <pixman.h>
+#include <vitrine/view_v1.h>
+
+#include "stream.h"
+
+struct view_quota;
+
+/** Frames that a session may hold, at most. */
+#define VIEW_SESSION_DEPTH_CAP 4
+/** Buffers that a session knows at a time: those of two swapchains. */
+#define VIEW_SESSION_VIEWS_CAP 8
+
+/** A buffer that was announced to a session. */
+struct session_view {
+	struct stream_buffer *buffer; // NULL if the entry is free
+	uint32_t index;
+};
+
+/** A frame that the client has not released. */
+struct session_frame {
+	struct stream_buffer *buffer; // NULL if the frame was revoked
+	uint64_t seq;
+	uint32_t serial; // 0 if the entry is free
+	int64_t sent_ms; // CLOCK_MONOTONIC
+};
+
+/** A xx_dmabuf_view_session_v1 until it is stopped or destroyed. */
+struct vitrine_view_session_v1 {
+	struct view_manager *manager;
+	struct wl_resource *resource;
+	struct view_quota *quota;
+	struct view_source *source; // NULL before it started
+	struct wl_list link; // view_source.sessions, or view_manager.starting
+	struct view_stream *stream; // NULL before the first frame
+	struct wl_list stream_link; // view_stream.sessions
+
+	uint32_t options; // bitfield of enum vitrine_view_option
+	uint32_t acceptable; // what the client accepts
+	uint32_t allowed; // what it accepts and policy allows
+	uint32_t guarantee; // of the last frame, 0 before
+
+	// Before it started
+	struct wlr_ext_image_capture_source_v1 *capture_source;
+	struct wl_listener capture_source_destroy;
+	struct wl_event_source *start_timer;
+
+	struct session_view views[VIEW_SESSION_VIEWS_CAP];
+	uint32_t next_index;
+	struct session_frame frames[VIEW_SESSION_DEPTH_CAP];
+	uint32_t depth;
+	uint32_t n_held; // frames neither released nor revoked
+	uint32_t n_revoked; // frames revoked and not released
+	uint32_t next_serial;
+	bool slow; // held a frame while the next one came
+
+	/** What has to happen once the commit is over: see view_source_defer(). */
+	enum {
+		VIEW_SESSION_DEFER_NOTHING,
+		VIEW_SESSION_DEFER_STOP,
+		VIEW_SESSION_DEFER_DETACH, // choose the stream anew
+	} deferred;
+	enum vitrine_view_stop_reason deferred_reason;
+
+	uint64_t seen_seq; // of the last frame that it got
+	/** What changed since then, as far as it is not sent with the next frame. */
+	pixman_region32_t damage;
+	bool damage_all;
+	int32_t width, height; // of the last frame
+	uint32_t fourcc;
+	bool sent_transform;
+	uint32_t transform;
+
+	struct vitrine_view_session_stats stats;
+};
+
+/** Whether the newest frame of its stream has not been sent to the session. */
+bool view_session_waits(const struct vitrine_view_session_v1 *session);
+
+/**
+ * Sends a frame, announcing its buffer if needed. Returns false if the session
+ * cannot go on for lack of resources: it must be stopped then.
+ */
+bool view_session_send_frame(struct vitrine_view_session_v1 *session,
+	const struct stream_frame *frame);
+/** Accounts for a frame that the session does not get. */
+void view_session_miss_frame(struct vitrine_view_session_v1 *session,
+	const pixman_region32_t *damage);
+
+/**
+ * Takes back the frames in a buffer or, if that is NULL, all frames but the
+ * newest of the stream; those that were sent no later than `before_ms`. Returns
+ * how many.
+ */
+uint32_t view_session_revoke(struct vitrine_view_session_v1 *session,
+	const struct stream_buffer *buffer, int64_t before_ms);
+/** Takes all frames back without a word, since the session ends. */
+void view_session_drop_frames(struct vitrine_view_session_v1 *session);
+
+/** Tells the client that a buffer is retired, if it knows it. */
+void view_session_retire(struct vitrine_view_session_v1 *session,
+	const struct stream_buffer *buffer);
+bool view_session_knows(const struct vitrine_view_session_v1 *session,
+	const struct stream_buffer *buffer);
+
+/**
+ * Ends the session: the client is told, and what it can reach never changes
+ * again. Frees the session. Must not be called while an output commits.
+ */
+void view_session_stop(struct vitrine_view_session_v1 *session,
+	enum vitrine_view_stop_reason reason);
+
+int64_t view_now_ms(void);
+
+#endif

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+#include <drm_fourcc.h>
+#include <wlr/interfaces/wlr_output.h>
+#include <wlr/render/allocator.h>
+#include <wlr/render/swapchain.h>
+#include <wlr/render/wlr_renderer.h>
+#include <wlr/render/wlr_texture.h>
+#include <wlr/util/box.h>
+#include <wlr/util/log.h>
+
+#include "fence.h"
+#include "manager.h"
+#include "session.h"
+#include "source.h"
+
+/** What every renderer draws, and every reader understands. */
+#define SNAPSHOT_FORMAT DRM_FORMAT_XRGB8888
+
+/** Makes the swapchain that copies go to fit the output. */
+static bool snapshots_configure(struct view_snapshots *snapshots, int width, int height) {
+	if (snapshots->allocator == NULL) {
+		snapshots->allocator = view_allocator_create_for_copies();
+		if (snapshots->allocator == NULL) {
+			return false;
+		}
+	}
+	struct wlr_swapchain *old = snapshots->swapchain;
+	if (old != NULL && old->width == width && old->height == height) {
+		return true;
+	}
+	uint64_t modifier = DRM_FORMAT_MOD_LINEAR;
+	const struct wlr_drm_format format = {
+		.format = SNAPSHOT_FORMAT,
+		.len = 1,
+		.capacity = 1,
+		.modifiers = &modifier,
+	};
+	struct wlr_swapchain *swapchain =
+		wlr_swapchain_create(snapshots->allocator, width, height, &format);
+	if (swapchain == NULL) {
+		return false;
+	}
+	wlr_swapchain_destroy(old);
+	snapshots->swapchain = swapchain;
+	return true;
+}
+
+/** Draws the source's pixels with the renderer that drew the source. */
+static bool copy_by_render_pass(struct wlr_renderer *renderer, struct wlr_texture *texture,
+		struct wlr_buffer *copy, const pixman_region32_t *region) {
+	struct wlr_render_pass *pass = wlr_renderer_begin_buffer_pass(renderer, copy, NULL);
+	if (pass == NULL) {
+		return false;
+	}
+	wlr_render_pass_add_texture(pass, &(struct wlr_render_texture_options){
+		.texture = texture,
+		.clip = region,
+		.blend_mode = WLR_RENDER_BLEND_MODE_NONE,
+	});
+	return wlr_render_pass_submit(pass);
+}
+
+/** For a renderer that cannot draw to memory: reads the source's pixels back. */
+static bool copy_by_read_back(struct wlr_texture *texture, struct wlr_buffer *copy,
+		const pixman_region32_t *region) {
+	void *data;
+	uint32_t format;
+	size_t stride;
+	if (!wlr_buffer_begin_data_ptr_access(copy, WLR_BUFFER_DATA_PTR_ACCESS_WRITE,
+			&data, &format, &stride)) {
+		return false;
+	}
+	bool ok = true;
+	int n_rects;
+	const pixman_box32_t *rects =
+		pixman_region32_rectangles((pixman_region32_t *)region, &n_rects);
+	for (int i = 0; i < n_rects && ok; i++) {
+		ok = wlr_texture_read_pixels(texture, &(struct wlr_texture_read_pixels_options){
+			.data = data,
+			.format = format,
+			.stride = (uint32_t)stride,
+			.dst_x = (uint32_t)rects[i].x1,
+			.dst_y = (uint32_t)rects[i].y1,
+			.src_box = {
+				.x = rects[i].x1,
+				.y = rects[i].y1,
+				.width = rects[i].x2 - rects[i].x1,
+				.height = rects[i].y2 - rects[i].y1,
+			},
+		});
+	}
+	wlr_buffer_end_data_ptr_access(copy);
+	return ok;
+}
+
+static bool copy_buffer(struct wlr_renderer *renderer, struct wlr_allocator *allocator,
+		struct wlr_buffer *buffer, struct wlr_buffer *copy, const pixman_region32_t *region) {
+	struct wlr_texture *texture = wlr_texture_from_buffer(renderer, buffer);
+	if (texture == NULL) {
+		return false;
+	}
+	bool ok = renderer->render_buffer_caps & allocator->buffer_caps ?
+		copy_by_render_pass(renderer, texture, copy, region) :
+		copy_by_read_back(texture, copy, region);
+	wlr_texture_destroy(texture);
+	return ok;
+}
+
+static uint64_t region_get_bytes(const pixman_region32_t *region) {
+	uint64_t pixels = 0;
+	int n_rects;
+	const pixman_box32_t *rects =
+		pixman_region32_rectangles((pixman_region32_t *)region, &n_rects);
+	for (int i = 0; i < n_rects; i++) {
+		pixels += (uint64_t)(rects[i].x2 - rects[i].x1) * (uint64_t)(rects[i].y2 - rects[i].y1);
+	}
+	return pixels * 4;
+}
+
+/** Returns a locked copy of the buffer, or NULL. */
+static struct wlr_buffer *snapshots_copy(struct view_snapshots *snapshots,
+		struct wlr_buffer *buffer) {
+	struct wlr_renderer *renderer = snapshots->stream.source->output->renderer;
+	if (renderer == NULL || !snapshots_configure(snapshots, buffer->width, buffer->height)) {
+		return NULL;
+	}
+	struct wlr_buffer *copy = wlr_swapchain_acquire(snapshots->swapchain);
+	if (copy == NULL) {
+		return NULL;
+	}
+	pixman_region32_t region;
+	pixman_region32_init(&region);
+	wlr_damage_ring_rotate_buffer(&snapshots->damage_ring, copy, &region);
+	bool ok = pixman_region32_empty(&region) ||
+		copy_buffer(renderer, snapshots->allocator, buffer, copy, &region);
+	uint64_t bytes = ok ? region_get_bytes(&region) : 0;
+	pixman_region32_fini(&region);
+	if (!ok) {
+		wlr_log(WLR_ERROR, "Failed to copy a frame");
+		wlr_damage_ring_add_whole(&snapshots->damage_ring);
+		wlr_buffer_unlock(copy);
+		return NULL;
+	}
+	struct vitrine_view_session_v1 *session;
+	wl_list_for_each(session, &snapshots->stream.sessions, stream_link) {
+		session->stats.bytes_copied += bytes;
+	}
+	return copy;
+}
+
+void view_snapshots_push(struct view_snapshots *snapshots,
+		const struct wlr_output_event_commit *event, const pixman_region32_t *damage) {
+	struct view_stream *stream = &snapshots->stream;
+	wlr_damage_ring_add(&snapshots->damage_ring, damage);
+	if (!view_stream_wants_frame(stream)) {
+		// Nobody could take it. Who can later on asks for a frame then
+		view_stream_lose(stream, damage);
+		return;
+	}
+
+	struct wlr_buffer *copy = snapshots_copy(snapshots, event->state->buffer);
+	struct stream_buffer *buffer = copy != NULL ?
+		view_stream_get_buffer(stream, view_buffer_try_from_buffer(copy)) : NULL;
+	if (buffer == NULL) {
+		view_stream_lose(stream, damage);
+		wlr_buffer_unlock(copy);
+		return;
+	}
+	struct wlr_output *output = stream->source->output;
+	const struct stream_gate gate = {
+		// The copy was drawn after the frame: it is finished when all is
+		.take_fence_fd = view_render_fence(output->renderer, NULL),
+	};
+	view_stream_submit(stream, buffer, &event->when, (uint32_t)output->transform, damage,
+		&gate);
+	wlr_buffer_unlock(copy);
+}
+
+void view_snapshots_retire(struct view_snapshots *snapshots) {
+	view_stream_retire(&snapshots->stream);
+	wlr_swapchain_destroy(snapshots->swapchain);
+	snapshots->swapchain = NULL;
+}
+
+bool view_snapshots_init(struct view_snapshots *snapshots, struct view_source *source) {
+	wlr_damage_ring_init(&snapshots->damage_ring);
+	return view_stream_init(&snapshots->stream, source);
+}
+
+void view_snapshots_finish(struct view_snapshots *snapshots) {
+	view_stream_finish(&snapshots->stream);
+	wlr_swapchain_destroy(snapshots->swapchain);
+	wlr_allocator_destroy(snapshots->allocator);
+	wlr_damage_ring_finish(&snapshots->damage_ring);
+}

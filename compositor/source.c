@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT */
+#include <assert.h>
+#include <stdlib.h>
+#include <wlr/backend/wayland.h>
+#include <wlr/config.h>
+#include <wlr/interfaces/wlr_output.h>
+#include <wlr/render/swapchain.h>
+#include <wlr/util/log.h>
+#if WLR_HAS_X11_BACKEND
+#include <wlr/backend/x11.h>
+#endif
+
+#include "fence.h"
+#include "manager.h"
+#include "session.h"
+#include "source.h"
+
+/** Whether the output's buffers are shown by another display server. */
+static bool output_is_nested(struct wlr_output *output) {
+#if WLR_HAS_X11_BACKEND
+	if (wlr_output_is_x11(output)) {
+		return true;
+	}
+#endif
+	return wlr_output_is_wl(output);
+}
+
+/**
+ * Whether a buffer of the output can be shared at all: one that we can derive
+ * from, and can keep the output from drawing to later.
+ */
+static bool source_can_share(const struct view_source *source,
+		const struct view_buffer *buffer) {
+	struct wlr_swapchain *swapchain = source->output->swapchain;
+	// Without a dma-buf all drawing is by the CPU, and the buffer itself puts
+	// fresh memory under it; see buffer_replace_memory()
+	return buffer->dmabuf.n_planes == 0 || (swapchain != NULL &&
+		wlr_swapchain_has_buffer(swapchain, (struct wlr_buffer *)&buffer->base));
+}
+
+/* The choice of a stream */
+
+/** NULL if no guarantee can be given to the session with this buffer. */
+static struct view_stream *source_choose_stream(struct view_source *source,
+		const struct vitrine_view_session_v1 *session, struct view_buffer *buffer) {
+	uint32_t zero_copy = session->allowed & VIEW_GUARANTEES_ZERO_COPY;
+	if (buffer != NULL && zero_copy != 0 && source_can_share(source, buffer) &&
+			(output_is_nested(source->output) || // sealed later, once it was presented
+			view_buffer_derive(buffer, source->manager->derive, zero_copy) != NULL)) {
+		return &source->direct;
+	}
+	return session->allowed & VITRINE_GUARANTEE_SNAPSHOT ? &source->snapshots.stream : NULL;
+}
+
+static void source_attach_sessions(struct view_source *source, struct view_buffer *buffer) {
+	struct vitrine_view_session_v1 *session;
+	wl_list_for_each(session, &source->sessions, link) {
+		if (session->stream != NULL || session->deferred != VIEW_SESSION_DEFER_NOTHING) {
+			continue;
+		}
+		struct view_stream *stream = source_choose_stream(source, session, buffer);
+		if (stream == NULL) {
+			session->deferred = VIEW_SESSION_DEFER_STOP;
+			session->deferred_reason = VITRINE_VIEW_STOP_UNSUPPORTED;
+			view_source_defer(source);
+			continue;
+		}
+		view_stream_add_session(stream, session);
+		source->n_unattached--;
+	}
+}
+
+/** The output has changed to buffers that cannot be shared: choose anew. */
+static void source_detach_direct_sessions(struct view_source *source) {
+	struct vitrine_view_session_v1 *session;
+	wl_list_for_each(session, &source->direct.sessions, stream_link) {
+		if (session->deferred == VIEW_SESSION_DEFER_NOTHING) {
+			session->deferred = VIEW_SESSION_DEFER_DETACH;
+		}
+	}
+	view_source_defer(source);
+}
+
+/* Frames */
+
+static void source_submit_direct(struct view_source *source,
+		const struct wlr_output_event_commit *event, struct view_buffer *view_buffer,
+		const pixman_region32_t *damage) {
+	struct stream_buffer *buffer = NULL;
+	if (view_buffer == NULL || !source_can_share(source, view_buffer)) {
+		source_detach_direct_sessions(source);
+	} else {
+		buffer = view_stream_get_buffer(&source->direct, view_buffer);
+	}
+	if (buffer == NULL) {
+		view_stream_lose(&source->direct, damage);
+		return;
+	}
+	const struct stream_gate gate = {
+		.take_fence_fd = view_render_fence(source->output->renderer, event->state),
+		.present = output_is_nested(source->output),
+		.commit_seq = source->output->commit_seq,
+	};
+	view_stream_submit(&source->direct, buffer, &event->when,
+		(uint32_t)source->output->transform, damage, &gate);
+}
+
+static void source_handle_output_commit(struct wl_listener *listener, void *data) {
+	struct view_source *source = wl_container_of(listener, source, output_commit);
+	const struct wlr_output_event_commit *event = data;
+	if (!(event->state->committed & WLR_OUTPUT_STATE_BUFFER)) {
+		return;
+	}
+
+	struct wlr_buffer *buffer = event->state->buffer;
+	struct view_buffer *view_buffer = view_buffer_try_from_buffer(buffer);
+	if (source->n_unattached > 0) {
+		source_attach_sessions(source, view_buffer);
+	}
+
+	pixman_region32_t damage;
+	if (event->state->committed & WLR_OUTPUT_STATE_DAMAGE) {
+		pixman_region32_init(&damage);
+		pixman_region32_intersect_rect(&damage, &event->state->damage, 0, 0,
+			(unsigned)buffer->width, (unsigned)buffer->height);
+	} else {
+		pixman_region32_init_rect(&damage, 0, 0, (unsigned)buffer->width,
+			(unsigned)buffer->height);
+	}
+	if (!wl_list_empty(&source->direct.sessions)) {
+		source_submit_direct(source, event, view_buffer, &damage);
+	}
+	if (!wl_list_empty(&source->snapshots.stream.sessions)) {
+		view_snapshots_push(&source->snapshots, event, &damage);
+	}
+	pixman_region32_fini(&damage);
+}
+
+static void source_handle_output_present(struct wl_listener *listener, void *data) {
+	struct view_source *source = wl_container_of(listener, source, output_present);
+	const struct wlr_output_event_present *event = data;
+	view_stream_handle_present(&source->direct, event->commit_seq);
+}
+
+void view_source_request_frame(struct view_source *source) {
+	wlr_output_update_needs_frame(source->output);
+}
+
+/* Retirement */
+
+/**
+ * "The memory that the client can reach through them never changes again": takes
+ * the announced buffers away from the output, which draws to new ones then.
+ */
+static void source_retire_direct(struct view_source *source) {
+	struct wlr_output *output = source->output;
+	bool in_swapchain = false;
+	struct stream_buffer *buffer;
+	wl_list_for_each(buffer, &source->direct.buffers, link) {
+		in_swapchain |= !buffer->retired && buffer->quotas.size > 0 &&
+			output->swapchain != NULL &&
+			wlr_swapchain_has_buffer(output->swapchain, &buffer->buffer->base);
+	}
+	view_stream_retire(&source->direct);
+	if (in_swapchain) {
+		// Buffers that nobody holds are destroyed by this
+		wlr_swapchain_destroy(output->swapchain);
+		output->swapchain = NULL;
+	}
+}
+
+static void source_retire_stream(struct view_source *source, struct view_stream *stream) {
+	if (stream == &source->direct) {
+		source_retire_direct(source);
+	} else {
+		view_snapshots_retire(&source->snapshots);
+	}
+}
+
+/** Returns whether buffers were retired because of it. */
+static bool source_detach_session(struct view_source *source,
+		struct vitrine_view_session_v1 *session) {
+	struct view_stream *stream = session->stream;
+	bool retire = view_stream_must_retire_for(stream, session);
+	view_stream_remove_session(stream, session);
+	if (retire) {
+		source_retire_stream(source, stream);
+		if (!wl_list_empty(&stream->sessions)) {
+			view_source_request_frame(source); // for those who waited for a retired one
+		}
+	}
+	return retire;
+}
+
+/* Sessions */
+
+static void source_handle_deferred(void *data) {
+	struct view_source *source = data;
+	source->deferred = NULL;
+	// Stopping the last session destroys the source, and with it the list
+	size_t n_sessions = (size_t)wl_list_length(&source->sessions);
+	struct vitrine_view_session_v1 *session, *tmp;
+	wl_list_for_each_safe(session, tmp, &source->sessions, link) {
+		bool last = --n_sessions == 0;
+		if (session->deferred == VIEW_SESSION_DEFER_STOP) {
+			view_session_stop(session, session->deferred_reason);
+		} else if (session->deferred == VIEW_SESSION_DEFER_DETACH) {
+			session->deferred = VIEW_SESSION_DEFER_NOTHING;
+			source_detach_session(source, session);
+			source->n_unattached++;
+			view_source_request_frame(source);
+		}
+		if (last) {
+			break;
+		}
+	}
+}
+
+void view_source_defer(struct view_source *source) {
+	if (source->deferred == NULL) {
+		source->deferred =
+			wl_event_loop_add_idle(source->manager->loop, source_handle_deferred, source);
+		if (source->deferred == NULL) {
+			wlr_log(WLR_ERROR, "Allocation failed"); // the next commit tries again
+		}
+	}
+}
+
+void view_source_add_session(struct view_source *source,
+		struct vitrine_view_session_v1 *session) {
+	session->source = source;
+	wl_list_insert(source->sessions.prev, &session->link);
+	source->n_unattached++;
+	if (session->options & VITRINE_VIEW_OPTION_PAINT_CURSORS) {
+		wlr_output_lock_software_cursors(source->output, true);
+	}
+	view_source_request_frame(source);
+}
+
+/** Frees the source. It must have no sessions any more. */
+static void source_destroy(struct view_source *source) {
+	assert(wl_list_empty(&source->sessions));
+	view_stream_finish(&source->direct);
+	view_snapshots_finish(&source->snapshots);
+	if (source->deferred != NULL) {
+		wl_event_source_remove(source->deferred);
+	}
+	wl_list_remove(&source->output_commit.link);
+	wl_list_remove(&source->output_present.link);
+	wlr_addon_finish(&source->addon);
+	wl_list_remove(&source->link);
+	wlr_output_lock_attach_render(source->output, false);
+	free(source);
+}
+
+bool view_source_remove_session(struct view_source *source,
+		struct vitrine_view_session_v1 *session) {
+	assert(session->source == source);
+	bool retired = false;
+	if (session->stream != NULL) {
+		retired = source_detach_session(source, session);
+	} else {
+		source->n_unattached--;
+	}
+	if (session->options & VITRINE_VIEW_OPTION_PAINT_CURSORS) {
+		wlr_output_lock_software_cursors(source->output, false);
+	}
+	wl_list_remove(&session->link);
+	session->source = NULL;
+	if (wl_list_empty(&source->sessions)) {
+		source_destroy(source);
+	}
+	return retired;
+}
+
+void view_source_stop_sessions(struct view_source *source,
+		enum vitrine_view_stop_reason reason) {
+	// The source goes with its last session
+	bool last = wl_list_empty(&source->sessions);
+	while (!last) {
+		struct vitrine_view_session_v1 *session =
+			wl_container_of(source->sessions.next, session, link);
+		last = session->link.next == &source->sessions;
+		view_session_stop(session, reason);
+	}
+}
+
+static void source_handle_addon_destroy(struct wlr_addon *addon) {
+	struct view_source *source = wl_container_of(addon, source, addon);
+	view_source_stop_sessions(source, VITRINE_VIEW_STOP_SOURCE_GONE);
+}
+
+static const struct wlr_addon_interface source_addon_impl = {
+	.name = "vitrine_view_source",
+	.destroy = source_handle_addon_destroy,
+};
+
+struct view_source *view_source_get(struct view_manager *manager, struct wlr_output *output) {
+	struct wlr_addon *addon = wlr_addon_find(&output->addons, manager, &source_addon_impl);
+	if (addon != NULL) {
+		struct view_source *source = wl_container_of(addon, source, addon);
+		return source;
+	}
+
+	struct view_source *source = calloc(1, sizeof(*source));
+	if (source == NULL) {
+		return NULL;
+	}
+	source->manager = manager;
+	source->output = output;
+	wl_list_init(&source->sessions);
+	if (!view_stream_init(&source->direct, source) ||
+			!view_snapshots_init(&source->snapshots, source)) {
+		view_stream_finish(&source->direct);
+		view_snapshots_finish(&source->snapshots);
+		free(source);
+		return NULL;
+	}
+
+	wlr_addon_init(&source->addon, &output->addons, manager, &source_addon_impl);
+	wl_list_insert(&manager->sources, &source->link);
+	source->output_commit.notify = source_handle_output_commit;
+	wl_signal_add(&output->events.commit, &source->output_commit);
+	source->output_present.notify = source_handle_output_present;
+	wl_signal_add(&output->events.present, &source->output_present);
+	// Without it, a client's own buffer could be on the screen
+	wlr_output_lock_attach_render(output, true);
+	return source;
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef COMPOSITOR_SOURCE_H
+#define COMPOSITOR_SOURCE_H
+
+#include <vitrine/view_v1.h>
+#include <wlr/types/wlr_damage_ring.h>
+#include <wlr/types/wlr_output.h>
+
+#include "stream.h"
+
+struct vitrine_view_session_v1;
+
+/** Copies of an output's frames, for sessions without a zero-copy guarantee. */
+struct view_snapshots {
+	struct view_stream stream;
+	struct wlr_allocator *allocator; // NULL before the first copy
+	struct wlr_swapchain *swapchain; // NULL before the first copy
+	struct wlr_damage_ring damage_ring;
+};
+
+/**
+ * An output that is viewed. Exists from the first session to the end of the
+ * last, attached to the output, so that an output that nobody views costs
+ * nothing.
+ */
+struct view_source {
+	struct wl_list link; // view_manager.sources
+	struct view_manager *manager;
+	struct wlr_output *output;
+	struct wlr_addon addon;
+	struct wl_list sessions; // session.link
+
+	struct view_stream direct; // the output's own buffers
+	struct view_snapshots snapshots;
+
+	size_t n_unattached; // sessions without a stream, which the next frame decides
+
+	struct wl_listener output_commit;
+	struct wl_listener output_present;
+
+	/** Ends and moves of sessions that may not happen inside of a commit. */
+	struct wl_event_source *deferred; // NULL if there is nothing to do
+};
+
+/**
+ * The source of an output, made if needed. NULL on allocation failure.
+ */
+struct view_source *view_source_get(struct view_manager *manager, struct wlr_output *output);
+
+/** Starts delivering frames to the session. */
+void view_source_add_session(struct view_source *source, struct vitrine_view_session_v1 *session);
+/**
+ * Stops delivering, and sees to it that what the session can reach never changes
+ * again. Returns whether this made the output allocate new buffers. May destroy
+ * the source.
+ */
+bool view_source_remove_session(struct view_source *source, struct vitrine_view_session_v1 *session);
+
+/** Asks the output for a frame even though nothing has changed. */
+void view_source_request_frame(struct view_source *source);
+
+/** Stops all sessions, which destroys the source. */
+void view_source_stop_sessions(struct view_source *source,
+	enum vitrine_view_stop_reason reason);
+
+/** Work on sessions that has to wait for the end of the commit. */
+void view_source_defer(struct view_source *source);
+
+bool view_snapshots_init(struct view_snapshots *snapshots, struct view_source *source);
+void view_snapshots_finish(struct view_snapshots *snapshots);
+/** Copies a committed frame if a session can take it, and delivers the copy. */
+void view_snapshots_push(struct view_snapshots *snapshots,
+	const struct wlr_output_event_commit *event, const pixman_region32_t *damage);
+/** Sees to it that no announced copy is drawn to again. */
+void view_snapshots_retire(struct view_snapshots *snapshots);
+
+#endif

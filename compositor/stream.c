@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: MIT */
+#include <assert.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <wlr/util/log.h>
+
+#include "manager.h"
+#include "quota.h"
+#include "session.h"
+#include "source.h"
+#include "stream.h"
+
+static void frame_init(struct stream_frame *frame) {
+	*frame = (struct stream_frame){0};
+	pixman_region32_init(&frame->damage);
+}
+
+static void buffer_ref(struct stream_buffer *buffer) {
+	if (buffer->n_refs++ == 0) {
+		wlr_buffer_lock(&buffer->buffer->base);
+	}
+}
+
+/** May destroy the buffer, if the producer has dropped it already. */
+static void buffer_unref(struct stream_buffer *buffer) {
+	assert(buffer->n_refs > 0);
+	if (--buffer->n_refs == 0) {
+		wlr_buffer_unlock(&buffer->buffer->base);
+	}
+}
+
+/** Empties the frame. */
+static void frame_drop(struct stream_frame *frame) {
+	struct stream_buffer *buffer = frame->buffer;
+	frame->buffer = NULL;
+	pixman_region32_clear(&frame->damage);
+	if (buffer != NULL) {
+		buffer_unref(buffer);
+	}
+}
+
+void stream_buffer_hold(struct stream_buffer *buffer, uint64_t seq) {
+	if (buffer->n_holds++ == 0) {
+		buffer->held_since = seq;
+	}
+	buffer_ref(buffer);
+}
+
+void stream_buffer_unhold(struct stream_buffer *buffer) {
+	assert(buffer->n_holds > 0);
+	buffer->n_holds--;
+	buffer_unref(buffer);
+}
+
+/* Retirement */
+
+static bool buffer_was_announced(const struct stream_buffer *buffer) {
+	return buffer->quotas.size > 0;
+}
+
+static void buffer_forget_quotas(struct stream_buffer *buffer) {
+	struct view_quota **quota;
+	wl_array_for_each(quota, &buffer->quotas) {
+		view_quota_unref(*quota);
+	}
+	buffer->quotas.size = 0;
+}
+
+void stream_buffer_retire(struct stream_buffer *buffer) {
+	if (buffer->retired || !buffer_was_announced(buffer)) {
+		return;
+	}
+	buffer->retired = true;
+	buffer->buffer->retired = true;
+	// From here on the memory costs without being of use
+	view_retired_memory_watch(buffer->stream->manager, buffer->buffer, buffer->quotas.data,
+		buffer->quotas.size / sizeof(struct view_quota *));
+	buffer_forget_quotas(buffer);
+
+	struct vitrine_view_session_v1 *session;
+	wl_list_for_each(session, &buffer->stream->sessions, stream_link) {
+		view_session_retire(session, buffer);
+	}
+}
+
+void view_stream_retire(struct view_stream *stream) {
+	// The newest frame would be in a view that is retired
+	if (stream->newest.buffer != NULL && buffer_was_announced(stream->newest.buffer)) {
+		frame_drop(&stream->newest);
+	}
+	if (stream->pending.buffer != NULL && buffer_was_announced(stream->pending.buffer)) {
+		view_stream_lose(stream, &stream->pending.damage);
+		view_stream_cancel_pending(stream);
+	}
+	struct stream_buffer *buffer;
+	wl_list_for_each(buffer, &stream->buffers, link) {
+		stream_buffer_retire(buffer);
+	}
+}
+
+bool view_stream_must_retire_for(const struct view_stream *stream,
+		const struct vitrine_view_session_v1 *session) {
+	const struct stream_buffer *buffer;
+	wl_list_for_each(buffer, &stream->buffers, link) {
+		if (!buffer->retired && view_session_knows(session, buffer)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Buffers */
+
+static void buffer_destroy(struct stream_buffer *buffer) {
+	assert(buffer->n_refs == 0 && buffer->n_holds == 0);
+	stream_buffer_retire(buffer);
+	buffer_forget_quotas(buffer);
+	wl_array_release(&buffer->quotas);
+	wlr_addon_finish(&buffer->addon);
+	wl_list_remove(&buffer->link);
+	free(buffer);
+}
+
+static void buffer_handle_addon_destroy(struct wlr_addon *addon) {
+	struct stream_buffer *buffer = wl_container_of(addon, buffer, addon);
+	buffer_destroy(buffer);
+}
+
+static const struct wlr_addon_interface buffer_addon_impl = {
+	.name = "vitrine_stream_buffer",
+	.destroy = buffer_handle_addon_destroy,
+};
+
+struct stream_buffer *view_stream_get_buffer(struct view_stream *stream,
+		struct view_buffer *view_buffer) {
+	struct stream_buffer *buffer;
+	struct wlr_addon *addon =
+		wlr_addon_find(&view_buffer->base.addons, stream, &buffer_addon_impl);
+	if (addon != NULL) {
+		buffer = wl_container_of(addon, buffer, addon);
+		if (buffer->retired && view_buffer->retired) {
+			return NULL;
+		}
+		buffer->retired = false; // it has got fresh memory
+		return buffer;
+	}
+
+	buffer = calloc(1, sizeof(*buffer));
+	if (buffer == NULL) {
+		return NULL;
+	}
+	buffer->stream = stream;
+	buffer->buffer = view_buffer;
+	wl_array_init(&buffer->quotas);
+	wlr_addon_init(&buffer->addon, &view_buffer->base.addons, stream, &buffer_addon_impl);
+	wl_list_insert(&stream->buffers, &buffer->link);
+	return buffer;
+}
+
+/* Delivery */
+
+/** Held buffers other than the newest one; the one that was held first. */
+static size_t stream_count_old_holds(struct view_stream *stream, struct stream_buffer **oldest) {
+	size_t count = 0;
+	*oldest = NULL;
+	struct stream_buffer *buffer;
+	wl_list_for_each(buffer, &stream->buffers, link) {
+		if (buffer->n_holds == 0 || buffer == stream->newest.buffer) {
+			continue;
+		}
+		count++;
+		if (*oldest == NULL || buffer->held_since < (*oldest)->held_since) {
+			*oldest = buffer;
+		}
+	}
+	return count;
+}
+
+/** Takes a buffer back from all that hold a frame in it. */
+static void stream_evict(struct view_stream *stream, struct stream_buffer *buffer) {
+	struct vitrine_view_session_v1 *session, *tmp;
+	wl_list_for_each_safe(session, tmp, &stream->sessions, stream_link) {
+		size_t n_holds = buffer->n_holds;
+		uint32_t revoked = view_session_revoke(session, buffer, INT64_MAX);
+		if (revoked == n_holds) {
+			return; // the last hold is gone, and maybe the buffer with it
+		}
+	}
+}
+
+/** How many old buffers may be held for a session to get the newest one. */
+static size_t stream_get_old_holds_cap(const struct view_stream *stream,
+		const struct vitrine_view_session_v1 *session) {
+	if (!session->slow) {
+		return VIEW_STREAM_HELD_CAP - 1;
+	}
+	// One buffer is for those who keep up; slow sessions take turns on the other
+	return stream->n_fast > 0 ? 0 : VIEW_STREAM_HELD_CAP - 1;
+}
+
+static bool session_is_ready(const struct vitrine_view_session_v1 *session) {
+	return session->deferred == VIEW_SESSION_DEFER_NOTHING && session->n_revoked == 0 &&
+		session->n_held < session->depth;
+}
+
+bool view_stream_wants_frame(const struct view_stream *stream) {
+	const struct vitrine_view_session_v1 *session;
+	wl_list_for_each(session, &stream->sessions, stream_link) {
+		if (session_is_ready(session)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/** Sends the newest frame to the session if it can have it. */
+static void stream_try_send(struct view_stream *stream, struct vitrine_view_session_v1 *session) {
+	if (!session_is_ready(session)) {
+		return;
+	}
+	struct stream_buffer *oldest;
+	size_t cap = stream_get_old_holds_cap(stream, session);
+	size_t old_holds = stream_count_old_holds(stream, &oldest);
+	if (old_holds > cap) {
+		if (session->slow) {
+			return;
+		}
+		// Who keeps up never waits for who does not
+		stream_evict(stream, oldest);
+	}
+	if (!view_session_send_frame(session, &stream->newest)) {
+		session->deferred = VIEW_SESSION_DEFER_STOP;
+		session->deferred_reason = VITRINE_VIEW_STOP_NO_RESOURCES;
+		view_source_defer(stream->source);
+	}
+}
+
+/** The newest frame is kept only for those who can get it by releasing. */
+static void stream_drop_newest_if_unneeded(struct view_stream *stream) {
+	if (stream->newest.buffer == NULL) {
+		return;
+	}
+	struct vitrine_view_session_v1 *session;
+	wl_list_for_each(session, &stream->sessions, stream_link) {
+		if (view_session_waits(session)) {
+			return;
+		}
+	}
+	frame_drop(&stream->newest);
+}
+
+void view_stream_serve(struct view_stream *stream) {
+	if (stream->newest.buffer == NULL) {
+		return;
+	}
+	struct vitrine_view_session_v1 *session;
+	wl_list_for_each(session, &stream->sessions, stream_link) {
+		if (view_session_waits(session)) {
+			stream_try_send(stream, session);
+		}
+	}
+	stream_drop_newest_if_unneeded(stream);
+}
+
+static void stream_arm_deadline(struct view_stream *stream) {
+	struct stream_buffer *oldest;
+	if (stream->deadline_armed || stream_count_old_holds(stream, &oldest) == 0) {
+		return;
+	}
+	// A look every contended_deadline_ms, and only while somebody is slow
+	int interval = (int)stream->manager->base.limits.contended_deadline_ms;
+	wl_event_source_timer_update(stream->deadline_timer, interval > 0 ? interval : 1);
+	stream->deadline_armed = true;
+}
+
+static int stream_handle_deadline(void *data) {
+	struct view_stream *stream = data;
+	stream->deadline_armed = false;
+	const struct vitrine_view_limits *limits = &stream->manager->base.limits;
+
+	bool contended = false;
+	struct vitrine_view_session_v1 *session;
+	wl_list_for_each(session, &stream->sessions, stream_link) {
+		contended |= session->slow && session->n_held == 0 && view_session_waits(session);
+	}
+	int64_t before = view_now_ms() -
+		(contended ? limits->contended_deadline_ms : limits->deadline_ms);
+
+	struct vitrine_view_session_v1 *tmp;
+	wl_list_for_each_safe(session, tmp, &stream->sessions, stream_link) {
+		view_session_revoke(session, NULL, before);
+	}
+	view_stream_serve(stream);
+	stream_drop_newest_if_unneeded(stream);
+	stream_arm_deadline(stream);
+	return 0;
+}
+
+static void stream_set_newest(struct view_stream *stream, struct stream_frame *frame) {
+	struct stream_buffer *old = stream->newest.buffer;
+	buffer_ref(frame->buffer);
+	stream->newest.buffer = frame->buffer;
+	stream->newest.seq = frame->seq;
+	stream->newest.when = frame->when;
+	stream->newest.transform = frame->transform;
+	stream->newest.n_lost = frame->n_lost;
+	pixman_region32_copy(&stream->newest.damage, &frame->damage);
+	if (old != NULL) {
+		buffer_unref(old);
+	}
+}
+
+static void stream_deliver(struct view_stream *stream, struct stream_frame *frame) {
+	stream->seq += 1 + frame->n_lost;
+	frame->seq = stream->seq;
+	stream_set_newest(stream, frame);
+
+	stream->n_fast = 0;
+	struct vitrine_view_session_v1 *session, *tmp;
+	wl_list_for_each(session, &stream->sessions, stream_link) {
+		session->slow |= session->n_held > 0;
+		if (!session->slow && session_is_ready(session)) {
+			stream->n_fast++;
+		}
+	}
+	wl_list_for_each_safe(session, tmp, &stream->sessions, stream_link) {
+		stream_try_send(stream, session);
+		if (session->seen_seq != stream->seq) {
+			view_session_miss_frame(session, &frame->damage);
+		}
+	}
+	stream_drop_newest_if_unneeded(stream);
+	stream_arm_deadline(stream);
+}
+
+/* Frames that are not finished */
+
+static bool gate_is_open(const struct stream_gate *gate) {
+	return gate->take_fence_fd < 0 && !gate->present;
+}
+
+static void stream_close_fence(struct view_stream *stream) {
+	if (stream->pending_source != NULL) {
+		wl_event_source_remove(stream->pending_source);
+		stream->pending_source = NULL;
+	}
+	if (stream->pending_gate.take_fence_fd >= 0) {
+		close(stream->pending_gate.take_fence_fd);
+		stream->pending_gate.take_fence_fd = -1;
+	}
+}
+
+void view_stream_cancel_pending(struct view_stream *stream) {
+	stream_close_fence(stream);
+	frame_drop(&stream->pending);
+}
+
+static void stream_deliver_pending(struct view_stream *stream) {
+	if (!gate_is_open(&stream->pending_gate)) {
+		return;
+	}
+	// The frame must not be pending any more when sessions see it
+	struct stream_frame frame = stream->pending;
+	frame_init(&stream->pending);
+	stream_deliver(stream, &frame);
+	frame_drop(&frame);
+	pixman_region32_fini(&frame.damage);
+	if (stream->n_lost > 0) {
+		// What came meanwhile may have been the last thing to come
+		view_source_request_frame(stream->source);
+	}
+}
+
+static int stream_handle_fence(int fd, uint32_t mask, void *data) {
+	struct view_stream *stream = data;
+	// An error of the fence will not go away: the frame is as finished as it gets
+	stream_close_fence(stream);
+	stream_deliver_pending(stream);
+	return 0;
+}
+
+void view_stream_handle_present(struct view_stream *stream, uint32_t commit_seq) {
+	// Commits are presented in order; wrapping around is fine
+	if (stream->pending.buffer == NULL || !stream->pending_gate.present ||
+			(int32_t)(commit_seq - stream->pending_gate.commit_seq) < 0) {
+		return;
+	}
+	stream->pending_gate.present = false;
+	stream_deliver_pending(stream);
+}
+
+void view_stream_lose(struct view_stream *stream, const pixman_region32_t *damage) {
+	stream->n_lost++;
+	pixman_region32_union(&stream->lost_damage, &stream->lost_damage, damage);
+}
+
+static void frame_set_damage(struct stream_frame *frame, struct view_stream *stream,
+		const pixman_region32_t *damage) {
+	pixman_region32_union(&frame->damage, &stream->lost_damage, damage);
+	pixman_region32_clear(&stream->lost_damage);
+	frame->n_lost = stream->n_lost;
+	stream->n_lost = 0;
+	if (pixman_region32_n_rects(&frame->damage) > VIEW_DAMAGE_RECTS_CAP) {
+		pixman_box32_t extents = *pixman_region32_extents(&frame->damage);
+		pixman_region32_reset(&frame->damage, &extents);
+	}
+}
+
+void view_stream_submit(struct view_stream *stream, struct stream_buffer *buffer,
+		const struct timespec *when, uint32_t transform, const pixman_region32_t *damage,
+		const struct stream_gate *gate) {
+	if (stream->pending.buffer != NULL) {
+		view_stream_lose(stream, damage);
+		if (gate != NULL && gate->take_fence_fd >= 0) {
+			close(gate->take_fence_fd);
+		}
+		return;
+	}
+
+	struct stream_frame frame = {
+		.buffer = buffer,
+		.when = *when,
+		.transform = transform,
+	};
+	pixman_region32_init(&frame.damage);
+	frame_set_damage(&frame, stream, damage);
+	if (gate == NULL || gate_is_open(gate)) {
+		stream_deliver(stream, &frame);
+		pixman_region32_fini(&frame.damage);
+		return;
+	}
+
+	if (gate->take_fence_fd >= 0) {
+		stream->pending_source = wl_event_loop_add_fd(stream->manager->loop,
+			gate->take_fence_fd, WL_EVENT_READABLE, stream_handle_fence, stream);
+		if (stream->pending_source == NULL) {
+			close(gate->take_fence_fd);
+			view_stream_lose(stream, &frame.damage);
+			pixman_region32_fini(&frame.damage);
+			return;
+		}
+	}
+	buffer_ref(buffer);
+	pixman_region32_fini(&stream->pending.damage);
+	stream->pending = frame;
+	stream->pending_gate = *gate;
+}
+
+/* Lifetime */
+
+bool view_stream_init(struct view_stream *stream, struct view_source *source) {
+	*stream = (struct view_stream){
+		.manager = source->manager,
+		.source = source,
+		.pending_gate.take_fence_fd = -1,
+	};
+	wl_list_init(&stream->sessions);
+	wl_list_init(&stream->buffers);
+	frame_init(&stream->newest);
+	frame_init(&stream->pending);
+	pixman_region32_init(&stream->lost_damage);
+	stream->deadline_timer =
+		wl_event_loop_add_timer(stream->manager->loop, stream_handle_deadline, stream);
+	return stream->deadline_timer != NULL;
+}
+
+void view_stream_finish(struct view_stream *stream) {
+	assert(wl_list_empty(&stream->sessions));
+	view_stream_cancel_pending(stream);
+	frame_drop(&stream->newest);
+	struct stream_buffer *buffer, *tmp;
+	wl_list_for_each_safe(buffer, tmp, &stream->buffers, link) {
+		buffer_destroy(buffer);
+	}
+	pixman_region32_fini(&stream->newest.damage);
+	pixman_region32_fini(&stream->pending.damage);
+	pixman_region32_fini(&stream->lost_damage);
+	if (stream->deadline_timer != NULL) {
+		wl_event_source_remove(stream->deadline_timer);
+		stream->deadline_timer = NULL;
+	}
+}
+
+void view_stream_add_session(struct view_stream *stream, struct vitrine_view_session_v1 *session) {
+	assert(session->stream == NULL);
+	session->stream = stream;
+	session->seen_seq = stream->seq;
+	session->slow = false;
+	session->damage_all = true;
+	wl_list_insert(stream->sessions.prev, &session->stream_link);
+}
+
+void view_stream_remove_session(struct view_stream *stream,
+		struct vitrine_view_session_v1 *session) {
+	assert(session->stream == stream);
+	view_session_drop_frames(session);
+	wl_list_remove(&session->stream_link);
+	wl_list_init(&session->stream_link);
+	session->stream = NULL;
+	// Others may have waited for what it held
+	view_stream_serve(stream);
+	stream_drop_newest_if_unneeded(stream);
+}

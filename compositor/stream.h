@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef COMPOSITOR_STREAM_H
+#define COMPOSITOR_STREAM_H
+
+#include <pixman.h>
+#include <time.h>
+#include <wlr/util/addon.h>
+#include <wayland-server-core.h>
+
+#include "buffer.h"
+
+struct view_manager;
+struct vitrine_view_session_v1;
+struct view_source;
+
+/**
+ * How many distinct buffers of a stream clients may hold at a time. A swapchain
+ * has four: one is drawn to, one is on the screen or waits to be sent, and two
+ * are left. Any number of holders shares these two.
+ */
+#define VIEW_STREAM_HELD_CAP 2
+
+/** More damage rectangles than this are sent as one. */
+#define VIEW_DAMAGE_RECTS_CAP 16
+
+/**
+ * A buffer that a stream has sent frames in, attached to the wlr_buffer.
+ */
+struct stream_buffer {
+	struct wl_list link; // view_stream.buffers
+	struct wlr_addon addon;
+	struct view_stream *stream;
+	struct view_buffer *buffer;
+
+	/**
+	 * Reasons for the producer to keep its hands off: frames that sessions hold,
+	 * and being the newest. The wlr_buffer is locked while there are any.
+	 */
+	size_t n_refs;
+	size_t n_holds; // frames that sessions hold
+	uint64_t held_since; // sequence number of the frame that was held first
+
+	/** Announced, and then retired: it must not be drawn to as it is. */
+	bool retired;
+	struct wl_array quotas; // struct view_quota *, to whom it was announced
+};
+
+/**
+ * A frame of a stream.
+ */
+struct stream_frame {
+	struct stream_buffer *buffer; // NULL if there is no frame
+	uint64_t seq; // counts the frames of the stream from 1
+	struct timespec when; // CLOCK_MONOTONIC
+	uint32_t transform; // enum wl_output_transform
+	/** Frames of the source just before this one that could not be delivered. */
+	uint32_t n_lost;
+	pixman_region32_t damage; // since the last delivered frame, in buffer coordinates
+};
+
+/** What a frame must wait for before anybody may read it. */
+struct stream_gate {
+	int take_fence_fd; // pollable, such as a sync_file; -1 if there is none
+	bool present; // whether to wait for the output to have presented commit_seq
+	uint32_t commit_seq;
+};
+
+/**
+ * Delivers finished frames to sessions. A stream does not care where its frames
+ * come from: an output's swapchain, or copies of it.
+ *
+ * Sessions that keep up get each frame. Sessions that still hold a frame when
+ * the next one comes are slow: they take turns on one buffer as long as there
+ * are fast ones, and have it revoked after a deadline. So there is always a
+ * buffer for who keeps up, and for the producer.
+ */
+struct view_stream {
+	struct view_manager *manager;
+	struct view_source *source;
+	struct wl_list sessions; // view_session.stream_link
+	struct wl_list buffers; // stream_buffer.link
+
+	/** The newest finished frame, kept while sessions wait for it. */
+	struct stream_frame newest;
+	uint64_t seq; // of the newest finished frame, also when it is not kept
+	size_t n_fast; // sessions that held nothing when it came
+
+	/**
+	 * A frame that is not finished. Frames that come meanwhile are lost, rather
+	 * than taking its place: a renderer that is always late would never deliver.
+	 */
+	struct stream_frame pending;
+	struct stream_gate pending_gate;
+	struct wl_event_source *pending_source; // for the fence, NULL if there is none
+
+	/** Lost frames, which the next one makes up for. */
+	uint32_t n_lost;
+	pixman_region32_t lost_damage;
+
+	struct wl_event_source *deadline_timer;
+	bool deadline_armed;
+};
+
+bool view_stream_init(struct view_stream *stream, struct view_source *source);
+/** The stream must have no sessions any more. */
+void view_stream_finish(struct view_stream *stream);
+
+void view_stream_add_session(struct view_stream *stream, struct vitrine_view_session_v1 *session);
+/** Takes back what the session holds. */
+void view_stream_remove_session(struct view_stream *stream, struct vitrine_view_session_v1 *session);
+
+/**
+ * The stream's state of a buffer, made if needed. NULL on allocation failure, or
+ * if the buffer was retired and has not been drawn to since.
+ */
+struct stream_buffer *view_stream_get_buffer(struct view_stream *stream,
+	struct view_buffer *buffer);
+
+/**
+ * Delivers a frame to all sessions that can have it, as soon as its gate opens
+ * (NULL: at once). `damage` is borrowed.
+ */
+void view_stream_submit(struct view_stream *stream, struct stream_buffer *buffer,
+	const struct timespec *when, uint32_t transform, const pixman_region32_t *damage,
+	const struct stream_gate *gate);
+/** Whether a session could be sent a frame now. */
+bool view_stream_wants_frame(const struct view_stream *stream);
+/** Accounts for a frame of the source that cannot be delivered. */
+void view_stream_lose(struct view_stream *stream, const pixman_region32_t *damage);
+/** Forgets the frame that is not finished. */
+void view_stream_cancel_pending(struct view_stream *stream);
+/** The output presented a commit. */
+void view_stream_handle_present(struct view_stream *stream, uint32_t commit_seq);
+
+/** Sends the newest frame to the sessions that wait for it and can have it now. */
+void view_stream_serve(struct view_stream *stream);
+
+/** A session holds a frame in the buffer from now on. */
+void stream_buffer_hold(struct stream_buffer *buffer, uint64_t seq);
+/** A session does not hold a frame in the buffer any more. */
+void stream_buffer_unhold(struct stream_buffer *buffer);
+
+/**
+ * Marks each buffer that was announced to anybody as retired and tells the
+ * sessions. The caller sees to it that the producer does not draw to them again.
+ */
+void view_stream_retire(struct view_stream *stream);
+/** Retires one buffer. */
+void stream_buffer_retire(struct stream_buffer *buffer);
+
+/** Whether a buffer that was announced to the session can still be drawn to. */
+bool view_stream_must_retire_for(const struct view_stream *stream,
+	const struct vitrine_view_session_v1 *session);
+
+#endif

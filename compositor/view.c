@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <wlr/render/dmabuf.h>
+#include <wlr/types/wlr_linux_dmabuf_v1.h>
+
+#include "manager.h"
+#include "quota.h"
+#include "view.h"
+#include "xx-dmabuf-view-v1-protocol.h"
+
+static_assert(WLR_DMABUF_MAX_PLANES == 4, "the protocol's planes are those of linux-dmabuf");
+
+/**
+ * A view of a client's buffer that is not described yet. Reading the buffer for
+ * a snapshot must not wait for a fence that the client made up, so the view waits
+ * in the event loop until all writes to its planes are over.
+ */
+struct buffer_view {
+	struct wl_list link; // view_manager.views
+	struct view_manager *manager;
+	struct wl_resource *resource;
+	struct view_quota *quota;
+	uint32_t allowed; // guarantees that both sides can live with
+
+	struct wlr_dmabuf_attributes dmabuf; // with file descriptors of our own
+	int plane; // the first one that may still be written to
+	struct wl_event_source *event_source; // NULL when it waits for nothing
+};
+
+static const struct xx_dmabuf_view_v1_interface view_impl;
+
+/** NULL if the view is described or has failed. */
+static struct buffer_view *view_from_resource(struct wl_resource *resource) {
+	assert(wl_resource_instance_of(resource, &xx_dmabuf_view_v1_interface, &view_impl));
+	return wl_resource_get_user_data(resource);
+}
+
+static void view_destroy(struct buffer_view *view) {
+	wl_resource_set_user_data(view->resource, NULL);
+	if (view->event_source != NULL) {
+		wl_event_source_remove(view->event_source);
+	}
+	wlr_dmabuf_attributes_finish(&view->dmabuf);
+	view_quota_remove_object(view->quota);
+	view_quota_unref(view->quota);
+	wl_list_remove(&view->link);
+	free(view);
+}
+
+static void view_fail(struct buffer_view *view, enum xx_dmabuf_view_v1_failure reason) {
+	struct wl_resource *resource = view->resource;
+	view_destroy(view);
+	xx_dmabuf_view_v1_send_failed(resource, reason);
+}
+
+void view_manager_fail_views(struct view_manager *manager) {
+	struct buffer_view *view, *tmp;
+	wl_list_for_each_safe(view, tmp, &manager->views, link) {
+		view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_GONE);
+	}
+}
+
+static void close_derived(struct vitrine_derived_fd *derived, int len) {
+	for (int i = 0; i < len; i++) {
+		close(derived[i].fd);
+	}
+}
+
+/**
+ * Derives all planes with the same guarantee. The whole memory of a plane is
+ * derived, since offsets are from its beginning.
+ */
+static int view_derive_planes(struct buffer_view *view, enum vitrine_guarantee guarantee,
+		struct vitrine_derived_fd derived[static WLR_DMABUF_MAX_PLANES]) {
+	for (int i = 0; i < view->dmabuf.n_planes; i++) {
+		off_t size = lseek(view->dmabuf.fd[i], 0, SEEK_END);
+		const struct vitrine_derive_source source = {
+			.memfd = -1,
+			.dmabuf_fd = view->dmabuf.fd[i],
+			.size = size > 0 ? (uint64_t)size : 0,
+		};
+		int ret = vitrine_derive_fd(view->manager->derive, &source, guarantee, &derived[i]);
+		if (ret < 0) {
+			close_derived(derived, i);
+			return ret;
+		}
+	}
+	return 0;
+}
+
+static bool derive_error_is_transient(int error) {
+	return error == -ENOMEM || error == -EMFILE || error == -ENFILE || error == -ENOSPC;
+}
+
+static void view_describe(struct buffer_view *view) {
+	// As in vitrine_derive_fd(): what shares memory first, the copy last
+	static const enum vitrine_guarantee preference[] = {
+		VITRINE_GUARANTEE_SEALED,
+		VITRINE_GUARANTEE_GUARDED,
+		VITRINE_GUARANTEE_FD_READ_ONLY,
+		VITRINE_GUARANTEE_SNAPSHOT,
+	};
+	struct vitrine_derived_fd derived[WLR_DMABUF_MAX_PLANES];
+	int ret = -EOPNOTSUPP;
+	for (size_t i = 0; i < sizeof(preference) / sizeof(preference[0]) && ret < 0; i++) {
+		if (view->allowed & preference[i]) {
+			ret = view_derive_planes(view, preference[i], derived);
+		}
+	}
+	if (ret < 0) {
+		view_fail(view, derive_error_is_transient(ret) ?
+			XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES : XX_DMABUF_VIEW_V1_FAILURE_UNSUPPORTED);
+		return;
+	}
+
+	const struct wlr_dmabuf_attributes *dmabuf = &view->dmabuf;
+	xx_dmabuf_view_v1_send_format(view->resource, derived[0].storage, (uint32_t)dmabuf->width,
+		(uint32_t)dmabuf->height, dmabuf->format, (uint32_t)(dmabuf->modifier >> 32),
+		(uint32_t)(dmabuf->modifier & UINT32_MAX), derived[0].guarantee);
+	for (int i = 0; i < dmabuf->n_planes; i++) {
+		xx_dmabuf_view_v1_send_plane(view->resource, (uint32_t)i, derived[i].fd,
+			dmabuf->offset[i], dmabuf->stride[i]);
+	}
+	xx_dmabuf_view_v1_send_done(view->resource);
+	close_derived(derived, dmabuf->n_planes);
+	view_destroy(view);
+}
+
+static void view_wait(struct buffer_view *view);
+
+static int view_handle_readable(int fd, uint32_t mask, void *data) {
+	struct buffer_view *view = data;
+	wl_event_source_remove(view->event_source);
+	view->event_source = NULL;
+	view->plane++;
+	view_wait(view);
+	return 0;
+}
+
+/** A dma-buf polls readable when no write to it is pending. */
+static void view_wait(struct buffer_view *view) {
+	for (; view->plane < view->dmabuf.n_planes; view->plane++) {
+		struct pollfd pollfd = { .fd = view->dmabuf.fd[view->plane], .events = POLLIN };
+		if (poll(&pollfd, 1, 0) == 1) {
+			continue;
+		}
+		view->event_source = wl_event_loop_add_fd(view->manager->loop, pollfd.fd,
+			WL_EVENT_READABLE, view_handle_readable, view);
+		if (view->event_source == NULL) {
+			view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
+		}
+		return;
+	}
+	view_describe(view);
+}
+
+static void view_handle_resource_destroy(struct wl_resource *resource) {
+	struct buffer_view *view = view_from_resource(resource);
+	if (view != NULL) {
+		view_destroy(view);
+	}
+}
+
+static void view_handle_destroy(struct wl_client *client, struct wl_resource *resource) {
+	wl_resource_destroy(resource);
+}
+
+static const struct xx_dmabuf_view_v1_interface view_impl = {
+	.destroy = view_handle_destroy,
+};
+
+/** Returns NULL for lack of memory, file descriptors or quota. */
+static struct buffer_view *view_create(struct view_manager *manager,
+		struct wl_resource *resource, const struct wlr_dmabuf_attributes *dmabuf) {
+	struct buffer_view *view = calloc(1, sizeof(*view));
+	if (view == NULL) {
+		return NULL;
+	}
+	view->quota = view_quota_get(manager, wl_resource_get_client(resource));
+	if (view->quota == NULL) {
+		goto err_view;
+	}
+	if (!view_quota_add_object(view->quota)) {
+		goto err_quota;
+	}
+	// "The view lives on when the wl_buffer is destroyed"
+	if (!wlr_dmabuf_attributes_copy(&view->dmabuf, dmabuf)) {
+		goto err_object;
+	}
+	view->manager = manager;
+	view->resource = resource;
+	wl_list_insert(&manager->views, &view->link);
+	wl_resource_set_user_data(resource, view);
+	return view;
+
+err_object:
+	view_quota_remove_object(view->quota);
+err_quota:
+	view_quota_unref(view->quota);
+err_view:
+	free(view);
+	return NULL;
+}
+
+void view_manager_handle_get_buffer_view(struct wl_client *client,
+		struct wl_resource *manager_resource, uint32_t id,
+		struct wl_resource *buffer_resource, uint32_t acceptable) {
+	if (!view_manager_check_acceptable(manager_resource, acceptable)) {
+		return;
+	}
+	struct wlr_dmabuf_v1_buffer *buffer =
+		wlr_dmabuf_v1_buffer_try_from_buffer_resource(buffer_resource);
+	if (buffer == NULL) {
+		wl_resource_post_error(manager_resource, XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_BUFFER,
+			"the wl_buffer is not a linux-dmabuf buffer");
+		return;
+	}
+	struct wl_resource *resource = wl_resource_create(client, &xx_dmabuf_view_v1_interface,
+		wl_resource_get_version(manager_resource), id);
+	if (resource == NULL) {
+		wl_client_post_no_memory(client);
+		return;
+	}
+	wl_resource_set_implementation(resource, &view_impl, NULL, view_handle_resource_destroy);
+
+	struct view_manager *manager = view_manager_from_resource(manager_resource);
+	if (manager == NULL) {
+		xx_dmabuf_view_v1_send_failed(resource, XX_DMABUF_VIEW_V1_FAILURE_GONE);
+		return;
+	}
+	struct vitrine_view_request request = { .client = client, .acceptable = acceptable };
+	uint32_t policy = view_manager_get_allowed(manager, &request);
+	if (policy == 0) {
+		xx_dmabuf_view_v1_send_failed(resource, XX_DMABUF_VIEW_V1_FAILURE_DENIED);
+		return;
+	}
+	struct buffer_view *view = view_create(manager, resource, &buffer->attributes);
+	if (view == NULL) {
+		xx_dmabuf_view_v1_send_failed(resource, XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
+		return;
+	}
+	view->allowed = policy & acceptable;
+	view_wait(view);
+}

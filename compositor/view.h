@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef COMPOSITOR_VIEW_H
+#define COMPOSITOR_VIEW_H
+
+struct view_manager;
+
+/** Fails the views that wait for their buffer, since the manager goes away. */
+void view_manager_fail_views(struct view_manager *manager);
+
+#endif

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+#include <assert.h>
+#include <stdlib.h>
+#include <wlr/types/wlr_security_context_v1.h>
+#include <wlr/util/log.h>
+
+#include "manager.h"
+#include "quota.h"
+#include "session.h"
+#include "source.h"
+#include "view.h"
+#include "xx-dmabuf-view-v1-protocol.h"
+
+#define VIEW_MANAGER_VERSION 1
+
+static const struct vitrine_view_limits default_limits = {
+	.depth = 2,
+	.sessions_per_client = 64,
+	.deadline_ms = 1000,
+	.contended_deadline_ms = 100,
+	.retire_burst = 16,
+	.retire_interval_ms = 100,
+	.retired_bytes_per_client = 512 * 1024 * 1024,
+};
+
+/** A client that has bound the global. */
+struct view_binding {
+	struct wl_list link; // view_manager.bindings
+	struct view_manager *manager;
+	struct wl_resource *resource;
+	uint32_t sent_guarantees;
+};
+
+static const struct xx_dmabuf_view_manager_v1_interface manager_impl;
+
+/** NULL if the manager is gone. */
+static struct view_binding *binding_from_resource(struct wl_resource *resource) {
+	assert(wl_resource_instance_of(resource, &xx_dmabuf_view_manager_v1_interface,
+		&manager_impl));
+	return wl_resource_get_user_data(resource);
+}
+
+struct view_manager *view_manager_from_resource(struct wl_resource *resource) {
+	struct view_binding *binding = binding_from_resource(resource);
+	return binding != NULL ? binding->manager : NULL;
+}
+
+bool view_manager_check_acceptable(struct wl_resource *manager_resource, uint32_t acceptable) {
+	if (acceptable == 0 || (acceptable & ~(uint32_t)VITRINE_GUARANTEE_ALL) != 0) {
+		wl_resource_post_error(manager_resource,
+			XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_GUARANTEE,
+			"no mask of guarantees: 0x%x", acceptable);
+		return false;
+	}
+	return true;
+}
+
+/* Policy */
+
+/** The safe default: nothing for sandboxed clients. */
+static uint32_t default_policy(const struct vitrine_view_request *request, void *data) {
+	return request->sandboxed ? 0 : VITRINE_GUARANTEE_ALL;
+}
+
+uint32_t view_manager_get_allowed(const struct view_manager *manager,
+		struct vitrine_view_request *request) {
+	request->sandboxed = manager->security_context_manager != NULL &&
+		wlr_security_context_manager_v1_lookup_client(manager->security_context_manager,
+			request->client) != NULL;
+	return manager->policy(request, manager->policy_data) & VITRINE_GUARANTEE_ALL;
+}
+
+static uint32_t binding_get_guarantees(const struct view_binding *binding) {
+	struct vitrine_view_request request = {
+		.client = wl_resource_get_client(binding->resource),
+		.acceptable = VITRINE_GUARANTEE_ALL,
+	};
+	return view_manager_get_allowed(binding->manager, &request);
+}
+
+/** Stops the sessions of a list that are not allowed any more. */
+static void stop_denied_sessions(struct view_manager *manager, struct wl_list *sessions) {
+	bool last = wl_list_empty(sessions);
+	struct vitrine_view_session_v1 *session, *tmp;
+	for (session = wl_container_of(sessions->next, session, link); !last; session = tmp) {
+		// Stopping the last session frees its source, and with it the list
+		tmp = wl_container_of(session->link.next, tmp, link);
+		last = &tmp->link == sessions;
+		struct vitrine_view_request request = {
+			.client = wl_resource_get_client(session->resource),
+			.source = session->capture_source,
+			.acceptable = session->acceptable,
+			.options = session->options,
+		};
+		session->allowed = session->acceptable & view_manager_get_allowed(manager, &request);
+		if (session->allowed == 0 ||
+				(session->guarantee != 0 && !(session->guarantee & session->allowed))) {
+			view_session_stop(session, VITRINE_VIEW_STOP_DENIED);
+		}
+	}
+}
+
+void vitrine_view_manager_v1_update_policy(struct vitrine_view_manager_v1 *base) {
+	struct view_manager *manager = wl_container_of(base, manager, base);
+	struct view_binding *binding;
+	wl_list_for_each(binding, &manager->bindings, link) {
+		uint32_t guarantees = binding_get_guarantees(binding);
+		if (guarantees != binding->sent_guarantees) {
+			binding->sent_guarantees = guarantees;
+			xx_dmabuf_view_manager_v1_send_guarantees(binding->resource, guarantees);
+		}
+	}
+	stop_denied_sessions(manager, &manager->starting);
+	struct view_source *source, *tmp;
+	wl_list_for_each_safe(source, tmp, &manager->sources, link) {
+		stop_denied_sessions(manager, &source->sessions);
+	}
+}
+
+void vitrine_view_manager_v1_set_policy(struct vitrine_view_manager_v1 *base,
+		vitrine_view_policy_func_t func, void *data) {
+	struct view_manager *manager = wl_container_of(base, manager, base);
+	manager->policy = func != NULL ? func : default_policy;
+	manager->policy_data = data;
+	vitrine_view_manager_v1_update_policy(base);
+}
+
+static void manager_forget_security_context_manager(struct view_manager *manager) {
+	wl_list_remove(&manager->security_context_manager_destroy.link);
+	wl_list_init(&manager->security_context_manager_destroy.link);
+	manager->security_context_manager = NULL;
+}
+
+static void manager_handle_security_context_manager_destroy(struct wl_listener *listener,
+		void *data) {
+	struct view_manager *manager =
+		wl_container_of(listener, manager, security_context_manager_destroy);
+	manager_forget_security_context_manager(manager);
+}
+
+void vitrine_view_manager_v1_set_security_context_manager(
+		struct vitrine_view_manager_v1 *base,
+		struct wlr_security_context_manager_v1 *security_context_manager) {
+	struct view_manager *manager = wl_container_of(base, manager, base);
+	manager_forget_security_context_manager(manager);
+	manager->security_context_manager = security_context_manager;
+	if (security_context_manager != NULL) {
+		wl_signal_add(&security_context_manager->events.destroy,
+			&manager->security_context_manager_destroy);
+	}
+	vitrine_view_manager_v1_update_policy(base);
+}
+
+void vitrine_view_manager_v1_stop_sessions(struct vitrine_view_manager_v1 *base,
+		enum vitrine_view_stop_reason reason) {
+	struct view_manager *manager = wl_container_of(base, manager, base);
+	struct vitrine_view_session_v1 *session, *session_tmp;
+	wl_list_for_each_safe(session, session_tmp, &manager->starting, link) {
+		view_session_stop(session, reason);
+	}
+	struct view_source *source, *source_tmp;
+	wl_list_for_each_safe(source, source_tmp, &manager->sources, link) {
+		view_source_stop_sessions(source, reason);
+	}
+}
+
+/* The global */
+
+static void manager_handle_destroy(struct wl_client *client, struct wl_resource *resource) {
+	wl_resource_destroy(resource);
+}
+
+static const struct xx_dmabuf_view_manager_v1_interface manager_impl = {
+	.destroy = manager_handle_destroy,
+	.get_buffer_view = view_manager_handle_get_buffer_view,
+	.create_session = view_manager_handle_create_session,
+};
+
+static void binding_destroy(struct view_binding *binding) {
+	wl_resource_set_user_data(binding->resource, NULL);
+	wl_list_remove(&binding->link);
+	free(binding);
+}
+
+static void binding_handle_resource_destroy(struct wl_resource *resource) {
+	struct view_binding *binding = binding_from_resource(resource);
+	if (binding != NULL) {
+		binding_destroy(binding);
+	}
+}
+
+static void manager_bind(struct wl_client *client, void *data, uint32_t version, uint32_t id) {
+	struct view_manager *manager = data;
+	struct view_binding *binding = calloc(1, sizeof(*binding));
+	if (binding == NULL) {
+		wl_client_post_no_memory(client);
+		return;
+	}
+	binding->manager = manager;
+	binding->resource =
+		wl_resource_create(client, &xx_dmabuf_view_manager_v1_interface, (int)version, id);
+	if (binding->resource == NULL) {
+		free(binding);
+		wl_client_post_no_memory(client);
+		return;
+	}
+	wl_resource_set_implementation(binding->resource, &manager_impl, binding,
+		binding_handle_resource_destroy);
+	wl_list_insert(&manager->bindings, &binding->link);
+	binding->sent_guarantees = binding_get_guarantees(binding);
+	xx_dmabuf_view_manager_v1_send_guarantees(binding->resource, binding->sent_guarantees);
+}
+
+static void manager_destroy(struct view_manager *manager) {
+	wl_signal_emit_mutable(&manager->base.events.destroy, manager);
+	vitrine_view_manager_v1_stop_sessions(&manager->base, VITRINE_VIEW_STOP_SOURCE_GONE);
+	view_manager_fail_views(manager);
+	struct view_binding *binding, *tmp;
+	wl_list_for_each_safe(binding, tmp, &manager->bindings, link) {
+		binding_destroy(binding);
+	}
+	view_quotas_finish(manager);
+	manager_forget_security_context_manager(manager);
+	wl_list_remove(&manager->display_destroy.link);
+	wl_global_destroy(manager->base.global);
+	vitrine_derive_destroy(manager->derive);
+	free(manager);
+}
+
+static void manager_handle_display_destroy(struct wl_listener *listener, void *data) {
+	struct view_manager *manager = wl_container_of(listener, manager, display_destroy);
+	manager_destroy(manager);
+}
+
+struct vitrine_view_manager_v1 *vitrine_view_manager_v1_create(struct wl_display *display,
+		uint32_t version) {
+	assert(version <= VIEW_MANAGER_VERSION);
+
+	struct view_manager *manager = calloc(1, sizeof(*manager));
+	if (manager == NULL) {
+		return NULL;
+	}
+	manager->display = display;
+	manager->loop = wl_display_get_event_loop(display);
+	manager->base.limits = default_limits;
+	manager->policy = default_policy;
+	wl_list_init(&manager->bindings);
+	wl_list_init(&manager->sources);
+	wl_list_init(&manager->starting);
+	wl_list_init(&manager->views);
+	wl_signal_init(&manager->base.events.destroy);
+	wl_signal_init(&manager->base.events.session_start);
+	wl_signal_init(&manager->base.events.session_stop);
+	manager->security_context_manager_destroy.notify =
+		manager_handle_security_context_manager_destroy;
+	wl_list_init(&manager->security_context_manager_destroy.link);
+
+	manager->derive = vitrine_derive_create();
+	if (manager->derive == NULL || !view_quotas_init(manager, manager->loop)) {
+		goto err;
+	}
+	manager->base.global = wl_global_create(display, &xx_dmabuf_view_manager_v1_interface,
+		(int)version, manager, manager_bind);
+	if (manager->base.global == NULL) {
+		view_quotas_finish(manager);
+		goto err;
+	}
+	manager->display_destroy.notify = manager_handle_display_destroy;
+	wl_display_add_destroy_listener(display, &manager->display_destroy);
+	return &manager->base;
+
+err:
+	vitrine_derive_destroy(manager->derive);
+	free(manager);
+	return NULL;
+}
