@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Sum up TAP results of several `meson test` runs, one test point at a time.
+
+usage: testlog.py (FLAVOUR TESTLOG.JSON MESON-STATUS)...
+
+Prints the skipped points with their reason, the failed ones with their output, and as its
+last line `N passed, N failed, N skipped`. Exit status 1 if anything failed or nothing ran.
+"""
+import json
+import re
+import sys
+
+POINT = re.compile(r"^(not )?ok\b(?:\s+(\d+))?\s*(?:-\s*)?(.*?)(?:\s*(?<!\\)#\s*(SKIP|TODO)\b\S*\s*(.*))?$", re.I)
+PLAN = re.compile(r"^1\.\.(\d+)\s*(?:#\s*(?:SKIP\S*\s*)?(.*))?$", re.I)
+
+
+class Summary:
+    def __init__(self):
+        self.passed = 0
+        self.failed = []  # (name, why, output)
+        self.skipped = []  # (name, reason)
+
+    def add_test(self, flavour, test):
+        """Count one test executable; meson's own verdict catches what TAP cannot say."""
+        name = f"{flavour}: {test['name']}"
+        stdout = test.get("stdout") or ""
+        output = (stdout + (test.get("stderr") or "")).rstrip()
+        result = test.get("result", "ERROR")
+        failed_before = len(self.failed)
+        points, plan, whole_skip = self.add_points(name, stdout, output)
+        if points == 0 and plan is None:  # no TAP: a check that speaks by its exit status
+            self.add_verdict(name, result, output)
+        elif whole_skip is not None:
+            self.skipped.append((name, whole_skip))
+        elif (plan is None or points != plan) and "\nBail out!" not in "\n" + stdout:
+            planned = "no plan" if plan is None else f"{plan} planned"
+            self.failed.append((name, f"{points} points seen, {planned} ({result.lower()})", output))
+        elif result in ("FAIL", "ERROR", "TIMEOUT", "INTERRUPT", "UNEXPECTEDPASS") and len(self.failed) == failed_before:
+            # all points are fine, but the process is not (a leak found at exit, a signal)
+            self.failed.append((name, f"{result.lower()}, status {test.get('returncode')}", output))
+
+    def add_points(self, name, stdout, output):
+        points, plan, whole_skip = 0, None, None
+        for line in stdout.splitlines():
+            if line.startswith("Bail out!"):
+                self.failed.append((name, line, output))
+            elif match := PLAN.match(line):
+                plan = int(match[1])
+                if plan == 0:
+                    whole_skip = match[2] or "no reason given"
+            elif match := POINT.match(line):
+                points += 1
+                point = f"{name}: {match[3] or match[2] or points}"
+                directive = (match[4] or "").upper()
+                if directive == "SKIP" or (directive == "TODO" and match[1]):
+                    self.skipped.append((point, match[5] or directive))
+                elif match[1]:
+                    self.failed.append((point, "not ok", output))
+                else:
+                    self.passed += 1
+        return points, plan, whole_skip
+
+    def add_verdict(self, name, result, output):
+        if result in ("OK", "EXPECTEDFAIL"):
+            self.passed += 1
+        elif result == "SKIP":
+            last = output.splitlines()[-1:] or ["no reason given"]
+            self.skipped.append((name, last[0]))
+        else:
+            self.failed.append((name, result.lower(), output))
+
+    def report(self):
+        for name, reason in self.skipped:
+            print(f"skipped: {name}: {reason}")
+        shown = None
+        for name, why, output in self.failed:
+            print(f"\nFAILED: {name}: {why}")
+            if output and output != shown:
+                print("\n".join("    " + line for line in output.splitlines()[-200:]))
+            shown = output
+        print(f"{self.passed} passed, {len(self.failed)} failed, {len(self.skipped)} skipped")
+
+
+def read_log(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as log:
+            return [json.loads(line) for line in log if line.strip()]
+    except FileNotFoundError:
+        return []
+
+
+def main(arguments):
+    summary = Summary()
+    for flavour, path, status in zip(*[iter(arguments)] * 3):
+        failed_before = len(summary.failed)
+        tests = read_log(path)
+        for test in tests:
+            summary.add_test(flavour, test)
+        if int(status) != 0 and len(summary.failed) == failed_before:
+            summary.failed.append((flavour, f"meson test ended with status {status}", ""))
+    ran = summary.passed + len(summary.failed)
+    if ran == 0:
+        print("no test ran")
+    summary.report()
+    return 1 if summary.failed or ran == 0 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
