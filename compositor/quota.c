@@ -118,10 +118,6 @@ void view_quota_remove_object(struct view_quota *quota) {
 	quota->n_objects--;
 }
 
-bool view_quota_allows_memory(const struct view_quota *quota) {
-	return quota->retired_bytes <= quota->manager->base.limits.retired_bytes_per_client;
-}
-
 uint32_t view_quota_get_delay(struct view_quota *quota) {
 	quota_refill(quota);
 	if (quota->tokens > 0) {
@@ -162,14 +158,28 @@ static bool retired_memory_is_ours_alone(const struct view_retired_memory *memor
 		fcntl(memory->fd, F_SETLEASE, F_WRLCK) == 0;
 }
 
-static int manager_handle_watch_timer(void *data) {
-	struct view_manager *manager = data;
+/** Frees the retired memory that nobody holds any more. */
+static void release_retired_memory(struct view_manager *manager) {
 	struct view_retired_memory *memory, *tmp;
 	wl_list_for_each_safe(memory, tmp, &manager->retired_memory, link) {
 		if (retired_memory_is_ours_alone(memory)) {
 			retired_memory_destroy(memory);
 		}
 	}
+}
+
+bool view_quota_allows_memory(const struct view_quota *quota) {
+	uint64_t limit = quota->manager->base.limits.retired_bytes_per_client;
+	if (quota->retired_bytes > limit) {
+		// It may have been closed since the last look
+		release_retired_memory(quota->manager);
+	}
+	return quota->retired_bytes <= limit;
+}
+
+static int manager_handle_watch_timer(void *data) {
+	struct view_manager *manager = data;
+	release_retired_memory(manager);
 	if (!wl_list_empty(&manager->retired_memory)) {
 		wl_event_source_timer_update(manager->watch_timer, (int)manager->watch_interval_ms);
 		if (manager->watch_interval_ms < WATCH_LAST_MS) {

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "harness.h"
+
+#define TESTS_CAP 256
+#define EXIT_SKIP 77
+#define EXIT_LEAKED_FDS 78
+#define EXIT_LEFT_CHILDREN 79
+
+static struct harness_test *tests[TESTS_CAP];
+static size_t tests_len;
+
+void harness_register(struct harness_test *test) {
+	if (tests_len == TESTS_CAP) {
+		abort();
+	}
+	tests[tests_len++] = test;
+}
+
+_Noreturn void harness_fail(const char *file, int line, const char *format, ...) {
+	va_list args;
+	va_start(args, format);
+	fprintf(stderr, "%s:%d: check failed: ", file, line);
+	vfprintf(stderr, format, args);
+	fputc('\n', stderr);
+	va_end(args);
+	// Not exit(): a failed test has leaks that are of no interest
+	_exit(1);
+}
+
+void harness_check_str(const char *file, int line, const char *expr, const char *a,
+		const char *b) {
+	if (a == NULL || b == NULL || strcmp(a, b) != 0) {
+		harness_fail(file, line, "%s (\"%s\", \"%s\")", expr, a ? a : "(null)", b ? b : "(null)");
+	}
+}
+
+/** The child passes the reason on to the runner, through a pipe. */
+static int skip_fd = -1;
+
+_Noreturn void harness_skip(const char *reason) {
+	ssize_t ret = write(skip_fd, reason, strlen(reason));
+	_exit(ret > 0 ? EXIT_SKIP : 1);
+}
+
+int harness_count_fds(void) {
+	DIR *dir = opendir("/proc/self/fd");
+	if (dir == NULL) {
+		perror("opendir(/proc/self/fd)");
+		abort();
+	}
+	int count = 0;
+	while (readdir(dir) != NULL) {
+		count++;
+	}
+	closedir(dir);
+	return count - 3; // ".", ".." and the directory itself
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+#define SLOWDOWN 4
+#else
+#define SLOWDOWN 1
+#endif
+
+unsigned harness_get_slowdown(void) {
+	return getenv("HARNESS_SLOWDOWN") != NULL ?
+		(unsigned)atoi(getenv("HARNESS_SLOWDOWN")) : SLOWDOWN;
+}
+
+static void list_open_fds(void) {
+	for (int fd = 0; fd < 1024; fd++) {
+		char path[64], target[256];
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		ssize_t len = readlink(path, target, sizeof(target) - 1);
+		if (len > 0) {
+			fprintf(stderr, "  fd %d: %.*s\n", fd, (int)len, target);
+		}
+	}
+}
+
+_Noreturn static void run_in_child(const struct harness_test *test, int reason_fd) {
+	skip_fd = reason_fd;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	// A test that spins is killed as well as one that waits
+	alarm(test->timeout_s * harness_get_slowdown());
+	int n_fds = harness_count_fds();
+	test->run();
+	if (harness_count_fds() != n_fds) {
+		fprintf(stderr, "%d file descriptors before, %d after:\n", n_fds, harness_count_fds());
+		list_open_fds();
+		_exit(EXIT_LEAKED_FDS);
+	}
+	if (waitpid(-1, NULL, WNOHANG) != -1 || errno != ECHILD) {
+		_exit(EXIT_LEFT_CHILDREN);
+	}
+	exit(0); // with the sanitizer's look for leaked memory
+}
+
+static void remove_dir(const char *path) {
+	DIR *dir = opendir(path);
+	if (dir == NULL) {
+		return;
+	}
+	struct dirent *entry;
+	while ((entry = readdir(dir)) != NULL) {
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+			unlinkat(dirfd(dir), entry->d_name, 0);
+		}
+	}
+	closedir(dir);
+	rmdir(path);
+}
+
+static const char *describe_status(int status, char *text, size_t size) {
+	if (WIFSIGNALED(status)) {
+		bool timeout = WTERMSIG(status) == SIGALRM;
+		snprintf(text, size, "%s", timeout ? "timed out" : strsignal(WTERMSIG(status)));
+	} else if (WEXITSTATUS(status) == EXIT_LEAKED_FDS) {
+		snprintf(text, size, "leaked file descriptors");
+	} else if (WEXITSTATUS(status) == EXIT_LEFT_CHILDREN) {
+		snprintf(text, size, "left children behind");
+	} else {
+		snprintf(text, size, "exit status %d", WEXITSTATUS(status));
+	}
+	return text;
+}
+
+/** Returns whether the test did not fail. */
+static bool run_test(const struct harness_test *test, size_t number) {
+	char runtime_dir[] = "/tmp/vitrine-test-XXXXXX";
+	int reason_pipe[2];
+	if (mkdtemp(runtime_dir) == NULL || pipe(reason_pipe) != 0) {
+		perror("harness");
+		abort();
+	}
+	setenv("XDG_RUNTIME_DIR", runtime_dir, 1);
+	unsetenv("WAYLAND_DISPLAY");
+	unsetenv("WAYLAND_SOCKET");
+	fprintf(stderr, "# %s\n", test->name);
+	fflush(NULL);
+
+	pid_t pid = fork();
+	if (pid < 0) {
+		perror("fork");
+		abort();
+	}
+	if (pid == 0) {
+		close(reason_pipe[0]);
+		dup2(STDERR_FILENO, STDOUT_FILENO); // stdout is for TAP
+		run_in_child(test, reason_pipe[1]);
+	}
+	close(reason_pipe[1]);
+	int status;
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+	}
+	char reason[256] = "";
+	ssize_t len = read(reason_pipe[0], reason, sizeof(reason) - 1);
+	reason[len > 0 ? len : 0] = '\0';
+	close(reason_pipe[0]);
+	remove_dir(runtime_dir);
+
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+		printf("ok %zu - %s\n", number, test->name);
+		return true;
+	}
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SKIP) {
+		printf("ok %zu - %s # SKIP %s\n", number, test->name, reason);
+		return true;
+	}
+	char text[128];
+	printf("not ok %zu - %s # %s\n", number, test->name,
+		describe_status(status, text, sizeof(text)));
+	return false;
+}
+
+static bool is_wanted(const struct harness_test *test, int argc, char *argv[]) {
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], test->name) == 0) {
+			return true;
+		}
+	}
+	return argc < 2;
+}
+
+int main(int argc, char *argv[]) {
+	// A core file of each test that is meant to crash helps nobody
+	setrlimit(RLIMIT_CORE, &(struct rlimit){0});
+	size_t wanted_len = 0;
+	for (size_t i = 0; i < tests_len; i++) {
+		wanted_len += is_wanted(tests[i], argc, argv);
+	}
+	printf("TAP version 13\n1..%zu\n", wanted_len);
+	if (wanted_len == 0) {
+		fprintf(stderr, "no such test\n");
+		return 1;
+	}
+	bool ok = true;
+	size_t number = 0;
+	for (size_t i = 0; i < tests_len; i++) {
+		if (is_wanted(tests[i], argc, argv)) {
+			ok &= run_test(tests[i], ++number);
+			fflush(stdout);
+		}
+	}
+	return ok ? 0 : 1;
+}

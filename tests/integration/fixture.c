@@ -1,0 +1,651 @@
+/* SPDX-License-Identifier: MIT */
+#include <drm_fourcc.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <vitrine/allocator.h>
+#include <vitrine/view_v1.h>
+#include <wlr/backend.h>
+#include <wlr/backend/headless.h>
+#include <wlr/render/allocator.h>
+#include <wlr/render/pixman.h>
+#include <wlr/render/swapchain.h>
+#include <wlr/render/wlr_renderer.h>
+#include <wlr/types/wlr_ext_image_capture_source_v1.h>
+#include <wlr/types/wlr_output.h>
+#include <wlr/types/wlr_security_context_v1.h>
+#include <wlr/types/wlr_shm.h>
+#include <wlr/types/wlr_single_pixel_buffer_v1.h>
+#include <wlr/util/log.h>
+
+#include "ext-image-capture-source-v1-client-protocol.h"
+#include "fixture.h"
+#include "harness.h"
+#include "security-context-v1-client-protocol.h"
+#include "single-pixel-buffer-v1-client-protocol.h"
+#include "xx-dmabuf-view-v1-client-protocol.h"
+
+/* The compositor */
+
+static void server_handle_session_start(struct wl_listener *listener, void *data) {
+	struct server *server = wl_container_of(listener, server, session_start);
+	check(vitrine_view_session_v1_get_source_name(data) != NULL);
+	check(vitrine_view_session_v1_get_client(data) != NULL);
+	server->sessions_started++;
+}
+
+static void server_handle_session_stop(struct wl_listener *listener, void *data) {
+	struct server *server = wl_container_of(listener, server, session_stop);
+	check(vitrine_view_session_v1_get_source_name(data) != NULL);
+	server->sessions_stopped++;
+}
+
+void server_init(struct server *server, const struct server_options *options) {
+	static const struct server_options defaults = {0};
+	options = options != NULL ? options : &defaults;
+	*server = (struct server){0};
+	wlr_log_init(getenv("TEST_DEBUG") != NULL ? WLR_DEBUG : WLR_ERROR, NULL);
+	wl_list_init(&server->clients);
+	server->display = wl_display_create();
+	server->loop = wl_display_get_event_loop(server->display);
+	server->backend = wlr_headless_backend_create(server->loop);
+	server->renderer = wlr_pixman_renderer_create();
+	check(server->backend != NULL && server->renderer != NULL);
+	server->allocator = options->stock_allocator ?
+		wlr_allocator_autocreate(server->backend, server->renderer) :
+		vitrine_allocator_create(server->backend, server->renderer);
+	check(server->allocator != NULL);
+
+	wlr_shm_create_with_renderer(server->display, 1, server->renderer);
+	wlr_single_pixel_buffer_manager_v1_create(server->display);
+	wlr_ext_output_image_capture_source_manager_v1_create(server->display, 1);
+	server->security_context_manager =
+		wlr_security_context_manager_v1_create(server->display);
+	server->manager = vitrine_view_manager_v1_create(server->display, 1);
+	check(server->manager != NULL);
+	vitrine_view_manager_v1_set_security_context_manager(server->manager,
+		server->security_context_manager);
+	// The rate limit has a test of its own
+	server->manager->limits.retire_burst = 1000000;
+	server->session_start.notify = server_handle_session_start;
+	wl_signal_add(&server->manager->events.session_start, &server->session_start);
+	server->session_stop.notify = server_handle_session_stop;
+	wl_signal_add(&server->manager->events.session_stop, &server->session_stop);
+
+	check(wlr_backend_start(server->backend));
+	if (!options->no_output) {
+		server->output = server_add_output(server, 64, 48);
+	}
+}
+
+void server_finish(struct server *server) {
+	struct client *client, *tmp;
+	wl_list_for_each_safe(client, tmp, &server->clients, link) {
+		client_destroy(client);
+	}
+	wl_display_destroy_clients(server->display);
+	check_int(server->sessions_started, ==, server->sessions_stopped);
+	wl_list_remove(&server->session_start.link);
+	wl_list_remove(&server->session_stop.link);
+	wlr_backend_destroy(server->backend);
+	wlr_allocator_destroy(server->allocator);
+	wlr_renderer_destroy(server->renderer);
+	wl_display_destroy(server->display);
+}
+
+static void output_handle_needs_frame(struct wl_listener *listener, void *data) {
+	struct server_output *output = wl_container_of(listener, output, needs_frame);
+	output->n_frame_requests++;
+}
+
+static void output_handle_destroy(struct wl_listener *listener, void *data) {
+	struct server_output *output = wl_container_of(listener, output, destroy);
+	wl_list_remove(&output->needs_frame.link);
+	wl_list_remove(&output->destroy.link);
+	if (output->server->output == output) {
+		output->server->output = NULL;
+	}
+	free(output);
+}
+
+struct server_output *server_add_output(struct server *server, int width, int height) {
+	struct server_output *output = calloc(1, sizeof(*output));
+	output->server = server;
+	output->wlr_output =
+		wlr_headless_add_output(server->backend, (unsigned)width, (unsigned)height);
+	check(output->wlr_output != NULL);
+	check(wlr_output_init_render(output->wlr_output, server->allocator, server->renderer));
+	output->needs_frame.notify = output_handle_needs_frame;
+	wl_signal_add(&output->wlr_output->events.needs_frame, &output->needs_frame);
+	output->destroy.notify = output_handle_destroy;
+	wl_signal_add(&output->wlr_output->events.destroy, &output->destroy);
+
+	struct wlr_output_state state;
+	wlr_output_state_init(&state);
+	wlr_output_state_set_enabled(&state, true);
+	check(wlr_output_commit_state(output->wlr_output, &state));
+	wlr_output_state_finish(&state);
+	wlr_output_create_global(output->wlr_output, server->display);
+	return output;
+}
+
+void output_resize(struct server_output *output, int width, int height) {
+	struct wlr_output_state state;
+	wlr_output_state_init(&state);
+	wlr_output_state_set_custom_mode(&state, width, height, 0);
+	check(wlr_output_commit_state(output->wlr_output, &state));
+	wlr_output_state_finish(&state);
+}
+
+static bool output_paint_state(struct server_output *output, struct wlr_output_state *state,
+		uint32_t color, const struct rect *rect) {
+	struct wlr_output *wlr_output = output->wlr_output;
+	struct wlr_render_pass *pass = wlr_output_begin_render_pass(wlr_output, state, NULL);
+	if (pass == NULL) {
+		return false;
+	}
+	struct wlr_box box = { .width = state->buffer->width, .height = state->buffer->height };
+	if (rect != NULL) {
+		box = (struct wlr_box){ rect->x, rect->y, rect->width, rect->height };
+		pixman_region32_t damage;
+		pixman_region32_init_rect(&damage, box.x, box.y, (unsigned)box.width,
+			(unsigned)box.height);
+		wlr_output_state_set_damage(state, &damage);
+		pixman_region32_fini(&damage);
+	}
+	wlr_render_pass_add_rect(pass, &(struct wlr_render_rect_options){
+		.box = box,
+		.color = {
+			.r = (float)(color >> 16 & 0xff) / 255,
+			.g = (float)(color >> 8 & 0xff) / 255,
+			.b = (float)(color & 0xff) / 255,
+			.a = 1,
+		},
+		.blend_mode = WLR_RENDER_BLEND_MODE_NONE,
+	});
+	return wlr_render_pass_submit(pass) && wlr_output_commit_state(wlr_output, state);
+}
+
+bool output_paint(struct server_output *output, uint32_t color, const struct rect *rect) {
+	struct wlr_output_state state;
+	wlr_output_state_init(&state);
+	bool ok = output_paint_state(output, &state, color, rect);
+	wlr_output_state_finish(&state);
+	output->color = color;
+	return ok;
+}
+
+bool output_paint_format(struct server_output *output, uint32_t color, uint32_t fourcc) {
+	struct wlr_output_state state;
+	wlr_output_state_init(&state);
+	wlr_output_state_set_render_format(&state, fourcc);
+	bool ok = output_paint_state(output, &state, color, NULL);
+	wlr_output_state_finish(&state);
+	return ok;
+}
+
+/* Events */
+
+static void client_dispatch(struct client *client) {
+	if (client->asleep || wl_display_get_error(client->display) != 0) {
+		return;
+	}
+	wl_display_flush(client->display);
+	while (wl_display_prepare_read(client->display) != 0) {
+		wl_display_dispatch_pending(client->display);
+	}
+	struct pollfd pollfd = { .fd = wl_display_get_fd(client->display), .events = POLLIN };
+	if (poll(&pollfd, 1, 0) == 1) {
+		wl_display_read_events(client->display);
+	} else {
+		wl_display_cancel_read(client->display);
+	}
+	wl_display_dispatch_pending(client->display);
+	wl_display_flush(client->display);
+}
+
+static void pump_once(struct server *server, int timeout_ms) {
+	wl_display_flush_clients(server->display);
+	wl_event_loop_dispatch(server->loop, timeout_ms);
+	wl_display_flush_clients(server->display);
+	struct client *client;
+	wl_list_for_each(client, &server->clients, link) {
+		client_dispatch(client);
+	}
+	struct server_output *output = server->output;
+	if (output != NULL && output->repaint && output->wlr_output->needs_frame) {
+		check(output_paint(output, output->color, NULL));
+	}
+}
+
+void pump(struct server *server) {
+	// A request, its answer, and what the client says to that
+	for (int i = 0; i < 4; i++) {
+		pump_once(server, 0);
+	}
+}
+
+void pump_wait(struct server *server) {
+	pump_once(server, 5);
+}
+
+static void handle_done(void *data, struct wl_callback *callback, uint32_t serial) {
+	*(bool *)data = true;
+	wl_callback_destroy(callback);
+}
+
+static const struct wl_callback_listener callback_listener = { .done = handle_done };
+
+void client_roundtrip(struct client *client) {
+	bool done = false;
+	struct wl_callback *callback = wl_display_sync(client->display);
+	wl_callback_add_listener(callback, &callback_listener, &done);
+	while (!done) {
+		pump_once(client->server, 0);
+		check_int(wl_display_get_error(client->display), ==, 0);
+	}
+}
+
+void client_expect_error(struct client *client, const struct wl_interface *interface,
+		uint32_t code) {
+	pump_until(client->server, wl_display_get_error(client->display) != 0);
+	const struct wl_interface *error_interface = NULL;
+	uint32_t id;
+	uint32_t error = wl_display_get_protocol_error(client->display, &error_interface, &id);
+	check_int(wl_display_get_error(client->display), ==, EPROTO);
+	check(error_interface != NULL);
+	check_str(error_interface->name, interface->name);
+	check_int(error, ==, code);
+}
+
+/* Clients */
+
+static void manager_handle_guarantees(void *data, struct xx_dmabuf_view_manager_v1 *manager,
+		uint32_t mask) {
+	struct client *client = data;
+	client->guarantees = mask;
+	client->n_guarantees_events++;
+}
+
+static const struct xx_dmabuf_view_manager_v1_listener manager_listener = {
+	.guarantees = manager_handle_guarantees,
+};
+
+static void registry_handle_global(void *data, struct wl_registry *registry, uint32_t name,
+		const char *interface, uint32_t version) {
+	struct client *client = data;
+	if (strcmp(interface, xx_dmabuf_view_manager_v1_interface.name) == 0) {
+		client->manager =
+			wl_registry_bind(registry, name, &xx_dmabuf_view_manager_v1_interface, 1);
+		xx_dmabuf_view_manager_v1_add_listener(client->manager, &manager_listener, client);
+	} else if (strcmp(interface, ext_output_image_capture_source_manager_v1_interface.name) == 0) {
+		client->sources = wl_registry_bind(registry, name,
+			&ext_output_image_capture_source_manager_v1_interface, 1);
+	} else if (strcmp(interface, wl_shm_interface.name) == 0) {
+		client->shm = wl_registry_bind(registry, name, &wl_shm_interface, 1);
+	} else if (strcmp(interface, wp_single_pixel_buffer_manager_v1_interface.name) == 0) {
+		client->single_pixel =
+			wl_registry_bind(registry, name, &wp_single_pixel_buffer_manager_v1_interface, 1);
+	} else if (strcmp(interface, wp_security_context_manager_v1_interface.name) == 0) {
+		client->security_contexts =
+			wl_registry_bind(registry, name, &wp_security_context_manager_v1_interface, 1);
+	} else if (strcmp(interface, wl_output_interface.name) == 0 && client->n_outputs < 32) {
+		client->outputs[client->n_outputs++] =
+			wl_registry_bind(registry, name, &wl_output_interface, 4);
+	}
+}
+
+static void registry_handle_global_remove(void *data, struct wl_registry *registry,
+		uint32_t name) {
+	// Tests that remove an output know which
+}
+
+static const struct wl_registry_listener registry_listener = {
+	.global = registry_handle_global,
+	.global_remove = registry_handle_global_remove,
+};
+
+static void client_handle_wl_client_destroy(struct wl_listener *listener, void *data) {
+	struct client *client = wl_container_of(listener, client, wl_client_destroy);
+	client->wl_client = NULL;
+}
+
+static void client_start(struct client *client, int take_fd) {
+	client->display = wl_display_connect_to_fd(take_fd);
+	check(client->display != NULL);
+	wl_list_insert(client->server->clients.prev, &client->link);
+	client->registry = wl_display_get_registry(client->display);
+	wl_registry_add_listener(client->registry, &registry_listener, client);
+	client_roundtrip(client);
+	client_roundtrip(client);
+}
+
+struct client *client_create_on(struct server *server, int take_fd) {
+	struct client *client = calloc(1, sizeof(*client));
+	client->server = server;
+	client_start(client, take_fd);
+	return client;
+}
+
+struct client *client_create(struct server *server) {
+	int fds[2];
+	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
+	struct client *client = calloc(1, sizeof(*client));
+	client->server = server;
+	client->wl_client = wl_client_create(server->display, fds[0]);
+	check(client->wl_client != NULL);
+	client->wl_client_destroy.notify = client_handle_wl_client_destroy;
+	wl_client_add_destroy_listener(client->wl_client, &client->wl_client_destroy);
+	client_start(client, fds[1]);
+	return client;
+}
+
+void client_destroy(struct client *client) {
+	wl_list_remove(&client->link);
+	if (client->manager != NULL) {
+		xx_dmabuf_view_manager_v1_destroy(client->manager);
+	}
+	if (client->sources != NULL) {
+		ext_output_image_capture_source_manager_v1_destroy(client->sources);
+	}
+	if (client->shm != NULL) {
+		wl_shm_destroy(client->shm);
+	}
+	if (client->single_pixel != NULL) {
+		wp_single_pixel_buffer_manager_v1_destroy(client->single_pixel);
+	}
+	if (client->security_contexts != NULL) {
+		wp_security_context_manager_v1_destroy(client->security_contexts);
+	}
+	for (uint32_t i = 0; i < client->n_outputs; i++) {
+		wl_output_destroy(client->outputs[i]);
+	}
+	wl_registry_destroy(client->registry);
+	wl_display_disconnect(client->display);
+	if (client->wl_client != NULL) {
+		wl_list_remove(&client->wl_client_destroy.link);
+	}
+	pump(client->server);
+	free(client);
+}
+
+struct ext_image_capture_source_v1 *client_get_source(struct client *client, uint32_t output) {
+	check_int(output, <, client->n_outputs);
+	return ext_output_image_capture_source_manager_v1_create_source(client->sources,
+		client->outputs[output]);
+}
+
+/* Sessions: the letters stand for events and check their order */
+
+static struct test_view *session_get_view(struct test_session *session, uint32_t index) {
+	check_int(index, <, SESSION_VIEWS_CAP);
+	if (session->views == NULL) {
+		session->views = calloc(SESSION_VIEWS_CAP, sizeof(session->views[0]));
+	}
+	return &session->views[index];
+}
+
+static void session_handle_depth(void *data, struct xx_dmabuf_view_session_v1 *proxy,
+		uint32_t count) {
+	struct test_session *session = data;
+	check_int(session->last_event, ==, 0); // "Sent once, before every other event"
+	check_int(count, >=, 1);
+	session->depth = count;
+	session->n_depth_events++;
+	session->last_event = 'D';
+}
+
+static void session_handle_view(void *data, struct xx_dmabuf_view_session_v1 *proxy,
+		uint32_t index, uint32_t storage, uint32_t width, uint32_t height, uint32_t fourcc,
+		uint32_t modifier_hi, uint32_t modifier_lo, uint32_t guarantee) {
+	struct test_session *session = data;
+	struct test_view *view = session_get_view(session, index);
+	check(!view->announced); // "An index is never reused"
+	check_int(index, ==, session->n_views);
+	*view = (struct test_view){
+		.announced = true,
+		.storage = storage,
+		.width = width,
+		.height = height,
+		.fourcc = fourcc,
+		.modifier = (uint64_t)modifier_hi << 32 | modifier_lo,
+		.guarantee = guarantee,
+		.fd = -1,
+	};
+	session->n_views++;
+	session->last_event = 'v';
+}
+
+static void session_handle_plane(void *data, struct xx_dmabuf_view_session_v1 *proxy,
+		uint32_t index, uint32_t plane, int32_t fd, uint32_t offset, uint32_t stride) {
+	struct test_session *session = data;
+	struct test_view *view = session_get_view(session, index);
+	check(session->last_event == 'v' && index == session->n_views - 1 && plane == 0);
+	view->fd = fd;
+	view->offset = offset;
+	view->stride = stride;
+	session->n_fds++;
+	// Invariant 3: every fd was checked before it was sent
+	const char *reason = "";
+	int ret = vitrine_verify_fd(fd, view->storage, view->guarantee,
+		offset + (uint64_t)stride * view->height, &reason);
+	if (ret != 0) {
+		harness_fail(__FILE__, __LINE__, "fd: %s", reason);
+	}
+	session->last_event = 'p';
+}
+
+static void session_handle_view_done(void *data, struct xx_dmabuf_view_session_v1 *proxy,
+		uint32_t index) {
+	struct test_session *session = data;
+	check(session->last_event == 'p' && index == session->n_views - 1);
+	session_get_view(session, index)->done = true;
+	session->last_event = 'd';
+}
+
+static void session_handle_retired(void *data, struct xx_dmabuf_view_session_v1 *proxy,
+		uint32_t index) {
+	struct test_session *session = data;
+	struct test_view *view = session_get_view(session, index);
+	check(view->done && !view->retired); // "Sent at most once per view"
+	view->retired = true;
+	session->n_retired++;
+}
+
+/** "the damage, transform, time, skipped and fence events that apply, in that order" */
+static void session_check_order(struct test_session *session, char event) {
+	static const char order[] = "Ddfatxsg";
+	const char *last = strchr(order, session->last_event);
+	check(last != NULL && last <= strchr(order, event));
+	session->last_event = event;
+}
+
+static void session_handle_damage(void *data, struct xx_dmabuf_view_session_v1 *proxy,
+		uint32_t x, uint32_t y, uint32_t width, uint32_t height) {
+	struct test_session *session = data;
+	session_check_order(session, 'a');
+	struct test_frame *frame = &session->building;
+	check_int(frame->n_damage, <, 32);
+	frame->damage[frame->n_damage++] = (struct rect){ (int)x, (int)y, (int)width, (int)height };
+}
+
+static void session_handle_transform(void *data, struct xx_dmabuf_view_session_v1 *proxy,
+		uint32_t transform) {
+	struct test_session *session = data;
+	session_check_order(session, 't');
+	session->transform = transform;
+	session->n_transforms++;
+}
+
+static void session_handle_time(void *data, struct xx_dmabuf_view_session_v1 *proxy,
+		uint32_t tv_sec_hi, uint32_t tv_sec_lo, uint32_t tv_nsec) {
+	struct test_session *session = data;
+	session_check_order(session, 'x');
+	session->building.tv_sec = (uint64_t)tv_sec_hi << 32 | tv_sec_lo;
+	session->building.tv_nsec = tv_nsec;
+}
+
+static void session_handle_skipped(void *data, struct xx_dmabuf_view_session_v1 *proxy,
+		uint32_t count) {
+	struct test_session *session = data;
+	session_check_order(session, 's');
+	check_int(count, >, 0);
+	session->building.skipped = count;
+	session->n_skipped += count;
+}
+
+static void session_handle_fence(void *data, struct xx_dmabuf_view_session_v1 *proxy,
+		int32_t fd) {
+	close(fd);
+	check(false && "there are no fences with memfd storage");
+}
+
+static void session_handle_frame(void *data, struct xx_dmabuf_view_session_v1 *proxy,
+		uint32_t index, uint32_t serial) {
+	struct test_session *session = data;
+	check_int(session->last_event == 'x' || session->last_event == 's', ==, true);
+	struct test_view *view = session_get_view(session, index);
+	check(view->done && !view->retired); // "The view was announced and is not retired"
+	session->last_event = 'f';
+	session->building.index = index;
+	session->building.serial = serial;
+	session->frames[session->n_frames++ % SESSION_FRAMES_CAP] = session->building;
+	session->building = (struct test_frame){0};
+	if (session->auto_release) {
+		xx_dmabuf_view_session_v1_release(proxy, serial);
+	}
+}
+
+static void session_handle_revoked(void *data, struct xx_dmabuf_view_session_v1 *proxy,
+		uint32_t serial) {
+	struct test_session *session = data;
+	session->n_revoked++;
+	for (size_t i = 0; i < SESSION_FRAMES_CAP; i++) {
+		if (session->frames[i].serial == serial) {
+			check(!session->frames[i].revoked); // "Sent at most once per frame"
+			session->frames[i].revoked = true;
+		}
+	}
+	if (session->auto_release) {
+		xx_dmabuf_view_session_v1_release(proxy, serial);
+	}
+}
+
+static void session_handle_stopped(void *data, struct xx_dmabuf_view_session_v1 *proxy,
+		uint32_t reason) {
+	struct test_session *session = data;
+	check(!session->stopped); // "No event follows"
+	session->stopped = true;
+	session->stop_reason = reason;
+}
+
+static const struct xx_dmabuf_view_session_v1_listener session_listener = {
+	.depth = session_handle_depth,
+	.view = session_handle_view,
+	.plane = session_handle_plane,
+	.view_done = session_handle_view_done,
+	.retired = session_handle_retired,
+	.damage = session_handle_damage,
+	.transform = session_handle_transform,
+	.time = session_handle_time,
+	.skipped = session_handle_skipped,
+	.fence = session_handle_fence,
+	.frame = session_handle_frame,
+	.revoked = session_handle_revoked,
+	.stopped = session_handle_stopped,
+};
+
+struct test_session *test_session_create_for(struct client *client,
+		struct ext_image_capture_source_v1 *source, uint32_t options, uint32_t acceptable) {
+	struct test_session *session = calloc(1, sizeof(*session));
+	session->client = client;
+	session->proxy = xx_dmabuf_view_manager_v1_create_session(client->manager, source,
+		options, acceptable);
+	xx_dmabuf_view_session_v1_add_listener(session->proxy, &session_listener, session);
+	return session;
+}
+
+struct test_session *test_session_create(struct client *client, uint32_t options,
+		uint32_t acceptable) {
+	struct ext_image_capture_source_v1 *source = client_get_source(client, 0);
+	struct test_session *session =
+		test_session_create_for(client, source, options, acceptable);
+	// "The source may be destroyed by the client right after this request"
+	ext_image_capture_source_v1_destroy(source);
+	return session;
+}
+
+void test_session_end(struct test_session *session) {
+	if (session->proxy != NULL) {
+		xx_dmabuf_view_session_v1_destroy(session->proxy);
+		session->proxy = NULL;
+	}
+}
+
+void test_session_destroy(struct test_session *session) {
+	test_session_end(session);
+	for (uint32_t i = 0; i < session->n_views; i++) {
+		struct test_view *view = &session->views[i];
+		if (view->data != NULL) {
+			munmap(view->data, view->size);
+		}
+		if (view->fd >= 0) {
+			close(view->fd);
+		}
+	}
+	free(session->views);
+	free(session);
+}
+
+struct test_frame *test_session_last_frame(struct test_session *session) {
+	check_int(session->n_frames, >, 0);
+	return &session->frames[(session->n_frames - 1) % SESSION_FRAMES_CAP];
+}
+
+void test_session_release(struct test_session *session, uint32_t serial) {
+	xx_dmabuf_view_session_v1_release(session->proxy, serial);
+}
+
+void test_session_release_last(struct test_session *session) {
+	test_session_release(session, test_session_last_frame(session)->serial);
+}
+
+/* Views */
+
+const uint8_t *test_view_map(struct test_view *view) {
+	check(view->done && view->fd >= 0);
+	if (view->data == NULL) {
+		view->size = view->offset + (size_t)view->stride * view->height;
+		view->data = mmap(NULL, view->size, PROT_READ, MAP_SHARED, view->fd, 0);
+		check(view->data != MAP_FAILED);
+	}
+	return view->data;
+}
+
+uint32_t test_view_get_pixel(struct test_view *view, uint32_t x, uint32_t y) {
+	check(view->fourcc == DRM_FORMAT_XRGB8888 || view->fourcc == DRM_FORMAT_ARGB8888);
+	check(x < view->width && y < view->height);
+	uint32_t pixel;
+	memcpy(&pixel, test_view_map(view) + view->offset + (size_t)y * view->stride + x * 4,
+		sizeof(pixel));
+	return pixel & 0xffffff;
+}
+
+uint32_t test_session_get_pixel(struct test_session *session, uint32_t x, uint32_t y) {
+	return test_view_get_pixel(
+		session_get_view(session, test_session_last_frame(session)->index), x, y);
+}
+
+uint64_t test_view_checksum(struct test_view *view) {
+	const uint8_t *data = test_view_map(view);
+	uint64_t hash = 14695981039346656037u; // FNV-1a
+	for (size_t i = 0; i < view->size; i++) {
+		hash = (hash ^ data[i]) * 1099511628211u;
+	}
+	return hash;
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef FIXTURE_H
+#define FIXTURE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <vitrine/derive.h>
+#include <wayland-client-core.h>
+#include <wayland-server-core.h>
+
+/**
+ * A compositor and its clients in one process and one thread, over socketpairs:
+ * a headless backend, the pixman renderer, and outputs that the test itself
+ * draws to, so that each frame comes when the test says so.
+ */
+struct server {
+	struct wl_display *display;
+	struct wl_event_loop *loop;
+	struct wlr_backend *backend;
+	struct wlr_renderer *renderer;
+	struct wlr_allocator *allocator;
+	struct vitrine_view_manager_v1 *manager;
+	struct wlr_security_context_manager_v1 *security_context_manager;
+	struct server_output *output; // the first one
+	struct wl_list clients; // client.link
+
+	uint32_t sessions_started, sessions_stopped;
+	struct wl_listener session_start, session_stop;
+};
+
+struct server_output {
+	struct server *server;
+	struct wlr_output *wlr_output;
+	uint32_t n_frame_requests; // needs_frame events
+	bool repaint; // paints the last colour again when a frame is requested
+	uint32_t color;
+	struct wl_listener needs_frame;
+	struct wl_listener destroy;
+};
+
+struct server_options {
+	bool stock_allocator; // wlroots' own, whose buffers cannot be viewed
+	bool no_output;
+};
+
+void server_init(struct server *server, const struct server_options *options);
+/** Disconnects all clients, destroys everything. */
+void server_finish(struct server *server);
+
+struct server_output *server_add_output(struct server *server, int width, int height);
+/** Commits a mode. */
+void output_resize(struct server_output *output, int width, int height);
+/** A rectangle in buffer coordinates. */
+struct rect {
+	int x, y, width, height;
+};
+/**
+ * Draws 0xRRGGBB to `rect` (all of it if NULL) and commits. Returns false if the
+ * output has no buffer left or the commit failed.
+ */
+bool output_paint(struct server_output *output, uint32_t color, const struct rect *rect);
+/** The same in a format of wlroots' choice, XRGB8888 by default. */
+bool output_paint_format(struct server_output *output, uint32_t color, uint32_t fourcc);
+
+#define SESSION_VIEWS_CAP 512
+#define SESSION_FRAMES_CAP 64
+
+/** A view as a client knows it. */
+struct test_view {
+	bool announced, done, retired;
+	uint32_t storage, width, height, fourcc, guarantee;
+	uint64_t modifier;
+	int fd; // -1 if there is none; kept after retirement until test_session_destroy()
+	uint32_t offset, stride;
+	uint8_t *data; // NULL before test_view_map()
+	size_t size;
+};
+
+struct test_frame {
+	uint32_t index, serial;
+	uint32_t skipped;
+	uint64_t tv_sec;
+	uint32_t tv_nsec;
+	uint32_t n_damage;
+	struct rect damage[32];
+	bool revoked;
+};
+
+/** A session, and all that the compositor ever said of it. */
+struct test_session {
+	struct client *client;
+	struct xx_dmabuf_view_session_v1 *proxy;
+	uint32_t depth;
+	uint32_t n_depth_events;
+	struct test_view *views; // SESSION_VIEWS_CAP of them
+	uint32_t n_views, n_fds, n_retired;
+	uint32_t n_frames, n_revoked, n_skipped, n_transforms, transform;
+	struct test_frame frames[SESSION_FRAMES_CAP]; // a ring, by number of the frame
+	struct test_frame building; // what came since the last frame event
+	char last_event; // a letter, see fixture.c
+	bool stopped;
+	uint32_t stop_reason;
+	bool auto_release;
+};
+
+struct client {
+	struct wl_list link; // server.clients
+	struct server *server;
+	struct wl_display *display;
+	struct wl_client *wl_client; // NULL once the compositor has disconnected it
+	struct wl_listener wl_client_destroy;
+	struct wl_registry *registry;
+	struct xx_dmabuf_view_manager_v1 *manager; // NULL if it is not there
+	struct ext_output_image_capture_source_manager_v1 *sources;
+	struct wl_shm *shm;
+	struct wp_single_pixel_buffer_manager_v1 *single_pixel;
+	struct wp_security_context_manager_v1 *security_contexts;
+	struct wl_output *outputs[32];
+	uint32_t n_outputs;
+	uint32_t guarantees;
+	uint32_t n_guarantees_events;
+	bool asleep; // does not read its socket
+};
+
+/** Connects a client and waits until it knows the globals. */
+struct client *client_create(struct server *server);
+/** The same on a connected socket, which is taken over. */
+struct client *client_create_on(struct server *server, int take_fd);
+/** Disconnects and frees. */
+void client_destroy(struct client *client);
+/** Waits until the compositor has handled all that was sent, and all answers. */
+void client_roundtrip(struct client *client);
+/** Checks that the compositor answered with this protocol error. */
+void client_expect_error(struct client *client, const struct wl_interface *interface,
+	uint32_t code);
+
+/** Handles everything that can be handled without waiting. */
+void pump(struct server *server);
+/** Handles events until the condition holds; the test fails if it never does. */
+#define pump_until(server, condition) \
+	do { \
+		while (!(condition)) { \
+			pump_wait(server); \
+		} \
+	} while (0)
+/** Waits for something to happen, and handles it. */
+void pump_wait(struct server *server);
+
+struct ext_image_capture_source_v1 *client_get_source(struct client *client, uint32_t output);
+
+/** Options and acceptable guarantees as on the wire. */
+struct test_session *test_session_create(struct client *client, uint32_t options,
+	uint32_t acceptable);
+struct test_session *test_session_create_for(struct client *client,
+	struct ext_image_capture_source_v1 *source, uint32_t options, uint32_t acceptable);
+/** Destroys the session, then unmaps and closes what it got. */
+void test_session_destroy(struct test_session *session);
+/** Destroys the protocol object alone: fds and mappings are kept. */
+void test_session_end(struct test_session *session);
+/** The last frame; the test fails if there is none. */
+struct test_frame *test_session_last_frame(struct test_session *session);
+void test_session_release(struct test_session *session, uint32_t serial);
+void test_session_release_last(struct test_session *session);
+
+/** Maps the view read-only; kept until the session is destroyed. */
+const uint8_t *test_view_map(struct test_view *view);
+/** The pixel at x, y as 0xRRGGBB. */
+uint32_t test_view_get_pixel(struct test_view *view, uint32_t x, uint32_t y);
+/** The pixel of the last frame. */
+uint32_t test_session_get_pixel(struct test_session *session, uint32_t x, uint32_t y);
+/** A checksum of all of the memory. */
+uint64_t test_view_checksum(struct test_view *view);
+
+#endif

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <vitrine/derive.h>
+
+#include "harness.h"
+
+#define SIZE 8192
+
+/** A memfd as an owner has it: mapped and written to. */
+struct owner {
+	int fd;
+	uint8_t *data;
+};
+
+static struct owner owner_init(void) {
+	struct owner owner = { .fd = vitrine_memfd_create(SIZE) };
+	check_int(owner.fd, >=, 0);
+	owner.data = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, owner.fd, 0);
+	check(owner.data != MAP_FAILED);
+	memset(owner.data, 0x11, SIZE);
+	return owner;
+}
+
+static void owner_finish(struct owner *owner) {
+	munmap(owner->data, SIZE);
+	close(owner->fd);
+}
+
+static struct vitrine_derived_fd derive(const struct owner *owner, uint32_t acceptable) {
+	struct vitrine_derive *derive = vitrine_derive_create();
+	check(derive != NULL);
+	const struct vitrine_derive_source source = {
+		.memfd = owner->fd, .dmabuf_fd = -1, .size = SIZE,
+	};
+	struct vitrine_derived_fd derived;
+	check_int(vitrine_derive_fd(derive, &source, acceptable, &derived), ==, 0);
+	vitrine_derive_destroy(derive);
+	return derived;
+}
+
+static void expect_mmap_errno(int fd, int prot, int error) {
+	check(mmap(NULL, SIZE, prot, MAP_SHARED, fd, 0) == MAP_FAILED);
+	check_int(errno, ==, error);
+}
+
+TEST(guarantees_have_names) {
+	for (uint32_t bit = 1; bit <= VITRINE_GUARANTEE_FD_READ_ONLY; bit <<= 1) {
+		const char *name = vitrine_guarantee_name(bit);
+		check(strcmp(name, "unknown") != 0);
+		check_int(vitrine_guarantee_from_name(name), ==, bit);
+	}
+	check_str(vitrine_guarantee_name(0), "unknown");
+	check_int(vitrine_guarantee_from_name("read-only"), ==, 0);
+	check_str(vitrine_storage_name(VITRINE_STORAGE_MEMFD), "memfd");
+	check_str(vitrine_storage_name(VITRINE_STORAGE_DMABUF), "dmabuf");
+}
+
+TEST(probe_lists_each_backend_with_a_reason) {
+	struct vitrine_derive *derive = vitrine_derive_create();
+	size_t len;
+	const struct vitrine_derive_backend_info *infos = vitrine_derive_get_backends(derive, &len);
+	static const char *const names[] = { "sealed", "guard", "ioctl", "prime", "snapshot" };
+	check_int(len, ==, sizeof(names) / sizeof(names[0]));
+	uint32_t guarantees = 0;
+	for (size_t i = 0; i < len; i++) {
+		check_str(infos[i].name, names[i]);
+		check(infos[i].detail != NULL && infos[i].detail[0] != '\0');
+		check(infos[i].available || strncmp(infos[i].detail, "not available: ", 15) == 0);
+		guarantees |= infos[i].available ? infos[i].guarantees : 0;
+	}
+	check_int(vitrine_derive_get_guarantees(derive), ==, guarantees);
+	check(guarantees & VITRINE_GUARANTEE_SEALED);
+	check(guarantees & VITRINE_GUARANTEE_SNAPSHOT);
+	vitrine_derive_destroy(derive);
+}
+
+TEST(sealed_shows_what_the_owner_writes) {
+	struct owner owner = owner_init();
+	struct vitrine_derived_fd derived = derive(&owner, VITRINE_GUARANTEE_SEALED);
+	check_int(derived.guarantee, ==, VITRINE_GUARANTEE_SEALED);
+	check_int(derived.storage, ==, VITRINE_STORAGE_MEMFD);
+	check(fcntl(derived.fd, F_GETFD) & FD_CLOEXEC);
+	const uint8_t *view = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, derived.fd, 0);
+	check(view != MAP_FAILED);
+	check_int(view[SIZE - 1], ==, 0x11);
+	owner.data[SIZE - 1] = 0x22;
+	check_int(view[SIZE - 1], ==, 0x22);
+	munmap((void *)view, SIZE);
+	close(derived.fd);
+	owner_finish(&owner);
+}
+
+TEST(sealed_refuses_every_way_to_write) {
+	struct owner owner = owner_init();
+	// The positive case: all of it works before the memory is sealed
+	check(pwrite(owner.fd, "x", 1, 0) == 1);
+	void *data = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, owner.fd, 0);
+	check(data != MAP_FAILED);
+	munmap(data, SIZE);
+
+	struct vitrine_derived_fd derived = derive(&owner, VITRINE_GUARANTEE_SEALED);
+	expect_mmap_errno(derived.fd, PROT_READ | PROT_WRITE, EACCES);
+	data = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, derived.fd, 0);
+	check(data != MAP_FAILED);
+	check(mprotect(data, SIZE, PROT_READ | PROT_WRITE) < 0 && errno == EACCES);
+	munmap(data, SIZE);
+	check(pwrite(derived.fd, "x", 1, 0) < 0 && errno == EBADF);
+
+	// The owner's own fd is no way in either, nor is opening the file anew
+	check(pwrite(owner.fd, "x", 1, 0) < 0 && errno == EPERM);
+	expect_mmap_errno(owner.fd, PROT_READ | PROT_WRITE, EPERM);
+	check(ftruncate(owner.fd, 0) < 0 && errno == EPERM);
+	check(fallocate(owner.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) < 0 &&
+		errno == EPERM);
+	check(fcntl(owner.fd, F_ADD_SEALS, F_SEAL_WRITE) < 0 && errno == EPERM);
+	close(derived.fd);
+	owner_finish(&owner);
+}
+
+TEST(sealed_can_be_derived_again) {
+	struct owner owner = owner_init();
+	struct vitrine_derived_fd first = derive(&owner, VITRINE_GUARANTEE_SEALED);
+	struct vitrine_derived_fd second = derive(&owner, VITRINE_GUARANTEE_SEALED);
+	check_int(first.fd, !=, second.fd);
+	close(first.fd);
+	close(second.fd);
+	owner_finish(&owner);
+}
+
+TEST(snapshot_shares_nothing) {
+	struct owner owner = owner_init();
+	struct vitrine_derived_fd derived = derive(&owner, VITRINE_GUARANTEE_SNAPSHOT);
+	check_int(derived.guarantee, ==, VITRINE_GUARANTEE_SNAPSHOT);
+	const uint8_t *view = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, derived.fd, 0);
+	check(view != MAP_FAILED);
+	check_int(view[0], ==, 0x11);
+	owner.data[0] = 0x22;
+	check_int(view[0], ==, 0x11);
+	check_int(fcntl(derived.fd, F_GET_SEALS) & F_SEAL_WRITE, ==, F_SEAL_WRITE);
+	// The owner's memory is not sealed by this
+	check(pwrite(owner.fd, "x", 1, 0) == 1);
+	munmap((void *)view, SIZE);
+	close(derived.fd);
+	owner_finish(&owner);
+}
+
+TEST(zero_copy_is_preferred_to_a_copy) {
+	struct owner owner = owner_init();
+	struct vitrine_derived_fd derived = derive(&owner, VITRINE_GUARANTEE_ALL);
+	check_int(derived.guarantee, ==, VITRINE_GUARANTEE_SEALED);
+	close(derived.fd);
+	owner_finish(&owner);
+}
+
+static void expect_derive_error(const struct vitrine_derive_source *source,
+		uint32_t acceptable, int error) {
+	struct vitrine_derive *derive = vitrine_derive_create();
+	struct vitrine_derived_fd derived;
+	check_int(vitrine_derive_fd(derive, source, acceptable, &derived), ==, error);
+	check_int(derived.fd, ==, -1);
+	vitrine_derive_destroy(derive);
+}
+
+TEST(nothing_acceptable_is_not_supported) {
+	struct owner owner = owner_init();
+	struct vitrine_derive_source source = { .memfd = owner.fd, .dmabuf_fd = -1, .size = SIZE };
+	expect_derive_error(&source, 0, -EOPNOTSUPP);
+	source.memfd = -1;
+	expect_derive_error(&source, VITRINE_GUARANTEE_ALL, -EOPNOTSUPP);
+	owner_finish(&owner);
+}
+
+TEST(bad_sources_are_refused) {
+	struct owner owner = owner_init();
+	struct vitrine_derive_source source = { .memfd = owner.fd, .dmabuf_fd = -1, .size = 0 };
+	expect_derive_error(&source, VITRINE_GUARANTEE_ALL, -EINVAL);
+	source.size = SIZE + 1; // longer than the memory is
+	expect_derive_error(&source, VITRINE_GUARANTEE_SNAPSHOT, -EINVAL);
+	expect_derive_error(&source, VITRINE_GUARANTEE_SEALED, -EPERM);
+	source = (struct vitrine_derive_source){ .memfd = 9999, .dmabuf_fd = -1, .size = SIZE };
+	expect_derive_error(&source, VITRINE_GUARANTEE_SEALED, -EBADF);
+	int pipe_fds[2];
+	check(pipe(pipe_fds) == 0);
+	source.memfd = pipe_fds[0];
+	expect_derive_error(&source, VITRINE_GUARANTEE_SEALED, -EINVAL);
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+	owner_finish(&owner);
+}
+
+TEST(fd_limit_leaks_nothing) {
+	struct owner owner = owner_init();
+	struct vitrine_derive *derive = vitrine_derive_create();
+	const struct vitrine_derive_source source = {
+		.memfd = owner.fd, .dmabuf_fd = -1, .size = SIZE,
+	};
+	struct vitrine_derived_fd derived;
+	check_int(vitrine_derive_fd(derive, &source, VITRINE_GUARANTEE_SNAPSHOT, &derived), ==, 0);
+	int lowest_free = derived.fd;
+	close(derived.fd);
+	int n_fds = harness_count_fds();
+	struct rlimit saved;
+	check(getrlimit(RLIMIT_NOFILE, &saved) == 0);
+	// Room for none, then for the copy but not for its read-only fd
+	for (int room = 0; room < 2; room++) {
+		struct rlimit limit = { (rlim_t)(lowest_free + room - 1), saved.rlim_max };
+		check(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+		int ret = vitrine_derive_fd(derive, &source, VITRINE_GUARANTEE_SNAPSHOT, &derived);
+		check(setrlimit(RLIMIT_NOFILE, &saved) == 0);
+		check_int(ret, ==, -EMFILE);
+		check_int(harness_count_fds(), ==, n_fds);
+	}
+	vitrine_derive_destroy(derive);
+	owner_finish(&owner);
+}
+
+TEST(memory_sizes_are_checked) {
+	check_int(vitrine_memfd_create(0), ==, -EINVAL);
+	check_int(vitrine_memfd_create(UINT64_MAX), ==, -EINVAL);
+	int fd = vitrine_memfd_create(1);
+	struct stat st;
+	check(fstat(fd, &st) == 0);
+	check_int(st.st_size, ==, sysconf(_SC_PAGESIZE)); // whole pages
+	close(fd);
+}
+
+/* vitrine_verify_fd() */
+
+static void expect_verify_error(int fd, const char *expected) {
+	const char *reason = NULL;
+	check_int(vitrine_verify_fd(fd, VITRINE_STORAGE_MEMFD, VITRINE_GUARANTEE_SEALED, SIZE,
+		&reason), ==, -EPERM);
+	check_str(reason, expected);
+}
+
+/** A memfd with these seals, reopened read-only. */
+static int make_memfd(int seals, off_t size) {
+	int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	check(fd >= 0 && ftruncate(fd, size) == 0);
+	check(fcntl(fd, F_ADD_SEALS, seals) == 0);
+	char path[] = "/proc/self/fd/\0\0\0\0";
+	path[14] = (char)('0' + fd / 10);
+	path[15] = (char)('0' + fd % 10);
+	if (fd < 10) {
+		path[14] = (char)('0' + fd);
+		path[15] = '\0';
+	}
+	int read_only = open(path, O_RDONLY | O_CLOEXEC);
+	check(read_only >= 0);
+	close(fd);
+	return read_only;
+}
+
+#define GOOD_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
+
+TEST(verify_accepts_what_is_sealed) {
+	int fd = make_memfd(GOOD_SEALS, SIZE);
+	check_int(vitrine_verify_fd(fd, VITRINE_STORAGE_MEMFD, VITRINE_GUARANTEE_SEALED, SIZE,
+		NULL), ==, 0);
+	close(fd);
+}
+
+TEST(verify_refuses_a_writable_fd) {
+	struct owner owner = owner_init();
+	check(fcntl(owner.fd, F_ADD_SEALS, GOOD_SEALS) == 0);
+	expect_verify_error(owner.fd, "not open with O_RDONLY");
+	owner_finish(&owner);
+}
+
+TEST(verify_refuses_missing_seals) {
+	static const int seals[] = { F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_SEAL };
+	for (size_t i = 0; i < 3; i++) {
+		int fd = make_memfd(GOOD_SEALS & ~seals[i], SIZE);
+		expect_verify_error(fd,
+			"the memfd is not sealed against resizing and further seals");
+		close(fd);
+	}
+	int fd = make_memfd(GOOD_SEALS & ~F_SEAL_FUTURE_WRITE, SIZE);
+	expect_verify_error(fd, "the memfd is not sealed against writing");
+	close(fd);
+}
+
+TEST(verify_refuses_short_memory) {
+	int fd = make_memfd(GOOD_SEALS, SIZE - 1);
+	expect_verify_error(fd, "the memory is shorter than the view");
+	close(fd);
+}
+
+TEST(verify_refuses_what_is_no_memfd) {
+	int fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	expect_verify_error(fd, "not a memfd");
+	close(fd);
+	fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+	expect_verify_error(fd, "not open with O_RDONLY");
+	close(fd);
+	check_int(vitrine_verify_fd(-1, VITRINE_STORAGE_MEMFD, VITRINE_GUARANTEE_SEALED, 1, NULL),
+		==, -EBADF);
+}
+
+TEST(verify_refuses_a_storage_that_does_not_fit) {
+	int fd = make_memfd(GOOD_SEALS, SIZE);
+	const char *reason;
+	check_int(vitrine_verify_fd(fd, VITRINE_STORAGE_DMABUF, VITRINE_GUARANTEE_SEALED, SIZE,
+		&reason), ==, -EPERM);
+	check_str(reason, "the storage does not fit the guarantee");
+	check_int(vitrine_verify_fd(fd, VITRINE_STORAGE_MEMFD, VITRINE_GUARANTEE_GUARDED, SIZE,
+		&reason), ==, -EPERM);
+	close(fd);
+}
