@@ -309,8 +309,10 @@ struct view_source *view_source_get(struct view_manager *manager, struct wlr_out
 	source->manager = manager;
 	source->output = output;
 	wl_list_init(&source->sessions);
-	if (!view_stream_init(&source->direct, source) ||
-			!view_snapshots_init(&source->snapshots, source)) {
+	// Both, so that both can be finished
+	bool ok = view_stream_init(&source->direct, source);
+	ok &= view_snapshots_init(&source->snapshots, source);
+	if (!ok) {
 		view_stream_finish(&source->direct);
 		view_snapshots_finish(&source->snapshots);
 		free(source);

@@ -30,6 +30,14 @@
 #include "single-pixel-buffer-v1-client-protocol.h"
 #include "xx-dmabuf-view-v1-client-protocol.h"
 
+void (*fixture_enter_server)(bool enter);
+
+static void enter_server(bool enter) {
+	if (fixture_enter_server != NULL) {
+		fixture_enter_server(enter);
+	}
+}
+
 /* The compositor */
 
 static void server_handle_session_start(struct wl_listener *listener, void *data) {
@@ -142,10 +150,24 @@ void output_resize(struct server_output *output, int width, int height) {
 	wlr_output_state_finish(&state);
 }
 
+static struct wlr_render_pass *output_begin_pass(struct server_output *output,
+		struct wlr_output_state *state) {
+	if (output->swapchain == NULL) {
+		return wlr_output_begin_render_pass(output->wlr_output, state, NULL);
+	}
+	struct wlr_buffer *buffer = wlr_swapchain_acquire(output->swapchain);
+	if (buffer == NULL) {
+		return NULL;
+	}
+	wlr_output_state_set_buffer(state, buffer);
+	wlr_buffer_unlock(buffer);
+	return wlr_renderer_begin_buffer_pass(output->server->renderer, buffer, NULL);
+}
+
 static bool output_paint_state(struct server_output *output, struct wlr_output_state *state,
 		uint32_t color, const struct rect *rect) {
 	struct wlr_output *wlr_output = output->wlr_output;
-	struct wlr_render_pass *pass = wlr_output_begin_render_pass(wlr_output, state, NULL);
+	struct wlr_render_pass *pass = output_begin_pass(output, state);
 	if (pass == NULL) {
 		return false;
 	}
@@ -174,8 +196,10 @@ static bool output_paint_state(struct server_output *output, struct wlr_output_s
 bool output_paint(struct server_output *output, uint32_t color, const struct rect *rect) {
 	struct wlr_output_state state;
 	wlr_output_state_init(&state);
+	enter_server(true);
 	bool ok = output_paint_state(output, &state, color, rect);
 	wlr_output_state_finish(&state);
+	enter_server(false);
 	output->color = color;
 	return ok;
 }
@@ -210,9 +234,11 @@ static void client_dispatch(struct client *client) {
 }
 
 static void pump_once(struct server *server, int timeout_ms) {
+	enter_server(true);
 	wl_display_flush_clients(server->display);
 	wl_event_loop_dispatch(server->loop, timeout_ms);
 	wl_display_flush_clients(server->display);
+	enter_server(false);
 	struct client *client;
 	wl_list_for_each(client, &server->clients, link) {
 		client_dispatch(client);

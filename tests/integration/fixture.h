@@ -34,6 +34,8 @@ struct server_output {
 	struct wlr_output *wlr_output;
 	uint32_t n_frame_requests; // needs_frame events
 	bool repaint; // paints the last colour again when a frame is requested
+	/** If set, drawn to instead of the output's own; owned by the test. */
+	struct wlr_swapchain *swapchain;
 	uint32_t color;
 	struct wl_listener needs_frame;
 	struct wl_listener destroy;
@@ -43,6 +45,12 @@ struct server_options {
 	bool stock_allocator; // wlroots' own, whose buffers cannot be viewed
 	bool no_output;
 };
+
+/**
+ * If set, called with true before the compositor's side runs and with false
+ * afterwards, so that a test can tell it from the client's side.
+ */
+extern void (*fixture_enter_server)(bool enter);
 
 void server_init(struct server *server, const struct server_options *options);
 /** Disconnects all clients, destroys everything. */

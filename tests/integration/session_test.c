@@ -6,6 +6,8 @@
 #include <time.h>
 #include <unistd.h>
 #include <vitrine/view_v1.h>
+#include <wlr/render/drm_format_set.h>
+#include <wlr/render/swapchain.h>
 #include <wlr/types/wlr_output.h>
 
 #include "fixture.h"
@@ -471,6 +473,39 @@ TEST(memory_never_changes_after_disconnect) {
 
 TEST(memory_never_changes_after_a_change_of_policy) {
 	check_kept_memory(END_POLICY, SEALED, true);
+}
+
+TEST(memory_never_changes_in_a_swapchain_of_the_compositors_own) {
+	struct server server;
+	server_init(&server, NULL);
+	uint64_t modifier = DRM_FORMAT_MOD_LINEAR;
+	const struct wlr_drm_format format = {
+		.format = DRM_FORMAT_XRGB8888, .len = 1, .capacity = 1, .modifiers = &modifier,
+	};
+	server.output->swapchain = wlr_swapchain_create(server.allocator, 64, 48, &format);
+	struct client *client = client_create(&server);
+	struct test_session *other = start_session(client, ALL);
+	other->auto_release = true;
+	struct test_session *session = start_session(client, ALL);
+	paint(&server, 0x313233);
+	check_int(session->views[0].guarantee, ==, SEALED);
+	test_session_end(session);
+	pump(&server);
+	uint64_t checksum = test_view_checksum(&session->views[0]);
+	for (uint32_t i = 0; i < 20; i++) {
+		// Drawn in part: what was there before has to be there still
+		check(output_paint(server.output, frame_color(i), &(struct rect){ 0, 0, 8, 8 }));
+		pump(&server);
+		check_int(test_view_checksum(&session->views[0]), ==, checksum);
+		check_int(test_session_get_pixel(other, 1, 1), ==, frame_color(i));
+		check_int(test_session_get_pixel(other, 40, 40), ==, 0x313233);
+	}
+	check_int(other->n_frames, ==, 21);
+	test_session_destroy(session);
+	test_session_destroy(other);
+	wlr_swapchain_destroy(server.output->swapchain);
+	server.output->swapchain = NULL;
+	server_finish(&server);
 }
 
 TEST(lock_is_told_as_the_reason) {

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/* The n-th call that can fail does fail, for each n until none is left. */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <vitrine/view_v1.h>
+#include <wlr/render/swapchain.h>
+#include <wlr/render/wlr_renderer.h>
+#include <wlr/render/wlr_texture.h>
+#include <wlr/types/wlr_output.h>
+
+#include "fixture.h"
+#include "harness.h"
+#include "xx-dmabuf-view-v1-client-protocol.h"
+
+#define ALL VITRINE_GUARANTEE_ALL
+
+/** Calls of the code under test until one fails; 0 is never. */
+static unsigned calls_left;
+static bool in_server;
+static bool failed;
+static const char *failed_call;
+
+static bool fails(const char *call) {
+	if (!in_server || calls_left == 0 || --calls_left > 0) {
+		return false;
+	}
+	failed = true;
+	failed_call = call;
+	return true;
+}
+
+static void enter_server(bool enter) {
+	in_server = enter;
+}
+
+/** Defines what the linker calls instead of a function. */
+#define WRAP(type, name, error, result, parameters, arguments) \
+	type __real_##name parameters; \
+	type __wrap_##name parameters; \
+	type __wrap_##name parameters { \
+		if (fails(#name)) { \
+			errno = (error); \
+			return result; \
+		} \
+		return __real_##name arguments; \
+	}
+
+WRAP(void *, calloc, ENOMEM, NULL, (size_t n, size_t size), (n, size))
+WRAP(int, ftruncate, ENOSPC, -1, (int fd, off_t size), (fd, size))
+WRAP(int, ftruncate64, ENOSPC, -1, (int fd, off64_t size), (fd, size))
+WRAP(int, memfd_create, EMFILE, -1, (const char *name, unsigned flags), (name, flags))
+WRAP(void *, mmap, ENOMEM, MAP_FAILED,
+	(void *addr, size_t len, int prot, int flags, int fd, off_t offset),
+	(addr, len, prot, flags, fd, offset))
+WRAP(void *, mmap64, ENOMEM, MAP_FAILED,
+	(void *addr, size_t len, int prot, int flags, int fd, off64_t offset),
+	(addr, len, prot, flags, fd, offset))
+WRAP(void *, mremap, ENOMEM, MAP_FAILED,
+	(void *addr, size_t old_len, size_t new_len, int flags, void *new_addr),
+	(addr, old_len, new_len, flags, new_addr))
+WRAP(int, fcntl, EMFILE, -1, (int fd, int command, long argument), (fd, command, argument))
+WRAP(int, fcntl64, EMFILE, -1, (int fd, int command, long argument), (fd, command, argument))
+WRAP(int, open, EMFILE, -1, (const char *path, int flags, mode_t mode), (path, flags, mode))
+WRAP(int, open64, EMFILE, -1, (const char *path, int flags, mode_t mode), (path, flags, mode))
+WRAP(void *, wl_array_add, ENOMEM, NULL, (struct wl_array *array, size_t size), (array, size))
+WRAP(struct wl_event_source *, wl_event_loop_add_fd, ENOMEM, NULL,
+	(struct wl_event_loop *loop, int fd, uint32_t mask, wl_event_loop_fd_func_t func,
+		void *data),
+	(loop, fd, mask, func, data))
+WRAP(struct wl_event_source *, wl_event_loop_add_idle, ENOMEM, NULL,
+	(struct wl_event_loop *loop, wl_event_loop_idle_func_t func, void *data),
+	(loop, func, data))
+WRAP(struct wl_event_source *, wl_event_loop_add_timer, ENOMEM, NULL,
+	(struct wl_event_loop *loop, wl_event_loop_timer_func_t func, void *data),
+	(loop, func, data))
+WRAP(struct wl_resource *, wl_resource_create, ENOMEM, NULL,
+	(struct wl_client *client, const struct wl_interface *interface, int version, uint32_t id),
+	(client, interface, version, id))
+WRAP(struct wlr_render_pass *, wlr_renderer_begin_buffer_pass, ENOMEM, NULL,
+	(struct wlr_renderer *renderer, struct wlr_buffer *buffer,
+		const struct wlr_buffer_pass_options *options),
+	(renderer, buffer, options))
+WRAP(struct wlr_buffer *, wlr_swapchain_acquire, ENOMEM, NULL,
+	(struct wlr_swapchain *swapchain), (swapchain))
+WRAP(struct wlr_swapchain *, wlr_swapchain_create, ENOMEM, NULL,
+	(struct wlr_allocator *allocator, int width, int height,
+		const struct wlr_drm_format *format),
+	(allocator, width, height, format))
+WRAP(struct wlr_texture *, wlr_texture_from_buffer, ENOMEM, NULL,
+	(struct wlr_renderer *renderer, struct wlr_buffer *buffer), (renderer, buffer))
+
+/** A life of some sessions. Whatever fails, it has to come to its end. */
+static void run_scenario(struct server *server) {
+	struct client *client = client_create(server);
+	struct test_session *sessions[3];
+	static const uint32_t acceptable[] = {
+		VITRINE_GUARANTEE_SEALED, VITRINE_GUARANTEE_SNAPSHOT, ALL,
+	};
+	fixture_enter_server = enter_server;
+	for (int i = 0; i < 3; i++) {
+		sessions[i] = test_session_create(client,
+			XX_DMABUF_VIEW_MANAGER_V1_OPTION_PAINT_CURSORS, acceptable[i]);
+		sessions[i]->auto_release = i != 0;
+		pump(server);
+	}
+	for (uint32_t i = 0; i < 4; i++) {
+		output_paint(server->output, i, NULL); // may fail: then there is no frame
+		pump(server);
+	}
+	test_session_end(sessions[0]);
+	pump(server);
+	output_paint(server->output, 7, NULL);
+	pump(server);
+	vitrine_view_manager_v1_stop_sessions(server->manager, VITRINE_VIEW_STOP_LOCKED);
+	pump(server);
+	for (int i = 0; i < 3; i++) {
+		bool gone = client->wl_client == NULL; // "OOM post_no_memory"
+		check(i == 0 || gone || sessions[i]->stopped);
+		test_session_destroy(sessions[i]);
+	}
+	fixture_enter_server = NULL;
+	in_server = false;
+	client_destroy(client);
+}
+
+/** What comes after a failure works as if there had been none. */
+static void check_still_works(struct server *server) {
+	struct client *client = client_create(server);
+	struct test_session *sealed = test_session_create(client, 0, VITRINE_GUARANTEE_SEALED);
+	struct test_session *snapshot = test_session_create(client, 0, VITRINE_GUARANTEE_SNAPSHOT);
+	client_roundtrip(client);
+	check(output_paint(server->output, 0x123456, NULL));
+	pump(server);
+	check_int(test_session_get_pixel(sealed, 0, 0), ==, 0x123456);
+	check_int(test_session_get_pixel(snapshot, 0, 0), ==, 0x123456);
+	test_session_destroy(sealed);
+	test_session_destroy(snapshot);
+	client_destroy(client);
+}
+
+TEST_TIMEOUT(each_call_of_a_sessions_life_can_fail, 120) {
+	unsigned n = 0;
+	do {
+		failed = false;
+		calls_left = ++n;
+		struct server server;
+		server_init(&server, NULL);
+		run_scenario(&server);
+		calls_left = 0;
+		check_int(server.output->wlr_output->software_cursor_locks, ==, 0);
+		check_int(server.output->wlr_output->attach_render_locks, ==, 0);
+		check_still_works(&server);
+		server_finish(&server);
+	} while (failed);
+	fprintf(stderr, "%u calls can fail\n", n - 1);
+	check_int(n, >, 50); // else nothing was wrapped
+}
+
+TEST(creating_the_manager_can_fail) {
+	unsigned n = 0;
+	do {
+		failed = false;
+		calls_left = ++n;
+		struct wl_display *display = wl_display_create();
+		in_server = true;
+		struct vitrine_view_manager_v1 *manager = vitrine_view_manager_v1_create(display, 1);
+		in_server = false;
+		check(manager != NULL || failed);
+		calls_left = 0;
+		wl_display_destroy(display);
+	} while (failed);
+	check_int(n, >, 3);
+}
