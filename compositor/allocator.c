@@ -12,6 +12,7 @@
 #include <wlr/render/drm_format_set.h>
 #include <wlr/render/wlr_renderer.h>
 #include <wlr/util/log.h>
+#include <xf86drm.h>
 
 #include "buffer.h"
 
@@ -366,12 +367,28 @@ struct wlr_allocator *vitrine_allocator_create(struct wlr_backend *backend,
 	return &allocator->base;
 }
 
+/**
+ * Whether the renderer draws on a device whose memory is not the system's.
+ * Devices without hardware are there for software renderers.
+ */
+static bool renderer_has_gpu(struct wlr_renderer *renderer) {
+	int drm_fd = wlr_renderer_get_drm_fd(renderer);
+	if (drm_fd < 0 || (renderer->render_buffer_caps & WLR_BUFFER_CAP_DATA_PTR)) {
+		return false;
+	}
+	drmVersion *version = drmGetVersion(drm_fd);
+	if (version == NULL) {
+		return true;
+	}
+	bool is_virtual = strcmp(version->name, "vgem") == 0 || strcmp(version->name, "vkms") == 0;
+	drmFreeVersion(version);
+	return !is_virtual;
+}
+
 struct wlr_allocator *vitrine_allocator_autocreate(struct wlr_backend *backend,
 		struct wlr_renderer *renderer) {
 	// With a GPU, buffers in system memory would cost more than views gain
-	bool has_gpu = !(renderer->render_buffer_caps & WLR_BUFFER_CAP_DATA_PTR) &&
-		wlr_renderer_get_drm_fd(renderer) >= 0;
 	struct wlr_allocator *allocator =
-		has_gpu ? NULL : vitrine_allocator_create(backend, renderer);
+		renderer_has_gpu(renderer) ? NULL : vitrine_allocator_create(backend, renderer);
 	return allocator != NULL ? allocator : wlr_allocator_autocreate(backend, renderer);
 }

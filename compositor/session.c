@@ -98,6 +98,7 @@ static struct session_view *session_announce(struct vitrine_view_session_v1 *ses
 	}
 
 	const struct wlr_shm_attributes *shm = &buffer->buffer->shm;
+	session->takes_fences = derived->storage == VITRINE_STORAGE_DMABUF;
 	session->guarantee = is_copy ? VITRINE_GUARANTEE_SNAPSHOT : derived->guarantee;
 	view->buffer = buffer;
 	view->index = session->next_index++;
@@ -247,6 +248,9 @@ bool view_session_send_frame(struct vitrine_view_session_v1 *session,
 	session_send_transform(session, frame);
 	session_send_time(session, &frame->when);
 	session_send_skipped(session, frame);
+	if (frame->fence_fd >= 0) {
+		xx_dmabuf_view_session_v1_send_fence(session->resource, frame->fence_fd);
+	}
 
 	*held = (struct session_frame){
 		.buffer = frame->buffer,

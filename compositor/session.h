@@ -42,6 +42,7 @@ struct vitrine_view_session_v1 {
 	uint32_t acceptable; // what the client accepts
 	uint32_t allowed; // what it accepts and policy allows
 	uint32_t guarantee; // of the last frame, 0 before
+	bool takes_fences; // waits by itself for frames that are not finished
 
 	// Before it started
 	struct wlr_ext_image_capture_source_v1 *capture_source;

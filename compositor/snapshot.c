@@ -167,12 +167,14 @@ void view_snapshots_push(struct view_snapshots *snapshots,
 		return;
 	}
 	struct wlr_output *output = stream->source->output;
-	const struct stream_gate gate = {
+	view_stream_submit(stream, &(struct stream_frame){
+		.buffer = buffer,
+		.when = event->when,
+		.transform = (uint32_t)output->transform,
+		.damage = *damage,
 		// The copy was drawn after the frame: it is finished when all is
-		.take_fence_fd = view_render_fence(output->renderer, NULL),
-	};
-	view_stream_submit(stream, buffer, &event->when, (uint32_t)output->transform, damage,
-		&gate);
+		.fence_fd = view_render_fence(output->renderer, NULL),
+	});
 	wlr_buffer_unlock(copy);
 }
 

@@ -96,13 +96,15 @@ static void source_submit_direct(struct view_source *source,
 		view_stream_lose(&source->direct, damage);
 		return;
 	}
-	const struct stream_gate gate = {
-		.take_fence_fd = view_render_fence(source->output->renderer, event->state),
-		.present = output_is_nested(source->output),
+	view_stream_submit(&source->direct, &(struct stream_frame){
+		.buffer = buffer,
+		.when = event->when,
+		.transform = (uint32_t)source->output->transform,
+		.damage = *damage,
+		.fence_fd = view_render_fence(source->output->renderer, event->state),
+		.waits_for_present = output_is_nested(source->output),
 		.commit_seq = source->output->commit_seq,
-	};
-	view_stream_submit(&source->direct, buffer, &event->when,
-		(uint32_t)source->output->transform, damage, &gate);
+	});
 }
 
 static void source_handle_output_commit(struct wl_listener *listener, void *data) {

@@ -10,11 +10,6 @@
 #include "source.h"
 #include "stream.h"
 
-static void frame_init(struct stream_frame *frame) {
-	*frame = (struct stream_frame){0};
-	pixman_region32_init(&frame->damage);
-}
-
 static void buffer_ref(struct stream_buffer *buffer) {
 	if (buffer->n_refs++ == 0) {
 		wlr_buffer_lock(&buffer->buffer->base);
@@ -29,11 +24,27 @@ static void buffer_unref(struct stream_buffer *buffer) {
 	}
 }
 
-/** Empties the frame. */
-static void frame_drop(struct stream_frame *frame) {
-	struct stream_buffer *buffer = frame->buffer;
-	frame->buffer = NULL;
-	pixman_region32_clear(&frame->damage);
+static bool frame_is_finished(const struct stream_frame *frame) {
+	return frame->fence_fd < 0 && !frame->waits_for_present;
+}
+
+static void stream_close_fence(struct view_stream *stream) {
+	if (stream->fence_source != NULL) {
+		wl_event_source_remove(stream->fence_source);
+		stream->fence_source = NULL;
+	}
+	if (stream->newest.fence_fd >= 0) {
+		close(stream->newest.fence_fd);
+		stream->newest.fence_fd = -1;
+	}
+}
+
+static void stream_drop_newest(struct view_stream *stream) {
+	stream_close_fence(stream);
+	stream->newest.waits_for_present = false;
+	pixman_region32_clear(&stream->newest.damage);
+	struct stream_buffer *buffer = stream->newest.buffer;
+	stream->newest.buffer = NULL;
 	if (buffer != NULL) {
 		buffer_unref(buffer);
 	}
@@ -86,11 +97,7 @@ void stream_buffer_retire(struct stream_buffer *buffer) {
 void view_stream_retire(struct view_stream *stream) {
 	// The newest frame would be in a view that is retired
 	if (stream->newest.buffer != NULL && buffer_was_announced(stream->newest.buffer)) {
-		frame_drop(&stream->newest);
-	}
-	if (stream->pending.buffer != NULL && buffer_was_announced(stream->pending.buffer)) {
-		view_stream_lose(stream, &stream->pending.damage);
-		view_stream_cancel_pending(stream);
+		stream_drop_newest(stream);
 	}
 	struct stream_buffer *buffer;
 	wl_list_for_each(buffer, &stream->buffers, link) {
@@ -215,7 +222,9 @@ bool view_stream_wants_frame(const struct view_stream *stream) {
 
 /** Sends the newest frame to the session if it can have it. */
 static void stream_try_send(struct view_stream *stream, struct vitrine_view_session_v1 *session) {
-	if (!session_is_ready(session)) {
+	bool can_read = frame_is_finished(&stream->newest) ||
+		(session->takes_fences && !stream->newest.waits_for_present);
+	if (!can_read || !session_is_ready(session)) {
 		return;
 	}
 	struct stream_buffer *oldest;
@@ -235,9 +244,9 @@ static void stream_try_send(struct view_stream *stream, struct vitrine_view_sess
 	}
 }
 
-/** The newest frame is kept only for those who can get it by releasing. */
+/** A finished frame is kept only for those who can get it by releasing. */
 static void stream_drop_newest_if_unneeded(struct view_stream *stream) {
-	if (stream->newest.buffer == NULL) {
+	if (stream->newest.buffer == NULL || !frame_is_finished(&stream->newest)) {
 		return;
 	}
 	struct vitrine_view_session_v1 *session;
@@ -246,7 +255,7 @@ static void stream_drop_newest_if_unneeded(struct view_stream *stream) {
 			return;
 		}
 	}
-	frame_drop(&stream->newest);
+	stream_drop_newest(stream);
 }
 
 void view_stream_serve(struct view_stream *stream) {
@@ -296,25 +305,8 @@ static int stream_handle_deadline(void *data) {
 	return 0;
 }
 
-static void stream_set_newest(struct view_stream *stream, struct stream_frame *frame) {
-	struct stream_buffer *old = stream->newest.buffer;
-	buffer_ref(frame->buffer);
-	stream->newest.buffer = frame->buffer;
-	stream->newest.seq = frame->seq;
-	stream->newest.when = frame->when;
-	stream->newest.transform = frame->transform;
-	stream->newest.n_lost = frame->n_lost;
-	pixman_region32_copy(&stream->newest.damage, &frame->damage);
-	if (old != NULL) {
-		buffer_unref(old);
-	}
-}
-
-static void stream_deliver(struct view_stream *stream, struct stream_frame *frame) {
-	stream->seq += 1 + frame->n_lost;
-	frame->seq = stream->seq;
-	stream_set_newest(stream, frame);
-
+static void stream_deliver(struct view_stream *stream) {
+	const struct stream_frame *frame = &stream->newest;
 	stream->n_fast = 0;
 	struct vitrine_view_session_v1 *session, *tmp;
 	wl_list_for_each(session, &stream->sessions, stream_link) {
@@ -335,36 +327,11 @@ static void stream_deliver(struct view_stream *stream, struct stream_frame *fram
 
 /* Frames that are not finished */
 
-static bool gate_is_open(const struct stream_gate *gate) {
-	return gate->take_fence_fd < 0 && !gate->present;
-}
-
-static void stream_close_fence(struct view_stream *stream) {
-	if (stream->pending_source != NULL) {
-		wl_event_source_remove(stream->pending_source);
-		stream->pending_source = NULL;
-	}
-	if (stream->pending_gate.take_fence_fd >= 0) {
-		close(stream->pending_gate.take_fence_fd);
-		stream->pending_gate.take_fence_fd = -1;
-	}
-}
-
-void view_stream_cancel_pending(struct view_stream *stream) {
-	stream_close_fence(stream);
-	frame_drop(&stream->pending);
-}
-
-static void stream_deliver_pending(struct view_stream *stream) {
-	if (!gate_is_open(&stream->pending_gate)) {
+static void stream_handle_finished(struct view_stream *stream) {
+	if (stream->newest.buffer == NULL || !frame_is_finished(&stream->newest)) {
 		return;
 	}
-	// The frame must not be pending any more when sessions see it
-	struct stream_frame frame = stream->pending;
-	frame_init(&stream->pending);
-	stream_deliver(stream, &frame);
-	frame_drop(&frame);
-	pixman_region32_fini(&frame.damage);
+	view_stream_serve(stream);
 	if (stream->n_lost > 0) {
 		// What came meanwhile may have been the last thing to come
 		view_source_request_frame(stream->source);
@@ -375,18 +342,17 @@ static int stream_handle_fence(int fd, uint32_t mask, void *data) {
 	struct view_stream *stream = data;
 	// An error of the fence will not go away: the frame is as finished as it gets
 	stream_close_fence(stream);
-	stream_deliver_pending(stream);
+	stream_handle_finished(stream);
 	return 0;
 }
 
 void view_stream_handle_present(struct view_stream *stream, uint32_t commit_seq) {
 	// Commits are presented in order; wrapping around is fine
-	if (stream->pending.buffer == NULL || !stream->pending_gate.present ||
-			(int32_t)(commit_seq - stream->pending_gate.commit_seq) < 0) {
-		return;
+	if (stream->newest.waits_for_present &&
+			(int32_t)(commit_seq - stream->newest.commit_seq) >= 0) {
+		stream->newest.waits_for_present = false;
+		stream_handle_finished(stream);
 	}
-	stream->pending_gate.present = false;
-	stream_deliver_pending(stream);
 }
 
 void view_stream_lose(struct view_stream *stream, const pixman_region32_t *damage) {
@@ -394,56 +360,55 @@ void view_stream_lose(struct view_stream *stream, const pixman_region32_t *damag
 	pixman_region32_union(&stream->lost_damage, &stream->lost_damage, damage);
 }
 
-static void frame_set_damage(struct stream_frame *frame, struct view_stream *stream,
-		const pixman_region32_t *damage) {
-	pixman_region32_union(&frame->damage, &stream->lost_damage, damage);
+/** The damage of a frame, with that of the frames lost before it. */
+static void stream_take_damage(struct view_stream *stream, const pixman_region32_t *damage) {
+	pixman_region32_t *total = &stream->newest.damage;
+	pixman_region32_union(total, &stream->lost_damage, damage);
 	pixman_region32_clear(&stream->lost_damage);
-	frame->n_lost = stream->n_lost;
+	stream->newest.n_lost = stream->n_lost;
 	stream->n_lost = 0;
-	if (pixman_region32_n_rects(&frame->damage) > VIEW_DAMAGE_RECTS_CAP) {
-		pixman_box32_t extents = *pixman_region32_extents(&frame->damage);
-		pixman_region32_reset(&frame->damage, &extents);
+	if (pixman_region32_n_rects(total) > VIEW_DAMAGE_RECTS_CAP) {
+		pixman_box32_t extents = *pixman_region32_extents(total);
+		pixman_region32_reset(total, &extents);
 	}
 }
 
-void view_stream_submit(struct view_stream *stream, struct stream_buffer *buffer,
-		const struct timespec *when, uint32_t transform, const pixman_region32_t *damage,
-		const struct stream_gate *gate) {
-	if (stream->pending.buffer != NULL) {
-		view_stream_lose(stream, damage);
-		if (gate != NULL && gate->take_fence_fd >= 0) {
-			close(gate->take_fence_fd);
-		}
+static void stream_reject(struct view_stream *stream, const struct stream_frame *frame) {
+	view_stream_lose(stream, &frame->damage);
+	if (frame->fence_fd >= 0) {
+		close(frame->fence_fd);
+	}
+}
+
+void view_stream_submit(struct view_stream *stream, const struct stream_frame *frame) {
+	struct stream_frame *newest = &stream->newest;
+	if (newest->buffer != NULL && !frame_is_finished(newest)) {
+		stream_reject(stream, frame);
 		return;
 	}
-
-	struct stream_frame frame = {
-		.buffer = buffer,
-		.when = *when,
-		.transform = transform,
-	};
-	pixman_region32_init(&frame.damage);
-	frame_set_damage(&frame, stream, damage);
-	if (gate == NULL || gate_is_open(gate)) {
-		stream_deliver(stream, &frame);
-		pixman_region32_fini(&frame.damage);
-		return;
-	}
-
-	if (gate->take_fence_fd >= 0) {
-		stream->pending_source = wl_event_loop_add_fd(stream->manager->loop,
-			gate->take_fence_fd, WL_EVENT_READABLE, stream_handle_fence, stream);
-		if (stream->pending_source == NULL) {
-			close(gate->take_fence_fd);
-			view_stream_lose(stream, &frame.damage);
-			pixman_region32_fini(&frame.damage);
+	struct wl_event_source *fence_source = NULL;
+	if (frame->fence_fd >= 0) {
+		fence_source = wl_event_loop_add_fd(stream->manager->loop, frame->fence_fd,
+			WL_EVENT_READABLE, stream_handle_fence, stream);
+		if (fence_source == NULL) {
+			stream_reject(stream, frame);
 			return;
 		}
 	}
-	buffer_ref(buffer);
-	pixman_region32_fini(&stream->pending.damage);
-	stream->pending = frame;
-	stream->pending_gate = *gate;
+
+	buffer_ref(frame->buffer); // before the old one goes, which may be the same
+	stream_drop_newest(stream);
+	stream->fence_source = fence_source;
+	newest->buffer = frame->buffer;
+	newest->when = frame->when;
+	newest->transform = frame->transform;
+	newest->fence_fd = frame->fence_fd;
+	newest->waits_for_present = frame->waits_for_present;
+	newest->commit_seq = frame->commit_seq;
+	stream_take_damage(stream, &frame->damage);
+	stream->seq += 1 + newest->n_lost;
+	newest->seq = stream->seq;
+	stream_deliver(stream);
 }
 
 /* Lifetime */
@@ -452,12 +417,11 @@ bool view_stream_init(struct view_stream *stream, struct view_source *source) {
 	*stream = (struct view_stream){
 		.manager = source->manager,
 		.source = source,
-		.pending_gate.take_fence_fd = -1,
+		.newest.fence_fd = -1,
 	};
 	wl_list_init(&stream->sessions);
 	wl_list_init(&stream->buffers);
-	frame_init(&stream->newest);
-	frame_init(&stream->pending);
+	pixman_region32_init(&stream->newest.damage);
 	pixman_region32_init(&stream->lost_damage);
 	stream->deadline_timer =
 		wl_event_loop_add_timer(stream->manager->loop, stream_handle_deadline, stream);
@@ -466,14 +430,12 @@ bool view_stream_init(struct view_stream *stream, struct view_source *source) {
 
 void view_stream_finish(struct view_stream *stream) {
 	assert(wl_list_empty(&stream->sessions));
-	view_stream_cancel_pending(stream);
-	frame_drop(&stream->newest);
+	stream_drop_newest(stream);
 	struct stream_buffer *buffer, *tmp;
 	wl_list_for_each_safe(buffer, tmp, &stream->buffers, link) {
 		buffer_destroy(buffer);
 	}
 	pixman_region32_fini(&stream->newest.damage);
-	pixman_region32_fini(&stream->pending.damage);
 	pixman_region32_fini(&stream->lost_damage);
 	if (stream->deadline_timer != NULL) {
 		wl_event_source_remove(stream->deadline_timer);

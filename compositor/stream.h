@@ -56,12 +56,14 @@ struct stream_frame {
 	/** Frames of the source just before this one that could not be delivered. */
 	uint32_t n_lost;
 	pixman_region32_t damage; // since the last delivered frame, in buffer coordinates
-};
 
-/** What a frame must wait for before anybody may read it. */
-struct stream_gate {
-	int take_fence_fd; // pollable, such as a sync_file; -1 if there is none
-	bool present; // whether to wait for the output to have presented commit_seq
+	/**
+	 * What has to happen before anybody may read the frame: a fence that becomes
+	 * readable, such as a sync_file (-1 if there is none), and the present event
+	 * of a commit.
+	 */
+	int fence_fd;
+	bool waits_for_present;
 	uint32_t commit_seq;
 };
 
@@ -80,18 +82,15 @@ struct view_stream {
 	struct wl_list sessions; // view_session.stream_link
 	struct wl_list buffers; // stream_buffer.link
 
-	/** The newest finished frame, kept while sessions wait for it. */
-	struct stream_frame newest;
-	uint64_t seq; // of the newest finished frame, also when it is not kept
-	size_t n_fast; // sessions that held nothing when it came
-
 	/**
-	 * A frame that is not finished. Frames that come meanwhile are lost, rather
-	 * than taking its place: a renderer that is always late would never deliver.
+	 * The newest frame, kept until it is finished, and while sessions wait for
+	 * it. Frames that come before it is finished are lost, rather than taking its
+	 * place: a renderer that is always late would never deliver.
 	 */
-	struct stream_frame pending;
-	struct stream_gate pending_gate;
-	struct wl_event_source *pending_source; // for the fence, NULL if there is none
+	struct stream_frame newest;
+	struct wl_event_source *fence_source; // for its fence, NULL if there is none
+	uint64_t seq; // of the newest frame, also when it is not kept
+	size_t n_fast; // sessions that held nothing when it came
 
 	/** Lost frames, which the next one makes up for. */
 	uint32_t n_lost;
@@ -117,18 +116,15 @@ struct stream_buffer *view_stream_get_buffer(struct view_stream *stream,
 	struct view_buffer *buffer);
 
 /**
- * Delivers a frame to all sessions that can have it, as soon as its gate opens
- * (NULL: at once). `damage` is borrowed.
+ * Delivers a frame to all sessions that can have it: as soon as it is finished,
+ * or at once together with its fence, to sessions that wait by themselves. Takes
+ * the frame's buffer by reference, its fence over, and copies its damage.
  */
-void view_stream_submit(struct view_stream *stream, struct stream_buffer *buffer,
-	const struct timespec *when, uint32_t transform, const pixman_region32_t *damage,
-	const struct stream_gate *gate);
+void view_stream_submit(struct view_stream *stream, const struct stream_frame *frame);
 /** Whether a session could be sent a frame now. */
 bool view_stream_wants_frame(const struct view_stream *stream);
 /** Accounts for a frame of the source that cannot be delivered. */
 void view_stream_lose(struct view_stream *stream, const pixman_region32_t *damage);
-/** Forgets the frame that is not finished. */
-void view_stream_cancel_pending(struct view_stream *stream);
 /** The output presented a commit. */
 void view_stream_handle_present(struct view_stream *stream, uint32_t commit_seq);
 

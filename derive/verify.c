@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/dma-buf.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -49,11 +51,29 @@ static int verify_memfd(int fd, uint64_t size, const char **reason) {
 	return 0;
 }
 
+/**
+ * What tells a guarded dma-buf from one that is merely open with O_RDONLY: it
+ * refuses a claim of write access. Ending a claim that was never made changes
+ * nothing and, unlike beginning one, waits for no fence.
+ */
+static bool dmabuf_is_guarded(int fd) {
+	struct dma_buf_sync sync = { .flags = DMA_BUF_SYNC_END | DMA_BUF_SYNC_WRITE };
+	return ioctl(fd, DMA_BUF_IOCTL_SYNC, &sync) < 0 && errno == EACCES;
+}
+
+static bool is_dmabuf(int fd) {
+	struct dma_buf_sync sync = { .flags = DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ };
+	// udmabuf refuses an end without a beginning, but knows the ioctl
+	return ioctl(fd, DMA_BUF_IOCTL_SYNC, &sync) == 0 || errno == EINVAL;
+}
+
 static int verify_dmabuf(int fd, enum vitrine_guarantee guarantee, uint64_t size,
 		const char **reason) {
-	if (guarantee == VITRINE_GUARANTEE_GUARDED) {
-		// Nothing that a holder can ask tells a guard from a plain dma-buf yet
-		return fail(reason, "this version cannot verify a guarded dma-buf", -EPERM);
+	if (!is_dmabuf(fd)) {
+		return fail(reason, "not a dma-buf", -EPERM);
+	}
+	if (guarantee == VITRINE_GUARANTEE_GUARDED && !dmabuf_is_guarded(fd)) {
+		return fail(reason, "the dma-buf is not guarded", -EPERM);
 	}
 	// dma-bufs have no st_size: seeking to the end tells
 	off_t end = lseek(fd, 0, SEEK_END);
