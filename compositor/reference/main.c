@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <wlr/util/log.h>
+#include "server.h"
+
+#define MAX_OUTPUTS 16
+#define MAX_SIZE 16384
+
+static const char usage[] =
+	"Usage: vitrine-compositor [options...]\n"
+	"\n"
+	"  -s, --startup <command>     Run a command with sh when the socket is ready.\n"
+	"  -x, --exit-with-startup     Exit when that command ends, with its status.\n"
+	"  -o, --output <WxH[@Hz]>     Add a headless output. Can be given several times;\n"
+	"                              default: 1280x720@60.\n"
+	"  -b, --background <RRGGBB>   Set the background colour.\n"
+	"      --backend <names>       Use these backends, as in WLR_BACKENDS, or auto;\n"
+	"                              default: $WLR_BACKENDS, else headless.\n"
+	"      --socket <name>         Listen on this socket.\n"
+	"      --no-stock-capture      Leave out the capture protocols that copy or that\n"
+	"                              hand out writable buffers.\n"
+	"  -v, --verbose               Log more. Can be given twice.\n"
+	"  -V, --version               Show the version.\n"
+	"  -h, --help                  Show this text.\n";
+
+enum {
+	OPTION_BACKEND = 256,
+	OPTION_SOCKET,
+	OPTION_NO_STOCK_CAPTURE,
+};
+
+static const struct option long_options[] = {
+	{"startup", required_argument, NULL, 's'},
+	{"exit-with-startup", no_argument, NULL, 'x'},
+	{"output", required_argument, NULL, 'o'},
+	{"background", required_argument, NULL, 'b'},
+	{"backend", required_argument, NULL, OPTION_BACKEND},
+	{"socket", required_argument, NULL, OPTION_SOCKET},
+	{"no-stock-capture", no_argument, NULL, OPTION_NO_STOCK_CAPTURE},
+	{"verbose", no_argument, NULL, 'v'},
+	{"version", no_argument, NULL, 'V'},
+	{"help", no_argument, NULL, 'h'},
+	{0},
+};
+
+static bool parse_output(const char *arg, struct output_mode *mode) {
+	double hz = 60;
+	int end = 0;
+	if (sscanf(arg, "%5dx%5d%n", &mode->width, &mode->height, &end) != 2) {
+		return false;
+	}
+	arg += end;
+	if (*arg == '@') {
+		char *rest;
+		hz = strtod(arg + 1, &rest);
+		if (rest == arg + 1) {
+			return false;
+		}
+		arg = rest;
+	}
+	mode->refresh = hz >= 1 && hz <= 1000 ? (int)(hz * 1000 + 0.5) : 0;
+	return *arg == '\0' && mode->refresh > 0 && mode->width > 0 && mode->height > 0 &&
+		mode->width <= MAX_SIZE && mode->height <= MAX_SIZE;
+}
+
+static bool parse_color(const char *arg, float color[static 4]) {
+	if (strspn(arg, "0123456789abcdefABCDEF") != 6 || strlen(arg) != 6) {
+		return false;
+	}
+	unsigned long rgb = strtoul(arg, NULL, 16);
+	color[0] = (float)(rgb >> 16 & 0xff) / 255;
+	color[1] = (float)(rgb >> 8 & 0xff) / 255;
+	color[2] = (float)(rgb & 0xff) / 255;
+	color[3] = 1;
+	return true;
+}
+
+static void die(const char *what, const char *arg) {
+	fprintf(stderr, "vitrine-compositor: %s%s%s\n", what, arg != NULL ? ": " : "",
+		arg != NULL ? arg : "");
+	exit(EXIT_FAILURE);
+}
+
+static enum wlr_log_importance parse_options(int argc, char *argv[],
+		struct server_options *options, struct output_mode outputs[static MAX_OUTPUTS]) {
+	int verbosity = WLR_ERROR, c;
+	while ((c = getopt_long(argc, argv, "s:xo:b:vVh", long_options, NULL)) != -1) {
+		switch (c) {
+		case 's':
+			options->startup = optarg;
+			break;
+		case 'x':
+			options->exit_with_startup = true;
+			break;
+		case 'o':
+			if (options->outputs_len == MAX_OUTPUTS) {
+				die("too many outputs", NULL);
+			}
+			if (!parse_output(optarg, &outputs[options->outputs_len++])) {
+				die("not an output mode like 1280x720@60", optarg);
+			}
+			break;
+		case 'b':
+			if (!parse_color(optarg, options->background)) {
+				die("not a colour like 20242c", optarg);
+			}
+			break;
+		case OPTION_BACKEND:
+			options->backends = optarg;
+			break;
+		case OPTION_SOCKET:
+			options->socket = optarg;
+			break;
+		case OPTION_NO_STOCK_CAPTURE:
+			options->stock_capture = false;
+			break;
+		case 'v':
+			verbosity += verbosity < WLR_DEBUG;
+			break;
+		case 'V':
+			puts("vitrine-compositor " VITRINE_VERSION);
+			exit(EXIT_SUCCESS);
+		case 'h':
+			fputs(usage, stdout);
+			exit(EXIT_SUCCESS);
+		default:
+			exit(EXIT_FAILURE); // getopt said why
+		}
+	}
+	if (optind < argc) {
+		die("unexpected argument", argv[optind]);
+	}
+	if (options->exit_with_startup && options->startup == NULL) {
+		die("--exit-with-startup needs --startup", NULL);
+	}
+	return verbosity;
+}
+
+int main(int argc, char *argv[]) {
+	struct output_mode outputs[MAX_OUTPUTS] = {{.width = 1280, .height = 720, .refresh = 60000}};
+	struct server_options options = {
+		.stock_capture = true,
+		.background = {0x2b / 255.0, 0x30 / 255.0, 0x3b / 255.0, 1},
+		.outputs = outputs,
+	};
+	enum wlr_log_importance verbosity = parse_options(argc, argv, &options, outputs);
+	if (options.outputs_len == 0) {
+		options.outputs_len = 1; // the default
+	}
+	wlr_log_init(verbosity, NULL);
+
+	struct server server;
+	int status = EXIT_FAILURE;
+	if (server_init(&server, &options)) {
+		status = server_run(&server);
+	}
+	server_finish(&server);
+	return status;
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REFERENCE_SERVER_H
+#define REFERENCE_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <wayland-server-core.h>
+#include <wlr/util/box.h>
+
+struct output_mode {
+	int width, height;
+	int refresh; // mHz
+};
+
+/** What the command line says. Strings are borrowed. */
+struct server_options {
+	const char *backends; // as in WLR_BACKENDS, or "auto"; NULL for the default
+	const char *socket; // NULL for the first that is free
+	const char *startup; // NULL for none
+	bool exit_with_startup;
+	bool stock_capture;
+	float background[4];
+	const struct output_mode *outputs;
+	size_t outputs_len;
+};
+
+struct server {
+	const struct server_options *options;
+
+	struct wl_display *display;
+	struct wlr_backend *backend; // NULL once it is gone
+	struct wlr_backend *headless_backend; // inside of backend, may be NULL
+	struct wlr_renderer *renderer;
+	struct wlr_allocator *allocator;
+
+	struct wlr_scene *scene;
+	struct wlr_scene_tree *background_tree;
+	struct wlr_scene_tree *toplevel_tree;
+	struct wlr_scene_tree *lock_tree; // enabled while the session is locked
+	struct wlr_output_layout *output_layout;
+	struct wlr_scene_output_layout *scene_output_layout;
+	struct wlr_output_manager_v1 *output_manager;
+	struct wlr_ext_foreign_toplevel_list_v1 *foreign_toplevel_list;
+
+	struct vitrine_view_manager_v1 *view_manager;
+	struct wlr_security_context_manager_v1 *security_context_manager;
+
+	struct wl_list outputs; // output.link
+	struct wl_list toplevels; // toplevel.link, as laid out from left to right
+	struct toplevel *focused_toplevel; // may be NULL
+
+	struct {
+		struct wlr_seat *seat;
+		struct wlr_cursor *cursor;
+		struct wlr_xcursor_manager *xcursor_manager;
+		/** All physical keyboards; the keyboard of the seat when there is none. */
+		struct wlr_keyboard_group *keyboard_group;
+		bool has_pointer; // the cursor is shown once there was a device that moves it
+	} seat;
+
+	struct {
+		bool locked; // stays true when the lock client dies
+		struct wlr_session_lock_v1 *lock; // may be NULL
+		bool locked_sent;
+	} lock;
+
+	pid_t startup_pid; // 0 if there is none
+	int exit_status;
+	struct wl_event_source *signal_sources[3];
+
+	struct {
+		struct wl_listener backend_destroy;
+		struct wl_listener primary_backend_destroy;
+		struct wl_listener new_output;
+		struct wl_listener new_input;
+		struct wl_listener output_layout_change;
+		struct wl_listener output_manager_apply;
+		struct wl_listener output_manager_test;
+		struct wl_listener new_toplevel;
+		struct wl_listener new_popup;
+		struct wl_listener new_decoration;
+		struct wl_listener new_virtual_pointer;
+		struct wl_listener new_virtual_keyboard;
+		struct wl_listener request_set_cursor;
+		struct wl_listener request_set_shape;
+		struct wl_listener request_set_selection;
+		struct wl_listener request_set_primary_selection;
+		struct wl_listener request_start_drag;
+		struct wl_listener cursor_motion;
+		struct wl_listener cursor_motion_absolute;
+		struct wl_listener cursor_button;
+		struct wl_listener cursor_axis;
+		struct wl_listener cursor_frame;
+		struct wl_listener keyboard_group_key;
+		struct wl_listener keyboard_group_modifiers;
+		struct wl_listener new_lock;
+		struct wl_listener lock_new_surface;
+		struct wl_listener lock_unlock;
+		struct wl_listener lock_destroy;
+		struct wl_listener view_session_start;
+		struct wl_listener view_session_stop;
+	} listeners;
+};
+
+struct output {
+	struct wl_list link; // server.outputs
+	struct server *server;
+	struct wlr_output *wlr_output;
+	struct wlr_scene_output *scene_output;
+	struct wlr_scene_rect *background;
+	struct wlr_scene_rect *curtain; // black, in server.lock_tree
+	struct wlr_box box; // in the layout, empty while the output is disabled
+	bool lock_frame_pending; // no locked frame was committed yet
+
+	struct {
+		struct wl_listener frame;
+		struct wl_listener request_state;
+		struct wl_listener destroy;
+	} listeners;
+};
+
+struct toplevel {
+	struct wl_list link; // server.toplevels, from the initial commit on
+	struct server *server;
+	struct wlr_xdg_toplevel *xdg_toplevel;
+	struct wlr_xdg_toplevel_decoration_v1 *decoration; // may be NULL
+	struct wlr_ext_foreign_toplevel_handle_v1 *foreign_handle; // NULL if unmapped
+	struct wlr_scene_tree *tree; // has the popups too
+	struct wlr_scene_tree *surface_tree;
+	struct output *output; // may be NULL
+	struct wlr_box tile; // in the layout
+
+	struct {
+		struct wl_listener commit;
+		struct wl_listener map;
+		struct wl_listener unmap;
+		struct wl_listener destroy;
+		struct wl_listener request_fullscreen;
+		struct wl_listener decoration_request_mode;
+		struct wl_listener decoration_destroy;
+	} listeners;
+};
+
+void listener_add(struct wl_signal *signal, struct wl_listener *listener, wl_notify_func_t notify);
+/** Harmless for a listener that was not added or was removed before. */
+void listener_remove(struct wl_listener *listener);
+/** The same for all members of a struct that has nothing but listeners. */
+#define listeners_remove(listeners) \
+	listeners_remove_each((struct wl_listener *)(listeners), \
+		sizeof(*(listeners)) / sizeof(struct wl_listener))
+void listeners_remove_each(struct wl_listener *listeners, size_t len);
+
+// server.c
+/** Returns false on failure, after which server_finish() is still needed. */
+bool server_init(struct server *server, const struct server_options *options);
+/** Runs until a signal or the startup command ends it. Returns the exit status. */
+int server_run(struct server *server);
+void server_finish(struct server *server);
+
+// output.c
+bool server_init_outputs(struct server *server);
+bool server_add_headless_outputs(struct server *server);
+
+// toplevel.c
+bool server_init_toplevels(struct server *server);
+/** Lays out all toplevels, after a change of them or of the outputs. */
+void server_arrange_toplevels(struct server *server);
+/** Gives the keyboard focus to a toplevel, or to none if it is NULL. */
+void toplevel_focus(struct server *server, struct toplevel *toplevel);
+
+// seat.c
+bool server_init_seat(struct server *server);
+void server_finish_seat(struct server *server);
+struct wlr_surface;
+void seat_focus_surface(struct server *server, struct wlr_surface *surface);
+/** Finds out what is under the pointer now, after a change of the scene. */
+void seat_update_pointer_focus(struct server *server);
+
+// lock.c
+bool server_init_lock(struct server *server);
+/** Sizes the lock surfaces after a change of the outputs. */
+void lock_arrange(struct server *server);
+/** Tells the lock client once no output shows the session any more. */
+void lock_send_locked_if_hidden(struct server *server);
+
+#endif
