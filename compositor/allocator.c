@@ -22,11 +22,11 @@
 struct view_allocator {
 	struct wlr_allocator base;
 	struct vitrine_derive *derive; // for /dev/udmabuf
-	bool needs_dmabuf; // the renderer cannot use anything else
+	bool needs_dmabuf; // the renderer or the backend cannot use anything else
+	int drm_fd; // makes dumb buffers instead of memfds; -1 if it does not
 };
 
-/** Bytes per pixel of the packed formats that renderers draw to, or 0. */
-static uint32_t format_get_bytes_per_pixel(uint32_t fourcc) {
+uint32_t view_format_get_bytes_per_pixel(uint32_t fourcc) {
 	switch (fourcc) {
 	case DRM_FORMAT_RGB565:
 	case DRM_FORMAT_BGR565:
@@ -85,13 +85,20 @@ static void buffer_destroy(struct wlr_buffer *wlr_buffer) {
 	wlr_buffer_finish(wlr_buffer);
 	buffer_forget_derived(buffer);
 	wlr_dmabuf_attributes_finish(&buffer->dmabuf);
-	munmap(buffer->data, buffer->size);
-	close(buffer->shm.fd);
+	if (buffer->drm_fd >= 0) {
+		view_buffer_finish_dumb(buffer);
+	} else {
+		munmap(buffer->data, buffer->size);
+		close(buffer->shm.fd);
+	}
 	free(buffer);
 }
 
 static bool buffer_get_shm(struct wlr_buffer *wlr_buffer, struct wlr_shm_attributes *shm) {
 	struct view_buffer *buffer = view_buffer_try_from_buffer(wlr_buffer);
+	if (buffer->shm.fd < 0) {
+		return false;
+	}
 	*shm = buffer->shm;
 	return true;
 }
@@ -183,6 +190,7 @@ const struct vitrine_derived_fd *view_buffer_derive(struct view_buffer *buffer,
 	const struct vitrine_derive_source source = {
 		.memfd = buffer->shm.fd,
 		.dmabuf_fd = buffer->dmabuf.n_planes > 0 ? buffer->dmabuf.fd[0] : -1,
+		.dmabuf_first_export_read_only = buffer->drm_fd >= 0,
 		.size = buffer->size,
 	};
 	struct vitrine_derived_fd *derived = &buffer->derived[buffer->derived_len];
@@ -199,7 +207,7 @@ const struct vitrine_derived_fd *view_buffer_derive(struct view_buffer *buffer,
 
 /** Width and height become a stride and a size, or false if they cannot. */
 static bool layout_buffer(struct view_buffer *buffer, int width, int height, uint32_t fourcc) {
-	uint32_t bytes_per_pixel = format_get_bytes_per_pixel(fourcc);
+	uint32_t bytes_per_pixel = view_format_get_bytes_per_pixel(fourcc);
 	if (bytes_per_pixel == 0 || width <= 0 || height <= 0) {
 		wlr_log(WLR_ERROR, "Unsupported buffer: %dx%d, format 0x%08" PRIX32,
 			width, height, fourcc);
@@ -247,6 +255,38 @@ static void buffer_add_dmabuf(struct view_buffer *buffer, struct vitrine_derive 
 	};
 }
 
+static bool buffer_init_memfd(struct view_buffer *buffer, const struct view_allocator *allocator,
+		int width, int height, uint32_t fourcc) {
+	buffer->drm_fd = -1;
+	if (!layout_buffer(buffer, width, height, fourcc)) {
+		return false;
+	}
+	buffer->shm.fd = vitrine_memfd_create(buffer->size);
+	if (buffer->shm.fd < 0) {
+		wlr_log(WLR_ERROR, "Failed to allocate %zu bytes: %s", buffer->size,
+			strerror(-buffer->shm.fd));
+		return false;
+	}
+	buffer->data = mmap(NULL, buffer->size, PROT_READ | PROT_WRITE, MAP_SHARED,
+		buffer->shm.fd, 0);
+	if (buffer->data == MAP_FAILED) {
+		wlr_log_errno(WLR_ERROR, "Failed to map %zu bytes", buffer->size);
+		goto err_close;
+	}
+	buffer_add_dmabuf(buffer, allocator->derive);
+	if (allocator->needs_dmabuf && buffer->dmabuf.n_planes == 0) {
+		wlr_log(WLR_ERROR, "The renderer or the backend needs a dma-buf, and there is none");
+		goto err_unmap;
+	}
+	return true;
+
+err_unmap:
+	munmap(buffer->data, buffer->size);
+err_close:
+	close(buffer->shm.fd);
+	return false;
+}
+
 static struct wlr_buffer *allocator_create_buffer(struct wlr_allocator *wlr_allocator,
 		int width, int height, const struct wlr_drm_format *format) {
 	struct view_allocator *allocator = wl_container_of(wlr_allocator, allocator, base);
@@ -260,41 +300,23 @@ static struct wlr_buffer *allocator_create_buffer(struct wlr_allocator *wlr_allo
 	if (buffer == NULL) {
 		return NULL;
 	}
-	if (!layout_buffer(buffer, width, height, format->format)) {
-		goto err_free;
-	}
-	buffer->shm.fd = vitrine_memfd_create(buffer->size);
-	if (buffer->shm.fd < 0) {
-		wlr_log(WLR_ERROR, "Failed to allocate %zu bytes: %s", buffer->size,
-			strerror(-buffer->shm.fd));
-		goto err_free;
-	}
-	buffer->data = mmap(NULL, buffer->size, PROT_READ | PROT_WRITE, MAP_SHARED,
-		buffer->shm.fd, 0);
-	if (buffer->data == MAP_FAILED) {
-		wlr_log_errno(WLR_ERROR, "Failed to map %zu bytes", buffer->size);
-		goto err_close;
-	}
-	buffer_add_dmabuf(buffer, allocator->derive);
-	if (allocator->needs_dmabuf && buffer->dmabuf.n_planes == 0) {
-		wlr_log(WLR_ERROR, "The renderer needs a dma-buf, and there is none");
-		goto err_unmap;
+	bool ok = allocator->drm_fd >= 0 ?
+		view_buffer_init_dumb(buffer, allocator->drm_fd, width, height, format->format) :
+		buffer_init_memfd(buffer, allocator, width, height, format->format);
+	if (!ok) {
+		free(buffer);
+		return NULL;
 	}
 	wlr_buffer_init(&buffer->base, &buffer_impl, width, height);
 	return &buffer->base;
-
-err_unmap:
-	munmap(buffer->data, buffer->size);
-err_close:
-	close(buffer->shm.fd);
-err_free:
-	free(buffer);
-	return NULL;
 }
 
 static void allocator_destroy(struct wlr_allocator *wlr_allocator) {
 	struct view_allocator *allocator = wl_container_of(wlr_allocator, allocator, base);
 	vitrine_derive_destroy(allocator->derive);
+	if (allocator->drm_fd >= 0) {
+		close(allocator->drm_fd);
+	}
 	free(allocator);
 }
 
@@ -323,6 +345,7 @@ static struct view_allocator *allocator_create(uint32_t *caps) {
 	if (allocator == NULL) {
 		return NULL;
 	}
+	allocator->drm_fd = -1;
 	allocator->derive = vitrine_derive_create();
 	if (allocator->derive == NULL) {
 		free(allocator);
@@ -367,6 +390,42 @@ struct wlr_allocator *vitrine_allocator_create(struct wlr_backend *backend,
 	return &allocator->base;
 }
 
+/** A file description of our own of a DRM device, or -1. */
+static int reopen_drm_device(int drm_fd) {
+	char *path = drmGetDeviceNameFromFd2(drm_fd);
+	if (path == NULL) {
+		return -1;
+	}
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0) {
+		wlr_log_errno(WLR_ERROR, "Failed to open %s", path);
+	}
+	free(path);
+	return fd;
+}
+
+struct wlr_allocator *vitrine_allocator_create_dumb(int drm_fd, struct wlr_renderer *renderer) {
+	const uint32_t caps = WLR_BUFFER_CAP_DATA_PTR | WLR_BUFFER_CAP_DMABUF;
+	uint64_t has_dumb = 0;
+	if (drm_fd < 0 || !(renderer->render_buffer_caps & WLR_BUFFER_CAP_DATA_PTR) ||
+			drmGetCap(drm_fd, DRM_CAP_DUMB_BUFFER, &has_dumb) != 0 || !has_dumb) {
+		wlr_log(WLR_ERROR, "Dumb buffers are for renderers that draw with the CPU, on "
+			"DRM devices that have them");
+		return NULL;
+	}
+	struct view_allocator *allocator = calloc(1, sizeof(*allocator));
+	if (allocator == NULL) {
+		return NULL;
+	}
+	allocator->drm_fd = reopen_drm_device(drm_fd);
+	if (allocator->drm_fd < 0) {
+		free(allocator);
+		return NULL;
+	}
+	wlr_allocator_init(&allocator->base, &allocator_impl, caps);
+	return &allocator->base;
+}
+
 /**
  * Whether the renderer draws on a device whose memory is not the system's.
  * Devices without hardware are there for software renderers.
@@ -387,8 +446,16 @@ static bool renderer_has_gpu(struct wlr_renderer *renderer) {
 
 struct wlr_allocator *vitrine_allocator_autocreate(struct wlr_backend *backend,
 		struct wlr_renderer *renderer) {
+	const char *forced = getenv("VITRINE_ALLOCATOR");
+	if (forced != NULL && strcmp(forced, "memfd") == 0) {
+		return vitrine_allocator_create(backend, renderer);
+	} else if (forced != NULL && strcmp(forced, "dumb") == 0) {
+		return vitrine_allocator_create_dumb(wlr_backend_get_drm_fd(backend), renderer);
+	}
 	// With a GPU, buffers in system memory would cost more than views gain
+	bool stock = renderer_has_gpu(renderer) ||
+		(forced != NULL && strcmp(forced, "wlroots") == 0);
 	struct wlr_allocator *allocator =
-		renderer_has_gpu(renderer) ? NULL : vitrine_allocator_create(backend, renderer);
+		stock ? NULL : vitrine_allocator_create(backend, renderer);
 	return allocator != NULL ? allocator : wlr_allocator_autocreate(backend, renderer);
 }

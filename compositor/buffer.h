@@ -11,16 +11,21 @@
 #define VIEW_BUFFER_DERIVED_CAP 4
 
 /**
- * A buffer of vitrine_allocator_create(): a memfd that is mapped once, and that
- * is a dma-buf as well where udmabuf allows.
+ * A buffer of vitrine_allocator_create(), of one of two kinds:
+ *
+ * - a memfd that is mapped once, and that is a dma-buf as well where udmabuf
+ *   allows;
+ * - a dumb buffer of a DRM device, whose first export is O_RDONLY.
  */
 struct view_buffer {
 	struct wlr_buffer base;
 
 	void *data; // the whole memory, mapped read-write for as long as the buffer lives
 	size_t size;
-	struct wlr_shm_attributes shm; // shm.fd is the sealable memfd
+	struct wlr_shm_attributes shm; // shm.fd is the sealable memfd, -1 if there is none
 	struct wlr_dmabuf_attributes dmabuf; // n_planes is 0 if it is no dma-buf
+	int drm_fd; // borrowed from the allocator, of a dumb buffer; else -1
+	uint32_t gem_handle; // likewise
 
 	struct vitrine_derived_fd derived[VIEW_BUFFER_DERIVED_CAP];
 	size_t derived_len;
@@ -41,6 +46,19 @@ struct view_buffer *view_buffer_try_from_buffer(struct wlr_buffer *buffer);
  */
 const struct vitrine_derived_fd *view_buffer_derive(struct view_buffer *buffer,
 	struct vitrine_derive *derive, uint32_t acceptable);
+
+/** Bytes per pixel of the packed formats that renderers draw to, or 0. */
+uint32_t view_format_get_bytes_per_pixel(uint32_t fourcc);
+
+/**
+ * Makes the memory of a buffer a dumb buffer of a DRM device, whose first export
+ * is read-only. Everything but the buffer's `base` is set. Returns false, with
+ * nothing to clean up, if it cannot be had.
+ */
+bool view_buffer_init_dumb(struct view_buffer *buffer, int drm_fd, int width, int height,
+	uint32_t fourcc);
+/** Frees what view_buffer_init_dumb() made, but for the dma-buf. */
+void view_buffer_finish_dumb(struct view_buffer *buffer);
 
 /** An allocator that only needs memory, for the copies of snapshots. */
 struct wlr_allocator *view_allocator_create_for_copies(void);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,8 @@
 
 struct view_retired_memory {
 	struct wl_list link; // view_manager.retired_memory
-	int fd; // O_RDWR, ours alone unless somebody kept the memory
+	int memfd; // a file description of our own, -1 if it is no memfd
+	int dmabuf_fd; // -1 if it is no dma-buf
 	uint64_t size;
 	struct view_quota **quotas;
 	size_t quotas_len;
@@ -135,27 +137,62 @@ void view_quota_take_token(struct view_quota *quota) {
 	}
 }
 
+static void retired_memory_free(struct view_retired_memory *memory) {
+	if (memory->memfd >= 0) {
+		close(memory->memfd);
+	}
+	if (memory->dmabuf_fd >= 0) {
+		close(memory->dmabuf_fd);
+	}
+	free(memory->quotas);
+	free(memory);
+}
+
 static void retired_memory_destroy(struct view_retired_memory *memory) {
 	for (size_t i = 0; i < memory->quotas_len; i++) {
 		memory->quotas[i]->retired_bytes -= memory->size;
 		view_quota_unref(memory->quotas[i]);
 	}
 	wl_list_remove(&memory->link);
-	close(memory->fd);
-	free(memory->quotas);
-	free(memory);
+	retired_memory_free(memory);
 }
 
 /**
- * Whether nobody else has the memory open or mapped: the kernel grants a write
+ * Whether nobody else has the memfd open or mapped: the kernel grants a write
  * lease to the only holder. Pages that a device has pinned escape this, which is
  * why the answer serves accounting, and never reuse.
  */
-static bool retired_memory_is_ours_alone(const struct view_retired_memory *memory) {
+static bool memfd_is_ours_alone(int fd) {
 	// Somebody who opens the file through /proc right now breaks the lease: the
 	// signal for that must be one that is ignored, which SIGIO is not
-	return fcntl(memory->fd, F_SETSIG, SIGURG) == 0 &&
-		fcntl(memory->fd, F_SETLEASE, F_WRLCK) == 0;
+	return fcntl(fd, F_SETSIG, SIGURG) == 0 && fcntl(fd, F_SETLEASE, F_WRLCK) == 0;
+}
+
+/**
+ * The same of a dma-buf, which says itself how often its file is held: by file
+ * descriptors, mappings, importers, and everything that was derived from it.
+ */
+static bool dmabuf_is_ours_alone(int fd) {
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	FILE *file = fopen(path, "re");
+	if (file == NULL) {
+		return false;
+	}
+	long count = LONG_MAX;
+	char line[128];
+	while (fgets(line, sizeof(line), file) != NULL) {
+		if (sscanf(line, "count: %ld", &count) == 1) {
+			break;
+		}
+	}
+	fclose(file);
+	return count <= 1;
+}
+
+static bool retired_memory_is_ours_alone(const struct view_retired_memory *memory) {
+	return (memory->dmabuf_fd < 0 || dmabuf_is_ours_alone(memory->dmabuf_fd)) &&
+		(memory->memfd < 0 || memfd_is_ours_alone(memory->memfd));
 }
 
 /** Frees the retired memory that nobody holds any more. */
@@ -189,31 +226,44 @@ static int manager_handle_watch_timer(void *data) {
 	return 0;
 }
 
+/** A file description of our own of a memfd, since leases are about these. */
+static int reopen_memfd(int fd) {
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+static bool retired_memory_open(struct view_retired_memory *memory,
+		const struct view_buffer *buffer) {
+	if (buffer->shm.fd >= 0) {
+		memory->memfd = reopen_memfd(buffer->shm.fd);
+		if (memory->memfd < 0) {
+			return false;
+		}
+	}
+	if (buffer->dmabuf.n_planes > 0) {
+		memory->dmabuf_fd = fcntl(buffer->dmabuf.fd[0], F_DUPFD_CLOEXEC, 0);
+		if (memory->dmabuf_fd < 0) {
+			return false;
+		}
+	}
+	return true;
+}
+
 static struct view_retired_memory *retired_memory_create(const struct view_buffer *buffer,
 		size_t quotas_len) {
 	struct view_retired_memory *memory = calloc(1, sizeof(*memory));
 	if (memory == NULL) {
 		return NULL;
 	}
-	memory->quotas = calloc(quotas_len, sizeof(memory->quotas[0]));
-	if (memory->quotas == NULL) {
-		goto err_memory;
-	}
-	// A file description of our own: the lease is about these
-	char path[64];
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", buffer->shm.fd);
-	memory->fd = open(path, O_RDWR | O_CLOEXEC);
-	if (memory->fd < 0) {
-		goto err_quotas;
-	}
+	memory->memfd = memory->dmabuf_fd = -1;
 	memory->size = buffer->size;
+	memory->quotas = calloc(quotas_len, sizeof(memory->quotas[0]));
+	if (memory->quotas == NULL || !retired_memory_open(memory, buffer)) {
+		retired_memory_free(memory);
+		return NULL;
+	}
 	return memory;
-
-err_quotas:
-	free(memory->quotas);
-err_memory:
-	free(memory);
-	return NULL;
 }
 
 void view_retired_memory_watch(struct view_manager *manager, const struct view_buffer *buffer,

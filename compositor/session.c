@@ -348,6 +348,7 @@ static void session_handle_release(struct wl_client *client, struct wl_resource 
 /** Everything but the resource. The session is not delivered to any more. */
 static void session_destroy(struct vitrine_view_session_v1 *session) {
 	wl_resource_set_user_data(session->resource, NULL);
+	wl_list_remove(&session->capture_source_destroy.link);
 	if (session->source != NULL) {
 		wl_signal_emit_mutable(&session->manager->base.events.session_stop, session);
 		if (view_source_remove_session(session->source, session)) {
@@ -355,7 +356,6 @@ static void session_destroy(struct vitrine_view_session_v1 *session) {
 		}
 	} else {
 		wl_list_remove(&session->link);
-		wl_list_remove(&session->capture_source_destroy.link);
 	}
 	if (session->start_timer != NULL) {
 		wl_event_source_remove(session->start_timer);
@@ -398,9 +398,6 @@ static void session_start(struct vitrine_view_session_v1 *session) {
 		view_session_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
 		return;
 	}
-	wl_list_remove(&session->capture_source_destroy.link);
-	wl_list_init(&session->capture_source_destroy.link);
-	session->capture_source = NULL;
 	wl_list_remove(&session->link);
 	xx_dmabuf_view_session_v1_send_depth(session->resource, session->depth);
 	view_source_add_session(source, session);
@@ -422,7 +419,12 @@ static int session_handle_start_timer(void *data) {
 static void session_handle_capture_source_destroy(struct wl_listener *listener, void *data) {
 	struct vitrine_view_session_v1 *session =
 		wl_container_of(listener, session, capture_source_destroy);
-	view_session_stop(session, VITRINE_VIEW_STOP_SOURCE_GONE);
+	wl_list_remove(&session->capture_source_destroy.link);
+	wl_list_init(&session->capture_source_destroy.link);
+	session->capture_source = NULL;
+	if (session->source == NULL) {
+		view_session_stop(session, VITRINE_VIEW_STOP_SOURCE_GONE);
+	} // else the session goes on for as long as the output does
 }
 
 /** Starts the session now or, if its client is too fast, later. */

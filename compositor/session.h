@@ -44,10 +44,9 @@ struct vitrine_view_session_v1 {
 	uint32_t guarantee; // of the last frame, 0 before
 	bool takes_fences; // waits by itself for frames that are not finished
 
-	// Before it started
-	struct wlr_ext_image_capture_source_v1 *capture_source;
+	struct wlr_ext_image_capture_source_v1 *capture_source; // NULL once it is gone
 	struct wl_listener capture_source_destroy;
-	struct wl_event_source *start_timer;
+	struct wl_event_source *start_timer; // NULL unless it had to wait for its quota
 
 	struct session_view views[VIEW_SESSION_VIEWS_CAP];
 	uint32_t next_index;

@@ -9,6 +9,7 @@
 #include <vitrine/view_v1.h>
 #include <wlr/backend.h>
 #include <wlr/render/allocator.h>
+#include <wlr/types/wlr_ext_image_capture_source_v1.h>
 #include <wlr/types/wlr_output.h>
 
 #include "ext-image-capture-source-v1-client-protocol.h"
@@ -73,6 +74,21 @@ TEST(policy_sees_the_client_the_source_and_what_is_asked) {
 	check_int(policy.last.acceptable, ==, VITRINE_GUARANTEE_SEALED);
 	check_int(policy.last.options, ==, VITRINE_VIEW_OPTION_PAINT_CURSORS);
 	check(!policy.last.sandboxed);
+	test_session_destroy(session);
+	server_finish(&server);
+}
+
+TEST(policy_sees_the_source_of_a_running_session) {
+	struct server server;
+	server_init(&server, NULL);
+	struct client *client = client_create(&server);
+	struct test_session *session = test_session_create(client, 0, VITRINE_GUARANTEE_SEALED);
+	client_roundtrip(client);
+	struct policy policy = { .allowed = ALL };
+	vitrine_view_manager_v1_set_policy(server.manager, policy_decide, &policy);
+	check(policy.last.source != NULL);
+	check(wlr_output_try_from_ext_image_capture_source_v1(policy.last.source) ==
+		server.output->wlr_output);
 	test_session_destroy(session);
 	server_finish(&server);
 }
