@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <vitrine/allocator.h>
 #include <vitrine/view_v1.h>
@@ -17,6 +18,7 @@
 #include <wlr/render/swapchain.h>
 #include <wlr/render/wlr_renderer.h>
 #include <wlr/types/wlr_ext_image_capture_source_v1.h>
+#include <wlr/types/wlr_linux_dmabuf_v1.h>
 #include <wlr/types/wlr_output.h>
 #include <wlr/types/wlr_security_context_v1.h>
 #include <wlr/types/wlr_shm.h>
@@ -26,6 +28,7 @@
 #include "ext-image-capture-source-v1-client-protocol.h"
 #include "fixture.h"
 #include "harness.h"
+#include "linux-dmabuf-v1-client-protocol.h"
 #include "security-context-v1-client-protocol.h"
 #include "single-pixel-buffer-v1-client-protocol.h"
 #include "xx-dmabuf-view-v1-client-protocol.h"
@@ -53,6 +56,20 @@ static void server_handle_session_stop(struct wl_listener *listener, void *data)
 	server->sessions_stopped++;
 }
 
+static void offer_linux_dmabuf(struct server *server, const char *device) {
+	struct stat st;
+	check(stat(device, &st) == 0);
+	struct wlr_linux_dmabuf_feedback_v1 feedback = { .main_device = st.st_rdev };
+	struct wlr_linux_dmabuf_feedback_v1_tranche *tranche =
+		wlr_linux_dmabuf_feedback_add_tranche(&feedback);
+	tranche->target_device = st.st_rdev;
+	check(wlr_drm_format_set_add(&tranche->formats, DRM_FORMAT_XRGB8888,
+		DRM_FORMAT_MOD_LINEAR));
+	check(wlr_drm_format_set_add(&tranche->formats, DRM_FORMAT_NV12, DRM_FORMAT_MOD_LINEAR));
+	check(wlr_linux_dmabuf_v1_create(server->display, 4, &feedback) != NULL);
+	wlr_linux_dmabuf_feedback_v1_finish(&feedback);
+}
+
 void server_init(struct server *server, const struct server_options *options) {
 	static const struct server_options defaults = {0};
 	options = options != NULL ? options : &defaults;
@@ -78,6 +95,9 @@ void server_init(struct server *server, const struct server_options *options) {
 	check(server->manager != NULL);
 	vitrine_view_manager_v1_set_security_context_manager(server->manager,
 		server->security_context_manager);
+	if (options->linux_dmabuf_device != NULL) {
+		offer_linux_dmabuf(server, options->linux_dmabuf_device);
+	}
 	// The rate limit has a test of its own
 	server->manager->limits.retire_burst = 1000000;
 	server->session_start.notify = server_handle_session_start;
@@ -320,6 +340,9 @@ static void registry_handle_global(void *data, struct wl_registry *registry, uin
 	} else if (strcmp(interface, wp_security_context_manager_v1_interface.name) == 0) {
 		client->security_contexts =
 			wl_registry_bind(registry, name, &wp_security_context_manager_v1_interface, 1);
+	} else if (strcmp(interface, zwp_linux_dmabuf_v1_interface.name) == 0) {
+		client->linux_dmabuf =
+			wl_registry_bind(registry, name, &zwp_linux_dmabuf_v1_interface, 4);
 	} else if (strcmp(interface, wl_output_interface.name) == 0 && client->n_outputs < 32) {
 		client->outputs[client->n_outputs++] =
 			wl_registry_bind(registry, name, &wl_output_interface, 4);
@@ -387,6 +410,9 @@ void client_destroy(struct client *client) {
 	}
 	if (client->security_contexts != NULL) {
 		wp_security_context_manager_v1_destroy(client->security_contexts);
+	}
+	if (client->linux_dmabuf != NULL) {
+		zwp_linux_dmabuf_v1_destroy(client->linux_dmabuf);
 	}
 	for (uint32_t i = 0; i < client->n_outputs; i++) {
 		wl_output_destroy(client->outputs[i]);

@@ -44,6 +44,8 @@ struct server_output {
 struct server_options {
 	bool stock_allocator; // wlroots' own, whose buffers cannot be viewed
 	bool no_output;
+	/** Offers linux-dmabuf for this DRM device, e.g. "/dev/dri/card0". */
+	const char *linux_dmabuf_device;
 };
 
 /**
@@ -124,6 +126,7 @@ struct client {
 	struct wl_shm *shm;
 	struct wp_single_pixel_buffer_manager_v1 *single_pixel;
 	struct wp_security_context_manager_v1 *security_contexts;
+	struct zwp_linux_dmabuf_v1 *linux_dmabuf;
 	struct wl_output *outputs[32];
 	uint32_t n_outputs;
 	uint32_t guarantees;
