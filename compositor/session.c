@@ -289,6 +289,10 @@ uint32_t view_session_revoke(struct vitrine_view_session_v1 *session,
 		count++;
 		session_unhold(session, frame);
 	}
+	if (count > 0) {
+		// On its way before anything can be drawn to the buffer
+		wl_client_flush(wl_resource_get_client(session->resource));
+	}
 	return count;
 }
 

@@ -2,9 +2,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/dma-buf.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "backend.h"
@@ -30,9 +32,16 @@ static int verify_access_mode(int fd, const char **reason) {
 	return 0;
 }
 
+static bool is_on_filesystem(int fd, long type) {
+	struct statfs st;
+	return fstatfs(fd, &st) == 0 && (long)st.f_type == type;
+}
+
 static int verify_memfd(int fd, uint64_t size, const char **reason) {
 	int seals = fcntl(fd, F_GET_SEALS);
-	if (seals < 0) {
+	// A memfd of huge pages has seals, but other rules for its mappings
+	if (seals < 0 ||
+			!(is_on_filesystem(fd, TMPFS_MAGIC) || is_on_filesystem(fd, RAMFS_MAGIC))) {
 		return fail(reason, "not a memfd", -EPERM);
 	}
 	if ((seals & fixed_seals) != fixed_seals) {
@@ -61,15 +70,9 @@ static bool dmabuf_is_guarded(int fd) {
 	return ioctl(fd, DMA_BUF_IOCTL_SYNC, &sync) < 0 && errno == EACCES;
 }
 
-static bool is_dmabuf(int fd) {
-	struct dma_buf_sync sync = { .flags = DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ };
-	// udmabuf refuses an end without a beginning, but knows the ioctl
-	return ioctl(fd, DMA_BUF_IOCTL_SYNC, &sync) == 0 || errno == EINVAL;
-}
-
 static int verify_dmabuf(int fd, enum vitrine_guarantee guarantee, uint64_t size,
 		const char **reason) {
-	if (!is_dmabuf(fd)) {
+	if (!is_on_filesystem(fd, DMA_BUF_MAGIC)) {
 		return fail(reason, "not a dma-buf", -EPERM);
 	}
 	if (guarantee == VITRINE_GUARANTEE_GUARDED && !dmabuf_is_guarded(fd)) {

@@ -8,12 +8,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
+#include <drm/vgem_drm.h>
 #include <vitrine/view_v1.h>
 #include <wlr/types/wlr_output.h>
+#include <xf86drm.h>
+#include <xf86drmMode.h>
 
 #include "fixture.h"
 #include "harness.h"
@@ -234,20 +238,66 @@ struct sw_sync_create_fence_data {
 #define SW_SYNC_IOC_CREATE_FENCE _IOWR('W', 0, struct sw_sync_create_fence_data)
 #define SW_SYNC_IOC_INC _IOW('W', 1, __u32)
 
-/** A fence that is signalled when the timeline is; skips if there is none. */
-static int make_fence(int *timeline_fd) {
-	*timeline_fd = open("/sys/kernel/debug/sync/sw_sync", O_RDWR | O_CLOEXEC);
-	if (*timeline_fd < 0) {
-		harness_skip("this kernel has no SW_SYNC to make a fence with");
+/** A fence that is not signalled before the test says so. */
+struct test_fence {
+	int fd; // sync_file
+	int device_fd; // the sw_sync timeline, or the vgem device
+	uint32_t vgem_fence; // 0 if the fence is of a sw_sync timeline
+};
+
+static bool fence_init_sw_sync(struct test_fence *fence) {
+	*fence = (struct test_fence){
+		.device_fd = open("/sys/kernel/debug/sync/sw_sync", O_RDWR | O_CLOEXEC),
+	};
+	if (fence->device_fd < 0) {
+		return false;
 	}
 	struct sw_sync_create_fence_data data = { .value = 1, .name = "test" };
-	check(ioctl(*timeline_fd, SW_SYNC_IOC_CREATE_FENCE, &data) == 0);
-	return data.fence;
+	check(ioctl(fence->device_fd, SW_SYNC_IOC_CREATE_FENCE, &data) == 0);
+	fence->fd = data.fence;
+	return true;
 }
 
-static void signal_timeline(int timeline_fd) {
-	__u32 one = 1;
-	check(ioctl(timeline_fd, SW_SYNC_IOC_INC, &one) == 0);
+/** Stock kernels have no sw_sync, but vgem lets anybody make a fence. */
+static void fence_init_vgem(struct test_fence *fence) {
+	*fence = (struct test_fence){ .device_fd = open(DEVICE, O_RDWR | O_CLOEXEC) };
+	check(fence->device_fd >= 0);
+	uint32_t handle, stride;
+	uint64_t size;
+	check(drmModeCreateDumbBuffer(fence->device_fd, 16, 16, 32, 0, &handle, &stride, &size) == 0);
+	struct drm_vgem_fence_attach attach = { .handle = handle, .flags = VGEM_FENCE_WRITE };
+	check(drmIoctl(fence->device_fd, DRM_IOCTL_VGEM_FENCE_ATTACH, &attach) == 0);
+	fence->vgem_fence = attach.out_fence;
+	int dmabuf_fd;
+	check(drmPrimeHandleToFD(fence->device_fd, handle, DRM_CLOEXEC, &dmabuf_fd) == 0);
+	struct dma_buf_export_sync_file request = { .flags = DMA_BUF_SYNC_READ, .fd = -1 };
+	check(ioctl(dmabuf_fd, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &request) == 0);
+	fence->fd = request.fd;
+	close(dmabuf_fd);
+	drmModeDestroyDumbBuffer(fence->device_fd, handle);
+}
+
+static void fence_init(struct test_fence *fence) {
+	if (!fence_init_sw_sync(fence)) {
+		fence_init_vgem(fence);
+	}
+	struct pollfd pollfd = { .fd = fence->fd, .events = POLLIN };
+	check_int(poll(&pollfd, 1, 0), ==, 0);
+}
+
+static void fence_signal(struct test_fence *fence) {
+	if (fence->vgem_fence != 0) {
+		struct drm_vgem_fence_signal signal = { .fence = fence->vgem_fence };
+		check(drmIoctl(fence->device_fd, DRM_IOCTL_VGEM_FENCE_SIGNAL, &signal) == 0);
+	} else {
+		__u32 one = 1;
+		check(ioctl(fence->device_fd, SW_SYNC_IOC_INC, &one) == 0);
+	}
+}
+
+static void fence_finish(struct test_fence *fence) {
+	close(fence->fd);
+	close(fence->device_fd);
 }
 
 static int import_write_fence(int dmabuf_fd, int fence_fd) {
@@ -259,8 +309,8 @@ static int import_write_fence(int dmabuf_fd, int fence_fd) {
 }
 
 static void check_fence_injection(uint32_t guarantee) {
-	int timeline_fd;
-	int fence_fd = make_fence(&timeline_fd);
+	struct test_fence fence;
+	fence_init(&fence);
 	struct server server;
 	server_init(&server, NULL);
 	struct client *client = client_create(&server);
@@ -272,7 +322,7 @@ static void check_fence_injection(uint32_t guarantee) {
 	}
 	// Whether it is refused or not: nobody may have to wait for it
 	for (uint32_t i = 0; i < session->n_views; i++) {
-		int ret = import_write_fence(session->views[i].fd, fence_fd);
+		int ret = import_write_fence(session->views[i].fd, fence.fd);
 		check(ret == 0 || ret == -EACCES);
 	}
 	uint32_t n_frames = honest->n_frames;
@@ -281,12 +331,11 @@ static void check_fence_injection(uint32_t guarantee) {
 		check_int(test_session_get_pixel(honest, 3, 3), ==, frame_color(i));
 	}
 	check_int(honest->n_frames, ==, n_frames + 100);
-	signal_timeline(timeline_fd);
+	fence_signal(&fence);
 	test_session_destroy(session);
 	test_session_destroy(honest);
 	server_finish(&server);
-	close(fence_fd);
-	close(timeline_fd);
+	fence_finish(&fence);
 }
 
 TEST(injected_fence_costs_nobody_a_frame) {
@@ -532,14 +581,14 @@ TEST(buffer_view_of_a_denied_client_is_denied) {
 }
 
 TEST(buffer_view_waits_for_writes_without_stalling_the_compositor) {
-	int timeline_fd;
-	int fence_fd = make_fence(&timeline_fd);
+	struct test_fence fence;
+	fence_init(&fence);
 	struct server server;
 	server_init(&server, &(struct server_options){ .linux_dmabuf_device = DEVICE });
 	struct client *client = client_create(&server);
 	int fd = make_dmabuf(false, BUFFER_SIZE);
 	struct wl_buffer *buffer = create_dmabuf_buffer(client, fd, 0, DRM_FORMAT_XRGB8888);
-	check_int(import_write_fence(fd, fence_fd), ==, 0);
+	check_int(import_write_fence(fd, fence.fd), ==, 0);
 	struct buffer_view view, dying;
 	buffer_view_init(&view, client, buffer, SNAPSHOT);
 	buffer_view_init(&dying, client, buffer, SNAPSHOT);
@@ -549,26 +598,25 @@ TEST(buffer_view_waits_for_writes_without_stalling_the_compositor) {
 	}
 	check(!view.done && !view.failed);
 	buffer_view_finish(&dying);
-	signal_timeline(timeline_fd);
+	fence_signal(&fence);
 	pump_until(&server, view.done);
 	buffer_view_finish(&view);
 	wl_buffer_destroy(buffer);
 	close(fd);
-	close(fence_fd);
-	close(timeline_fd);
+	fence_finish(&fence);
 	server_finish(&server);
 }
 
 TEST(buffer_views_beyond_the_quota_fail_with_no_resources) {
-	int timeline_fd;
-	int fence_fd = make_fence(&timeline_fd);
+	struct test_fence fence;
+	fence_init(&fence);
 	struct server server;
 	server_init(&server, &(struct server_options){ .linux_dmabuf_device = DEVICE });
 	server.manager->limits.sessions_per_client = 2;
 	struct client *client = client_create(&server);
 	int fd = make_dmabuf(false, BUFFER_SIZE);
 	struct wl_buffer *buffer = create_dmabuf_buffer(client, fd, 0, DRM_FORMAT_XRGB8888);
-	check_int(import_write_fence(fd, fence_fd), ==, 0);
+	check_int(import_write_fence(fd, fence.fd), ==, 0);
 	struct buffer_view views[3];
 	for (int i = 0; i < 3; i++) {
 		buffer_view_init(&views[i], client, buffer, SNAPSHOT);
@@ -576,39 +624,37 @@ TEST(buffer_views_beyond_the_quota_fail_with_no_resources) {
 	client_roundtrip(client);
 	check(!views[0].failed && !views[1].failed && views[2].failed);
 	check_int(views[2].reason, ==, XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
-	signal_timeline(timeline_fd);
+	fence_signal(&fence);
 	pump_until(&server, views[0].done && views[1].done);
 	for (int i = 0; i < 3; i++) {
 		buffer_view_finish(&views[i]);
 	}
 	wl_buffer_destroy(buffer);
 	close(fd);
-	close(fence_fd);
-	close(timeline_fd);
+	fence_finish(&fence);
 	server_finish(&server);
 }
 
 TEST(pending_buffer_view_fails_when_the_compositor_goes) {
-	int timeline_fd;
-	int fence_fd = make_fence(&timeline_fd);
+	struct test_fence fence;
+	fence_init(&fence);
 	struct server server;
 	server_init(&server, &(struct server_options){ .linux_dmabuf_device = DEVICE });
 	struct client *client = client_create(&server);
 	int fd = make_dmabuf(false, BUFFER_SIZE);
 	struct wl_buffer *buffer = create_dmabuf_buffer(client, fd, 0, DRM_FORMAT_XRGB8888);
-	check_int(import_write_fence(fd, fence_fd), ==, 0);
+	check_int(import_write_fence(fd, fence.fd), ==, 0);
 	struct buffer_view view;
 	buffer_view_init(&view, client, buffer, SNAPSHOT);
 	client_roundtrip(client);
 	wl_client_destroy(client->wl_client); // with the view in the event loop
-	signal_timeline(timeline_fd);
+	fence_signal(&fence);
 	pump(&server);
 	check(!view.done);
 	buffer_view_finish(&view);
 	wl_buffer_destroy(buffer);
 	close(fd);
-	close(fence_fd);
-	close(timeline_fd);
+	fence_finish(&fence);
 	server_finish(&server);
 }
 

@@ -303,6 +303,15 @@ TEST(verify_refuses_what_is_no_memfd) {
 		==, -EBADF);
 }
 
+TEST(verify_refuses_a_plain_file_as_a_dmabuf) {
+	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	const char *reason;
+	check_int(vitrine_verify_fd(fd, VITRINE_STORAGE_DMABUF, VITRINE_GUARANTEE_FD_READ_ONLY, 1,
+		&reason), ==, -EPERM);
+	check_str(reason, "not a dma-buf");
+	close(fd);
+}
+
 TEST(verify_refuses_a_storage_that_does_not_fit) {
 	int fd = make_memfd(GOOD_SEALS, SIZE);
 	const char *reason;

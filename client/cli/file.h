@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CLI_FILE_H
+#define CLI_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * A file that appears under its name only when it is complete, or a pipe, a
+ * device or standard output, to which bytes go at once.
+ */
+struct out_file {
+	char name[128]; // for messages
+	char *path; // where it will be, symbolic links followed; NULL if written to directly
+	char *temp_path; // NULL if the file has no name yet
+	int fd;
+	uint64_t written; // bytes
+	int error; // the first error of out_file_write(), a negative errno
+};
+
+/** `name` is a path or "-". Returns 0 or a negative errno. */
+int out_file_open(struct out_file *file, const char *name);
+/** The same, but prints what is wrong. Returns an exit status. */
+int cli_open_file(struct out_file *file, const char *name);
+/**
+ * Writes everything. Fails with -EINTR if a second signal asks to end while the
+ * reader of a pipe does not read.
+ */
+int out_file_write(struct out_file *file, const void *data, size_t len);
+/** Gives the file its name and closes it, also on failure. */
+int out_file_commit(struct out_file *file);
+/** Closes the file and leaves nothing behind. Harmless after out_file_commit(). */
+void out_file_abort(struct out_file *file);
+
+#endif

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT */
+#include <drm_fourcc.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <wayland-client-protocol.h>
+
+#include "image.h"
+
+/** A packed format: where the high 8 bits of each component are. */
+struct packed_format {
+	uint32_t fourcc;
+	uint8_t cpp; // bytes per pixel
+	uint8_t r_shift, g_shift, b_shift;
+	uint8_t rb_bits, g_bits;
+};
+
+static const struct packed_format formats[] = {
+	{ DRM_FORMAT_XRGB8888, 4, 16, 8, 0, 8, 8 },
+	{ DRM_FORMAT_ARGB8888, 4, 16, 8, 0, 8, 8 },
+	{ DRM_FORMAT_XBGR8888, 4, 0, 8, 16, 8, 8 },
+	{ DRM_FORMAT_ABGR8888, 4, 0, 8, 16, 8, 8 },
+	{ DRM_FORMAT_RGBX8888, 4, 24, 16, 8, 8, 8 },
+	{ DRM_FORMAT_RGBA8888, 4, 24, 16, 8, 8, 8 },
+	{ DRM_FORMAT_BGRX8888, 4, 8, 16, 24, 8, 8 },
+	{ DRM_FORMAT_BGRA8888, 4, 8, 16, 24, 8, 8 },
+	{ DRM_FORMAT_XRGB2101010, 4, 20, 10, 0, 10, 10 },
+	{ DRM_FORMAT_ARGB2101010, 4, 20, 10, 0, 10, 10 },
+	{ DRM_FORMAT_XBGR2101010, 4, 0, 10, 20, 10, 10 },
+	{ DRM_FORMAT_ABGR2101010, 4, 0, 10, 20, 10, 10 },
+	{ DRM_FORMAT_RGB888, 3, 16, 8, 0, 8, 8 },
+	{ DRM_FORMAT_BGR888, 3, 0, 8, 16, 8, 8 },
+	{ DRM_FORMAT_RGB565, 2, 11, 5, 0, 5, 6 },
+	{ DRM_FORMAT_BGR565, 2, 0, 5, 11, 5, 6 },
+};
+
+static const struct packed_format *find_format(uint32_t fourcc) {
+	for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
+		if (formats[i].fourcc == fourcc) {
+			return &formats[i];
+		}
+	}
+	return NULL;
+}
+
+uint32_t image_get_cpp(uint32_t fourcc) {
+	const struct packed_format *format = find_format(fourcc);
+	return format != NULL ? format->cpp : 0;
+}
+
+/** Scales a component of `bits` bits to 8. */
+static uint32_t get_component(uint32_t pixel, uint8_t shift, uint8_t bits) {
+	uint32_t value = pixel >> shift & ((1u << bits) - 1);
+	if (bits >= 8) {
+		return value >> (bits - 8);
+	}
+	return value << (8 - bits) | value >> (2 * bits - 8);
+}
+
+static uint32_t load_pixel(const uint8_t *bytes, uint8_t cpp) {
+	// DRM formats are little-endian
+	uint32_t pixel = 0;
+	for (uint8_t i = 0; i < cpp; i++) {
+		pixel |= (uint32_t)bytes[i] << 8 * i;
+	}
+	return pixel;
+}
+
+static uint32_t convert_pixel(const struct packed_format *format, const uint8_t *bytes) {
+	uint32_t pixel = load_pixel(bytes, format->cpp);
+	return get_component(pixel, format->r_shift, format->rb_bits) << 16 |
+		get_component(pixel, format->g_shift, format->g_bits) << 8 |
+		get_component(pixel, format->b_shift, format->rb_bits);
+}
+
+static bool is_xrgb8888(const struct packed_format *format) {
+	return format->cpp == 4 && format->rb_bits == 8 && format->r_shift == 16;
+}
+
+static void convert_row(const struct packed_format *format, const uint8_t *bytes, uint32_t *row,
+		uint32_t width) {
+	if (is_xrgb8888(format)) {
+		for (uint32_t x = 0; x < width; x++) {
+			row[x] = load_pixel(bytes + 4 * (size_t)x, 4) & 0xffffff;
+		}
+		return;
+	}
+	for (uint32_t x = 0; x < width; x++) {
+		row[x] = convert_pixel(format, bytes + format->cpp * (size_t)x);
+	}
+}
+
+static bool transform_swaps_sides(uint32_t transform) {
+	return transform & WL_OUTPUT_TRANSFORM_90;
+}
+
+/** Where the pixel of the buffer is in the upright picture. */
+static size_t get_upright_index(const struct image *image, uint32_t transform, uint32_t x,
+		uint32_t y, uint32_t width, uint32_t height) {
+	uint32_t x2 = width - 1 - x, y2 = height - 1 - y;
+	size_t stride = image->width;
+	switch (transform) {
+	case WL_OUTPUT_TRANSFORM_90:
+		return x * stride + y2;
+	case WL_OUTPUT_TRANSFORM_180:
+		return y2 * stride + x2;
+	case WL_OUTPUT_TRANSFORM_270:
+		return x2 * stride + y;
+	case WL_OUTPUT_TRANSFORM_FLIPPED:
+		return y * stride + x2;
+	case WL_OUTPUT_TRANSFORM_FLIPPED_90:
+		return x * stride + y;
+	case WL_OUTPUT_TRANSFORM_FLIPPED_180:
+		return y2 * stride + x;
+	case WL_OUTPUT_TRANSFORM_FLIPPED_270:
+		return x2 * stride + y2;
+	}
+	return y * stride + x;
+}
+
+static int image_resize(struct image *image, uint32_t width, uint32_t height) {
+	size_t n = (size_t)width * height;
+	if (n > image->capacity) {
+		free(image->pixels);
+		image->capacity = 0;
+		image->pixels = calloc(n, sizeof(image->pixels[0]));
+		if (image->pixels == NULL) {
+			return -ENOMEM;
+		}
+		image->capacity = n;
+	}
+	image->width = width;
+	image->height = height;
+	return 0;
+}
+
+int image_copy_frame(struct image *image, const struct vitrine_frame *frame) {
+	const struct vitrine_frame_info *info = vitrine_frame_get_info(frame);
+	const struct packed_format *format = find_format(info->fourcc);
+	const uint8_t *bytes = vitrine_frame_get_pixels(frame, 0);
+	if (format == NULL || bytes == NULL) {
+		return -ENOTSUP;
+	}
+	bool swap = transform_swaps_sides(info->transform);
+	int ret = image_resize(image, swap ? info->height : info->width,
+		swap ? info->width : info->height);
+	if (ret < 0) {
+		return ret;
+	}
+
+	for (uint32_t y = 0; y < info->height; y++, bytes += info->strides[0]) {
+		if (info->transform == WL_OUTPUT_TRANSFORM_NORMAL) {
+			convert_row(format, bytes, image->pixels + (size_t)y * image->width, image->width);
+			continue;
+		}
+		for (uint32_t x = 0; x < info->width; x++) {
+			image->pixels[get_upright_index(image, info->transform, x, y, info->width,
+				info->height)] = convert_pixel(format, bytes + format->cpp * (size_t)x);
+		}
+	}
+	return 0;
+}
+
+void image_finish(struct image *image) {
+	free(image->pixels);
+	*image = (struct image){0};
+}
+
+/** Integer coefficients of limited range YUV, scaled by 2^16. */
+struct matrix {
+	int y[3], u[3], v[3]; // for red, green, blue
+};
+
+static const struct matrix bt601 = {
+	{ 16829, 33039, 6416 }, { -9714, -19070, 28784 }, { 28784, -24103, -4681 },
+};
+static const struct matrix bt709 = {
+	{ 11966, 40254, 4064 }, { -6596, -22189, 28784 }, { 28784, -26145, -2639 },
+};
+
+static const struct matrix *choose_matrix(const struct image *image) {
+	return image->width >= 1280 || image->height > 576 ? &bt709 : &bt601;
+}
+
+static int get_red(uint32_t pixel) {
+	return (int)(pixel >> 16 & 0xff);
+}
+
+static int get_green(uint32_t pixel) {
+	return (int)(pixel >> 8 & 0xff);
+}
+
+static int get_blue(uint32_t pixel) {
+	return (int)(pixel & 0xff);
+}
+
+size_t image_get_yuv420_size(const struct image *image) {
+	size_t chroma = (size_t)((image->width + 1) / 2) * ((image->height + 1) / 2);
+	return (size_t)image->width * image->height + 2 * chroma;
+}
+
+static void convert_luma(const struct image *image, const struct matrix *m, uint8_t *luma) {
+	size_t n = (size_t)image->width * image->height;
+	for (size_t i = 0; i < n; i++) {
+		uint32_t p = image->pixels[i];
+		int y = m->y[0] * get_red(p) + m->y[1] * get_green(p) + m->y[2] * get_blue(p);
+		luma[i] = (uint8_t)((y + (16 << 16) + (1 << 15)) >> 16);
+	}
+}
+
+/** One row of both chroma planes, from two rows of pixels. */
+static void convert_chroma_row(const uint32_t *top, const uint32_t *bottom, uint32_t width,
+		const struct matrix *m, uint8_t *u_row, uint8_t *v_row) {
+	for (uint32_t x = 0; x < width; x += 2) {
+		// At an odd edge the last pixel counts twice
+		uint32_t right = x + 1 < width ? x + 1 : x;
+		const uint32_t p[4] = { top[x], top[right], bottom[x], bottom[right] };
+		int r = get_red(p[0]) + get_red(p[1]) + get_red(p[2]) + get_red(p[3]);
+		int g = get_green(p[0]) + get_green(p[1]) + get_green(p[2]) + get_green(p[3]);
+		int b = get_blue(p[0]) + get_blue(p[1]) + get_blue(p[2]) + get_blue(p[3]);
+		// The sum of four is scaled by 2^18
+		int u = m->u[0] * r + m->u[1] * g + m->u[2] * b;
+		int v = m->v[0] * r + m->v[1] * g + m->v[2] * b;
+		u_row[x / 2] = (uint8_t)((u + (128 << 18) + (1 << 17)) >> 18);
+		v_row[x / 2] = (uint8_t)((v + (128 << 18) + (1 << 17)) >> 18);
+	}
+}
+
+void image_convert_yuv420(const struct image *image, uint8_t *yuv) {
+	const struct matrix *matrix = choose_matrix(image);
+	convert_luma(image, matrix, yuv);
+
+	size_t chroma_width = (image->width + 1) / 2, chroma_height = (image->height + 1) / 2;
+	uint8_t *u = yuv + (size_t)image->width * image->height;
+	uint8_t *v = u + chroma_width * chroma_height;
+	for (size_t y = 0; y < chroma_height; y++) {
+		const uint32_t *top = image->pixels + 2 * y * image->width;
+		const uint32_t *bottom = 2 * y + 1 < image->height ? top + image->width : top;
+		convert_chroma_row(top, bottom, image->width, matrix, u + y * chroma_width,
+			v + y * chroma_width);
+	}
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CLI_IMAGE_H
+#define CLI_IMAGE_H
+
+#include <vitrine-client/client.h>
+
+/** A private, upright copy of a frame. Zero-initialize. */
+struct image {
+	uint32_t width, height;
+	uint32_t *pixels; // 0x00RRGGBB, rows without padding
+	size_t capacity; // in pixels
+};
+
+/**
+ * Copies the frame. Returns 0, -ENOTSUP if its format cannot be converted or it
+ * is not mapped, -ENOMEM.
+ */
+int image_copy_frame(struct image *image, const struct vitrine_frame *frame);
+void image_finish(struct image *image);
+
+/** Bytes per pixel of a packed format, 0 if it is not known. */
+uint32_t image_get_cpp(uint32_t fourcc);
+
+struct out_file;
+/** Writes a PNG. Returns 0 or a negative errno. */
+int image_write_png(const struct image *image, struct out_file *file);
+
+/** Bytes of the image as planar YUV 4:2:0. */
+size_t image_get_yuv420_size(const struct image *image);
+/**
+ * Converts to planar YUV 4:2:0 with chroma in the middle of four pixels, limited
+ * range. The matrix is the one that players assume for the size: BT.709 for high
+ * definition, BT.601 for less.
+ */
+void image_convert_yuv420(const struct image *image, uint8_t *yuv);
+
+#endif

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <inttypes.h>
+#include <json.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+/** What one frame of an output tells. */
+struct sample {
+	bool known;
+	struct vitrine_frame_info info; // if known; pointers are stale
+	char error[256]; // why not
+};
+
+/** The guarantee and format of an output are only known from a frame of it. */
+static struct sample take_sample(struct cli *cli, struct vitrine_output *output) {
+	struct sample sample = {0};
+	struct vitrine_session_options options = {
+		.acceptable = cli->acceptable,
+		.allow_unmapped = true,
+	};
+	struct vitrine_session *session;
+	struct vitrine_frame *frame = NULL;
+	int ret = vitrine_session_create(cli->client, output, &options, &session);
+	if (ret == 0) {
+		ret = cli_next_frame(session, cli->timeout_ms, &frame);
+	}
+	if (ret > 0) {
+		sample.known = true;
+		sample.info = *vitrine_frame_get_info(frame);
+		vitrine_frame_release(frame);
+	} else {
+		snprintf(sample.error, sizeof(sample.error), "%s", ret == 0 ?
+			"no frame came" : vitrine_client_get_error(cli->client));
+	}
+	vitrine_session_destroy(session);
+	return sample;
+}
+
+static struct json_object *make_output_json(const struct vitrine_output *output,
+		const struct sample *sample) {
+	int32_t width, height, refresh;
+	vitrine_output_get_mode(output, &width, &height, &refresh);
+	struct json_object *object = json_object_new_object();
+	json_object_object_add(object, "name",
+		json_object_new_string(vitrine_output_get_name(output)));
+	json_object_object_add(object, "description",
+		json_object_new_string(vitrine_output_get_description(output)));
+	json_object_object_add(object, "width", json_object_new_int(width));
+	json_object_object_add(object, "height", json_object_new_int(height));
+	json_object_object_add(object, "refresh_mhz", json_object_new_int(refresh));
+	if (!sample->known) {
+		json_object_object_add(object, "error", json_object_new_string(sample->error));
+		return object;
+	}
+	char fourcc[5];
+	json_object_object_add(object, "format",
+		json_object_new_string(cli_fourcc(sample->info.fourcc, fourcc)));
+	json_object_object_add(object, "modifier", json_object_new_uint64(sample->info.modifier));
+	json_object_object_add(object, "guarantee",
+		json_object_new_string(vitrine_guarantee_name(sample->info.guarantee)));
+	json_object_object_add(object, "storage",
+		json_object_new_string(vitrine_storage_name(sample->info.storage)));
+	json_object_object_add(object, "transform",
+		json_object_new_int((int32_t)sample->info.transform));
+	return object;
+}
+
+static void print_output(const struct vitrine_output *output, const struct sample *sample) {
+	int32_t width, height, refresh;
+	vitrine_output_get_mode(output, &width, &height, &refresh);
+	printf("%s: %" PRId32 "x%" PRId32 " at %.2f Hz", vitrine_output_get_name(output), width, height,
+		refresh / 1000.0);
+	if (sample->known) {
+		char fourcc[5];
+		printf(", %s, modifier 0x%" PRIx64 ", transform %" PRIu32 ", %s in a %s",
+			cli_fourcc(sample->info.fourcc, fourcc), sample->info.modifier,
+			sample->info.transform, vitrine_guarantee_name(sample->info.guarantee),
+			vitrine_storage_name(sample->info.storage));
+	} else {
+		printf(", no view: %s", sample->error);
+	}
+	printf(" (%s)\n", vitrine_output_get_description(output));
+}
+
+static int print_info(struct cli *cli) {
+	struct json_object *list = json_object_new_array();
+	if (!cli->json) {
+		printf("allowed guarantees: %s\n",
+			cli_guarantees(vitrine_client_get_guarantees(cli->client)));
+	}
+	size_t len;
+	vitrine_client_get_outputs(cli->client, &len);
+	for (size_t i = 0; i < len && !cli_interrupted; i++) {
+		// The array may move while a sample is taken
+		struct vitrine_output *output = vitrine_client_get_outputs(cli->client, &len)[i];
+		if (vitrine_output_is_gone(output)) {
+			continue;
+		}
+		struct sample sample = take_sample(cli, output);
+		if (cli->json) {
+			json_object_array_add(list, make_output_json(output, &sample));
+		} else {
+			print_output(output, &sample);
+		}
+	}
+	if (!cli->json) {
+		json_object_put(list);
+		return cli_flush_stdout();
+	}
+	struct json_object *object = json_object_new_object();
+	json_object_object_add(object, "guarantees",
+		cli_json_guarantees(vitrine_client_get_guarantees(cli->client)));
+	json_object_object_add(object, "outputs", list);
+	return cli_print_json(object);
+}
+
+static int info_run(int argc, char **argv) {
+	struct cli cli;
+	cli_init(&cli, &command_info);
+	cli.timeout_ms = 1000;
+	cli_getopt(&cli, argc, argv, NULL);
+	if (optind != argc) {
+		return cli_fail_usage(&cli, "\"%s\" is too much", argv[optind]);
+	}
+
+	cli_catch_signals();
+	int status = cli_connect(&cli);
+	if (status == EXIT_SUCCESS) {
+		status = print_info(&cli);
+	}
+	cli_finish(&cli);
+	return status;
+}
+
+const struct command command_info = {
+	.name = "info",
+	.synopsis = "[--json]",
+	.summary = "List the outputs, with the format and guarantee of their views",
+	.help = "",
+	.options = CLI_JSON | CLI_TIMEOUT | CLI_SOCKET,
+	.run = info_run,
+};

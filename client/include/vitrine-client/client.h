@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef VITRINE_CLIENT_H
+#define VITRINE_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+#include <vitrine/derive.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/**
+ * libvitrine-client looks at capture sources of a Wayland compositor that
+ * implements xx-dmabuf-view-v1.
+ *
+ * The library does not trust the compositor: each file descriptor is verified
+ * with vitrine_verify_fd(), and each view is checked for a layout that lies
+ * inside of its memory, before the pixels are mapped.
+ *
+ * Functions that return int return 0 on success and a negative errno on error
+ * unless they say otherwise. vitrine_client_get_error() then says in words
+ * what happened. An object must be used by one thread at a time, along with
+ * the client that it belongs to.
+ */
+
+struct wl_display;
+
+/** A connection to a compositor. */
+struct vitrine_client;
+/** An output of the compositor, a capture source. */
+struct vitrine_output;
+/** A stream of frames of a capture source. */
+struct vitrine_session;
+/** A frame that is held until it is released. */
+struct vitrine_frame;
+
+/**
+ * Connects to a compositor and learns its outputs. `name` is the name of the
+ * Wayland socket, or NULL for $WAYLAND_DISPLAY.
+ *
+ * Fails with -ENOENT or -ECONNREFUSED if there is no compositor, -EPROTONOSUPPORT
+ * if the compositor lacks a protocol that is needed or hides it from this client,
+ * -ETIMEDOUT if it does not answer within 10 s, -EINTR if a signal arrived, -ENOMEM,
+ * or another negative errno of the socket. `*client` is set to NULL on failure. If
+ * `error` is not NULL it is set to a string on failure, which the caller frees, or
+ * to NULL if there is no memory for it.
+ */
+int vitrine_client_connect(const char *name, struct vitrine_client **client,
+	char **error);
+/**
+ * The same on a connected socket, which is taken over and closed also on
+ * failure.
+ */
+int vitrine_client_connect_to_fd(int take_fd, struct vitrine_client **client,
+	char **error);
+/**
+ * Disconnects. Destroys the outputs and all sessions and frames of the client.
+ * Accepts NULL.
+ */
+void vitrine_client_destroy(struct vitrine_client *client);
+
+/**
+ * One line about the last error of this client, its sessions or frames. Valid
+ * until the next call for the same client. Never NULL.
+ */
+const char *vitrine_client_get_error(const struct vitrine_client *client);
+
+/** The guarantees that the compositor allows to this client. */
+uint32_t vitrine_client_get_guarantees(const struct vitrine_client *client);
+
+/**
+ * The file descriptor to poll for POLLIN before vitrine_client_dispatch().
+ * Owned by the client.
+ */
+int vitrine_client_get_fd(const struct vitrine_client *client);
+/**
+ * Sends what is pending, and handles events, waiting for them up to timeout_ms
+ * milliseconds; 0 does not wait, -1 waits without a limit. Returns 1 if events
+ * were handled, 0 if the time ran out, -EINTR if a signal arrived, -EPIPE if the
+ * compositor is gone, -EPROTO after a protocol error, another negative errno.
+ */
+int vitrine_client_dispatch(struct vitrine_client *client, int timeout_ms);
+
+/**
+ * The outputs, as an array that is valid until the next dispatch. An output
+ * lives as long as the client.
+ */
+struct vitrine_output *const *vitrine_client_get_outputs(
+	const struct vitrine_client *client, size_t *len);
+/**
+ * The output with this name, or the first one if the name is NULL. Returns
+ * NULL if there is none.
+ */
+struct vitrine_output *vitrine_client_find_output(
+	const struct vitrine_client *client, const char *name);
+
+/** Never NULL. */
+const char *vitrine_output_get_name(const struct vitrine_output *output);
+/** Never NULL. */
+const char *vitrine_output_get_description(const struct vitrine_output *output);
+/** The mode in pixels, and its refresh rate in mHz, 0 if unknown. */
+void vitrine_output_get_mode(const struct vitrine_output *output,
+	int32_t *width, int32_t *height, int32_t *refresh_mhz);
+/** Whether the compositor has removed the output. */
+bool vitrine_output_is_gone(const struct vitrine_output *output);
+
+struct vitrine_session_options {
+	/** Guarantees to accept; 0 accepts all. */
+	uint32_t acceptable; // bitfield of enum vitrine_guarantee
+	bool paint_cursors;
+	/**
+	 * Whether to leave views that are not linear, are in a format that the library
+	 * does not know, or are dma-bufs that cannot be mapped, without a mapping, for
+	 * clients that import them. Of their layout no more is checked than that it
+	 * lies inside of the memory. Otherwise such a view ends the session with
+	 * -ENOTSUP.
+	 */
+	bool allow_unmapped;
+};
+
+/** Figures of a session. */
+struct vitrine_session_stats {
+	uint64_t frames; // received
+	uint64_t skipped; // frames that the compositor skipped
+	uint64_t revoked; // frames taken back while held
+	uint32_t views; // announced
+	uint32_t planes; // announced
+	uint32_t fds; // received, of planes and fences
+	uint32_t retired; // views retired
+};
+
+/**
+ * Starts a session. `options` may be NULL. Fails with -ENODEV if the output is
+ * gone, -EINVAL if a guarantee is unknown, -ENOMEM, or the error that the connection
+ * has ended with. The session fails later if the compositor refuses it.
+ */
+int vitrine_session_create(struct vitrine_client *client,
+	struct vitrine_output *output, const struct vitrine_session_options *options,
+	struct vitrine_session **session);
+/** Ends the session, and frees the frames of it that are held. Accepts NULL. */
+void vitrine_session_destroy(struct vitrine_session *session);
+
+/**
+ * Waits up to timeout_ms milliseconds for the next frame (0: does not wait, -1:
+ * without a limit), and for its fence, so that the pixels can be read. Frames
+ * come in order.
+ *
+ * Returns 1 and sets `*frame`, to be given back with vitrine_frame_release(); 0
+ * if the time ran out; -EACCES if the session was denied, -ECANCELED if the
+ * compositor ended it, -ENODEV if the source is gone, -ENOTSUP if no acceptable
+ * guarantee could be given, -ENOMEM if the compositor has no resources for it,
+ * -EPERM if the compositor sent something that is not what it promised, -EINTR if
+ * a signal arrived, or an error of vitrine_client_dispatch(). After an error other
+ * than -EINTR no frame comes any more; frames that are held stay readable, and are
+ * to be released.
+ */
+int vitrine_session_next_frame(struct vitrine_session *session, int timeout_ms,
+	struct vitrine_frame **frame);
+
+void vitrine_session_get_stats(const struct vitrine_session *session,
+	struct vitrine_session_stats *stats);
+/** How many frames may be held at a time; 0 before it is known. */
+uint32_t vitrine_session_get_depth(const struct vitrine_session *session);
+
+/**
+ * Gives the frame back to the compositor and frees it. Its pixels must not be
+ * read afterwards. Accepts NULL.
+ */
+void vitrine_frame_release(struct vitrine_frame *frame);
+
+struct vitrine_rect {
+	uint32_t x, y, width, height;
+};
+
+/** What a frame is. Strings, file descriptors and memory are borrowed. */
+struct vitrine_frame_info {
+	uint32_t width, height; // in pixels
+	uint32_t fourcc; // DRM_FORMAT_*
+	uint64_t modifier; // DRM_FORMAT_MOD_*
+	enum vitrine_guarantee guarantee;
+	enum vitrine_storage storage;
+	uint32_t transform; // enum wl_output_transform
+	struct timespec time; // CLOCK_MONOTONIC, see the protocol's time event
+	struct timespec received; // CLOCK_MONOTONIC, when the frame event was handled
+	uint32_t skipped; // frames missed before this one
+	uint32_t view_index;
+	uint32_t serial;
+	uint32_t n_planes;
+	int fds[4]; // -1 if none; valid until the frame is released
+	uint32_t offsets[4], strides[4]; // in bytes
+	const struct vitrine_rect *damage; // changes since the last frame, inside of it
+	size_t n_damage;
+};
+
+/** The description of the frame, valid until it is released. */
+const struct vitrine_frame_info *vitrine_frame_get_info(
+	const struct vitrine_frame *frame);
+/**
+ * The pixels of a plane: the first byte of the first row, to be read only. NULL
+ * if there is no such plane or the view is not mapped. Valid until the frame is
+ * released.
+ */
+const void *vitrine_frame_get_pixels(const struct vitrine_frame *frame,
+	uint32_t plane);
+/**
+ * Whether the compositor took the frame back, so that what was read of it may
+ * be torn. Handles events that have arrived, without waiting.
+ */
+bool vitrine_frame_is_revoked(struct vitrine_frame *frame);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

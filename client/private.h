@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef VITRINE_CLIENT_PRIVATE_H
+#define VITRINE_CLIENT_PRIVATE_H
+
+#include <vitrine-client/client.h>
+#include <wayland-client.h>
+
+#define MAX_PLANES 4
+/** A compositor that sends more is not believed; memory stays bounded. */
+#define MAX_DEPTH 256
+#define MAX_LIVE_VIEWS 64
+#define MAX_DAMAGE 256
+#define MAX_SIDE 65535
+#define MAX_OUTPUTS 1024
+
+struct ext_output_image_capture_source_manager_v1;
+struct xx_dmabuf_view_manager_v1;
+struct xx_dmabuf_view_session_v1;
+
+struct error_text {
+	char text[256];
+};
+
+struct vitrine_client {
+	struct wl_display *display;
+	struct wl_event_queue *queue;
+	struct wl_registry *registry;
+	struct xx_dmabuf_view_manager_v1 *view_manager;
+	struct ext_output_image_capture_source_manager_v1 *source_manager;
+
+	struct vitrine_output **outputs;
+	size_t n_outputs;
+	struct wl_list sessions; // vitrine_session.link
+
+	uint32_t guarantees; // bitfield of enum vitrine_guarantee
+	bool synced; // the wl_callback of a round trip has fired
+	int error; // the connection is unusable: a negative errno, or 0
+	struct error_text message;
+};
+
+struct vitrine_output {
+	struct vitrine_client *client;
+	struct wl_output *wl_output; // NULL once it is gone
+	uint32_t global_name;
+	char *name; // NULL if not known
+	char *description; // NULL if not known
+	int32_t width, height, refresh_mhz;
+	bool gone;
+};
+
+struct plane {
+	int fd; // -1 if none
+	uint32_t offset, stride;
+	void *data; // mapping from offset 0 of the file descriptor, or NULL
+	size_t data_len;
+};
+
+/** Announced memory. */
+struct view {
+	struct wl_list link; // vitrine_session.views
+	uint32_t index;
+	uint32_t width, height, fourcc;
+	uint64_t modifier;
+	enum vitrine_guarantee guarantee;
+	enum vitrine_storage storage;
+	struct plane planes[MAX_PLANES];
+	uint32_t n_planes;
+	size_t n_frames; // frames that exist in it
+	bool retired; // destroyed along with its last frame
+};
+
+/** The last event of a frame that came in; the protocol fixes their order. */
+enum frame_stage {
+	FRAME_STAGE_NONE,
+	FRAME_STAGE_DAMAGE,
+	FRAME_STAGE_TRANSFORM,
+	FRAME_STAGE_TIME,
+	FRAME_STAGE_SKIPPED,
+	FRAME_STAGE_FENCE,
+};
+
+struct vitrine_session {
+	struct vitrine_client *client;
+	struct wl_list link; // vitrine_client.sessions
+	struct xx_dmabuf_view_session_v1 *proxy; // NULL once it has ended
+	uint32_t acceptable;
+	bool allow_unmapped;
+
+	uint32_t depth; // 0 if not known
+	struct wl_list views; // view.link
+	struct view *announced; // between view and view_done, not in views, or NULL
+
+	// What was sent ahead of the next frame event
+	enum frame_stage stage;
+	struct vitrine_rect *damage; // MAX_DAMAGE
+	size_t n_damage;
+	bool has_transform, has_time;
+	uint32_t transform;
+	struct timespec time;
+	uint32_t skipped;
+	int fence_fd; // -1 if none
+
+	struct wl_list ready; // vitrine_frame.link, oldest first
+	struct wl_list held; // vitrine_frame.link
+
+	struct vitrine_session_stats stats;
+	int error; // the session has ended: a negative errno, or 0
+	struct error_text message;
+};
+
+struct vitrine_frame {
+	struct wl_list link; // vitrine_session.ready or .held
+	struct vitrine_session *session;
+	struct view *view;
+	struct vitrine_frame_info info;
+	int fence_fd; // -1 if none
+	bool revoked;
+	bool reading; // DMA_BUF_SYNC_START was called
+	struct vitrine_rect damage[];
+};
+
+/** Returns `error`, after noting why. */
+int client_fail(struct vitrine_client *client, int error, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/**
+ * Handles events until the deadline, NULL to wait without a limit, or until
+ * extra_fd, which may be -1, is readable. Returns as vitrine_client_dispatch().
+ */
+int client_dispatch(struct vitrine_client *client, const struct timespec *deadline, int extra_fd);
+/** Sends what is pending, as far as the socket takes it. */
+void client_flush(struct vitrine_client *client);
+
+/** The time in timeout_ms milliseconds. */
+struct timespec deadline_in(int timeout_ms);
+bool deadline_has_passed(const struct timespec *deadline);
+
+/** NULL on allocation failure. */
+struct view *view_create(void);
+/** Closes and unmaps everything. Accepts NULL. */
+void view_destroy(struct view *view);
+/**
+ * Checks what the view event said. On failure `reason` is set to a static string.
+ */
+int view_check(const struct view *view, uint32_t acceptable, bool allow_unmapped,
+	const char **reason);
+/**
+ * Checks and maps the next plane. Takes the file descriptor over, also on
+ * failure. On failure `reason` is set to a static string.
+ */
+int view_add_plane(struct view *view, int take_fd, uint32_t offset, uint32_t stride,
+	bool allow_unmapped, const char **reason);
+/** Whether the number of planes fits the format. */
+bool view_is_complete(const struct view *view);
+/** Brackets reading of a dma-buf. Does nothing for a memfd. */
+int view_begin_read(struct view *view);
+void view_end_read(struct view *view);
+
+/** Ends all sessions, since the connection has failed. */
+void session_disconnect(struct vitrine_session *session);
+
+#endif

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: MIT */
+#include <drm_fourcc.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <wayland-server-protocol.h>
+
+#include "ext-image-capture-source-v1-protocol.h"
+#include "fake_compositor.h"
+#include "xx-dmabuf-view-v1-protocol.h"
+
+struct fake {
+	struct wl_display *display;
+	const struct fake_script *script;
+	struct wl_global *output_global;
+	struct wl_listener client_destroy;
+};
+
+static void must(bool ok, const char *what) {
+	if (!ok) {
+		perror(what);
+		abort();
+	}
+}
+
+int fake_memfd(size_t size, unsigned seals, int open_flags) {
+	int fd = memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	must(fd >= 0 && ftruncate(fd, (off_t)size) == 0, "memfd");
+	must(fcntl(fd, F_ADD_SEALS, seals) == 0, "F_ADD_SEALS");
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	int reopened = open(path, open_flags | O_CLOEXEC);
+	must(reopened >= 0, "reopen");
+	close(fd);
+	return reopened;
+}
+
+void fake_send_view(struct fake_session *session, const struct fake_view *view) {
+	uint32_t storage = view->storage;
+	if (storage == 0 && !view->is_dmabuf) {
+		storage = VITRINE_STORAGE_MEMFD;
+	}
+	xx_dmabuf_view_session_v1_send_view(session->resource, view->index, storage,
+		view->width != 0 ? view->width : FAKE_WIDTH,
+		view->height != 0 ? view->height : FAKE_HEIGHT,
+		view->fourcc != 0 ? view->fourcc : DRM_FORMAT_XRGB8888,
+		(uint32_t)(view->modifier >> 32), (uint32_t)view->modifier,
+		view->guarantee != 0 ? view->guarantee : VITRINE_GUARANTEE_SEALED);
+}
+
+void fake_send_plane(struct fake_session *session, const struct fake_view *view, uint32_t plane,
+		int take_fd) {
+	xx_dmabuf_view_session_v1_send_plane(session->resource, view->index, plane, take_fd,
+		view->offset, view->stride != 0 ? view->stride : FAKE_WIDTH * 4);
+	close(take_fd);
+}
+
+void fake_send_view_done(struct fake_session *session, uint32_t index) {
+	xx_dmabuf_view_session_v1_send_view_done(session->resource, index);
+}
+
+void fake_announce(struct fake_session *session, uint32_t index) {
+	struct fake_view view = { .index = index };
+	fake_send_view(session, &view);
+	fake_send_plane(session, &view, 0, fake_memfd(FAKE_SIZE, FAKE_SEALS, O_RDONLY));
+	fake_send_view_done(session, index);
+}
+
+static void send_time(struct fake_session *session) {
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	xx_dmabuf_view_session_v1_send_time(session->resource, (uint32_t)((uint64_t)now.tv_sec >> 32),
+		(uint32_t)now.tv_sec, (uint32_t)now.tv_nsec);
+}
+
+uint32_t fake_send_frame(struct fake_session *session, uint32_t index) {
+	xx_dmabuf_view_session_v1_send_transform(session->resource, 0);
+	send_time(session);
+	uint32_t serial = session->next_serial++;
+	xx_dmabuf_view_session_v1_send_frame(session->resource, index, serial);
+	return serial;
+}
+
+static void handle_destroy(struct wl_client *client, struct wl_resource *resource) {
+	wl_resource_destroy(resource);
+}
+
+static void session_handle_release(struct wl_client *client, struct wl_resource *resource,
+		uint32_t serial) {
+	struct fake_session *session = wl_resource_get_user_data(resource);
+	if (session->script->release != NULL) {
+		session->script->release(session, serial);
+	}
+}
+
+static const struct xx_dmabuf_view_session_v1_interface session_impl = {
+	.destroy = handle_destroy,
+	.release = session_handle_release,
+};
+
+static void session_handle_resource_destroy(struct wl_resource *resource) {
+	struct fake_session *session = wl_resource_get_user_data(resource);
+	session->resource = NULL;
+	if (session->script->stop != NULL) {
+		session->script->stop(session);
+	}
+	free(session);
+}
+
+static const struct ext_image_capture_source_v1_interface source_impl = {
+	.destroy = handle_destroy,
+};
+
+static void manager_handle_create_session(struct wl_client *client, struct wl_resource *resource,
+		uint32_t id, struct wl_resource *source, uint32_t options, uint32_t acceptable) {
+	struct fake *fake = wl_resource_get_user_data(resource);
+	struct fake_session *session = calloc(1, sizeof(*session));
+	must(session != NULL, "calloc");
+	session->fake = fake;
+	session->script = fake->script;
+	session->options = options;
+	session->acceptable = acceptable;
+	session->next_serial = 1;
+	session->resource = wl_resource_create(client, &xx_dmabuf_view_session_v1_interface, 1, id);
+	must(session->resource != NULL, "wl_resource_create");
+	wl_resource_set_implementation(session->resource, &session_impl, session,
+		session_handle_resource_destroy);
+	if (fake->script->remove_output && fake->output_global != NULL) {
+		wl_global_remove(fake->output_global);
+		fake->output_global = NULL;
+	}
+	if (fake->script->start != NULL) {
+		fake->script->start(session);
+	}
+}
+
+static const struct xx_dmabuf_view_manager_v1_interface manager_impl = {
+	.destroy = handle_destroy,
+	.create_session = manager_handle_create_session,
+};
+
+static void manager_bind(struct wl_client *client, void *data, uint32_t version, uint32_t id) {
+	struct fake *fake = data;
+	struct wl_resource *resource =
+		wl_resource_create(client, &xx_dmabuf_view_manager_v1_interface, 1, id);
+	wl_resource_set_implementation(resource, &manager_impl, fake, NULL);
+	uint32_t guarantees = fake->script->guarantees;
+	xx_dmabuf_view_manager_v1_send_guarantees(resource,
+		guarantees != 0 ? guarantees : VITRINE_GUARANTEE_ALL);
+}
+
+static void source_manager_handle_create_source(struct wl_client *client,
+		struct wl_resource *resource, uint32_t id, struct wl_resource *output) {
+	struct wl_resource *source =
+		wl_resource_create(client, &ext_image_capture_source_v1_interface, 1, id);
+	wl_resource_set_implementation(source, &source_impl, NULL, NULL);
+}
+
+static const struct ext_output_image_capture_source_manager_v1_interface source_manager_impl = {
+	.create_source = source_manager_handle_create_source,
+	.destroy = handle_destroy,
+};
+
+static void source_manager_bind(struct wl_client *client, void *data, uint32_t version,
+		uint32_t id) {
+	struct wl_resource *resource = wl_resource_create(client,
+		&ext_output_image_capture_source_manager_v1_interface, 1, id);
+	wl_resource_set_implementation(resource, &source_manager_impl, data, NULL);
+}
+
+static const struct wl_output_interface output_impl = {
+	.release = handle_destroy,
+};
+
+static uint32_t fake_get_width(const struct fake_script *script) {
+	return script->width != 0 ? script->width : FAKE_WIDTH;
+}
+
+static uint32_t fake_get_height(const struct fake_script *script) {
+	return script->height != 0 ? script->height : FAKE_HEIGHT;
+}
+
+static void output_bind(struct wl_client *client, void *data, uint32_t version, uint32_t id) {
+	struct fake *fake = data;
+	struct wl_resource *resource =
+		wl_resource_create(client, &wl_output_interface, (int)version, id);
+	wl_resource_set_implementation(resource, &output_impl, fake, NULL);
+	wl_output_send_geometry(resource, 0, 0, 0, 0, 0, "make", "model", 0);
+	wl_output_send_mode(resource, WL_OUTPUT_MODE_CURRENT, (int32_t)fake_get_width(fake->script),
+		(int32_t)fake_get_height(fake->script), 60000);
+	wl_output_send_name(resource, "FAKE-1");
+	wl_output_send_description(resource, "a fake output");
+	wl_output_send_done(resource);
+}
+
+static void fake_init(struct fake *fake, const struct fake_script *script) {
+	*fake = (struct fake){ .script = script };
+	fake->display = wl_display_create();
+	must(fake->display != NULL, "wl_display_create");
+	if (!script->no_manager) {
+		wl_global_create(fake->display, &xx_dmabuf_view_manager_v1_interface, 1, fake, manager_bind);
+	}
+	if (!script->no_source_manager) {
+		wl_global_create(fake->display, &ext_output_image_capture_source_manager_v1_interface, 1,
+			fake, source_manager_bind);
+	}
+	fake->output_global =
+		wl_global_create(fake->display, &wl_output_interface, 4, fake, output_bind);
+}
+
+static void handle_client_destroy(struct wl_listener *listener, void *data) {
+	struct fake *fake = wl_container_of(listener, fake, client_destroy);
+	wl_display_terminate(fake->display);
+}
+
+static void fake_run(const struct fake_script *script, int fd) {
+	struct fake fake;
+	fake_init(&fake, script);
+	struct wl_client *client = wl_client_create(fake.display, fd);
+	must(client != NULL, "wl_client_create");
+	fake.client_destroy.notify = handle_client_destroy;
+	wl_client_add_destroy_listener(client, &fake.client_destroy);
+	wl_display_run(fake.display);
+	wl_display_destroy(fake.display);
+}
+
+/** Reads until the end of the connection, and answers nothing. */
+static void be_mute(int fd) {
+	char buffer[4096];
+	while (read(fd, buffer, sizeof(buffer)) > 0) {
+	}
+}
+
+_Noreturn static void run_in_child(const struct fake_script *script, int fd) {
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	// Else pipes stay open whose end the test waits for
+	must(dup2(fd, 3) == 3 && fcntl(3, F_SETFD, FD_CLOEXEC) == 0, "dup2");
+	must(close_range(4, ~0u, 0) == 0, "close_range");
+	if (script->mute) {
+		be_mute(3);
+	} else {
+		fake_run(script, 3);
+	}
+	_exit(0);
+}
+
+int fake_start(const struct fake_script *script, pid_t *pid) {
+	int fds[2];
+	must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0, "socketpair");
+	*pid = fork();
+	must(*pid >= 0, "fork");
+	if (*pid == 0) {
+		run_in_child(script, fds[1]);
+	}
+	close(fds[1]);
+	return fds[0];
+}
+
+bool fake_wait(pid_t pid) {
+	int status;
+	must(waitpid(pid, &status, 0) == pid, "waitpid");
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+void fake_serve(const struct fake_script *script, const char *socket_name) {
+	struct fake fake;
+	fake_init(&fake, script);
+	must(wl_display_add_socket(fake.display, socket_name) == 0, "wl_display_add_socket");
+	wl_display_run(fake.display);
+	exit(0);
+}
+
+#define N_BUFFERS 3
+#define DEPTH 2
+
+struct fake_animation {
+	struct fake_session *session; // NULL after it has ended
+	struct wl_event_source *timer;
+	uint32_t width, height;
+	uint32_t *pixels[N_BUFFERS];
+	int fds[N_BUFFERS]; // read-only; -1 once announced
+	uint32_t serials[N_BUFFERS]; // of the frame that is held, 0 if none
+	uint32_t n_frames, skipped;
+	bool transform_sent;
+};
+
+static struct fake_animation *animation_create(struct fake_session *session) {
+	struct fake_animation *animation = calloc(1, sizeof(*animation));
+	must(animation != NULL, "calloc");
+	animation->session = session;
+	animation->width = fake_get_width(session->script);
+	animation->height = fake_get_height(session->script);
+	size_t size = (size_t)animation->width * animation->height * 4;
+	for (int i = 0; i < N_BUFFERS; i++) {
+		int fd = vitrine_memfd_create(size);
+		must(fd >= 0, "memfd");
+		animation->pixels[i] = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		must(animation->pixels[i] != MAP_FAILED, "mmap");
+		must(fcntl(fd, F_ADD_SEALS, FAKE_SEALS) == 0, "F_ADD_SEALS");
+		char path[64];
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		animation->fds[i] = open(path, O_RDONLY | O_CLOEXEC);
+		close(fd);
+	}
+	return animation;
+}
+
+/** Red grows to the right, green downwards, blue by time. */
+static void animation_draw(struct fake_animation *animation, uint32_t *pixels) {
+	uint32_t width = animation->width, height = animation->height;
+	for (uint32_t y = 0; y < height; y++) {
+		for (uint32_t x = 0; x < width; x++) {
+			pixels[(size_t)y * width + x] = (x * 255 / width) << 16 | (y * 255 / height) << 8 |
+				(animation->n_frames * 4 & 0xff);
+		}
+	}
+}
+
+static int animation_find_buffer(const struct fake_animation *animation) {
+	int n_held = 0, found = -1;
+	for (int i = 0; i < N_BUFFERS; i++) {
+		n_held += animation->serials[i] != 0;
+		if (animation->serials[i] == 0) {
+			found = i;
+		}
+	}
+	return n_held < DEPTH ? found : -1;
+}
+
+static void animation_announce(struct fake_animation *animation, int i) {
+	struct fake_view view = {
+		.index = (uint32_t)i,
+		.width = animation->width,
+		.height = animation->height,
+		.stride = animation->width * 4,
+		.guarantee = animation->session->acceptable & VITRINE_GUARANTEE_SEALED ?
+			VITRINE_GUARANTEE_SEALED : VITRINE_GUARANTEE_SNAPSHOT,
+	};
+	fake_send_view(animation->session, &view);
+	fake_send_plane(animation->session, &view, 0, animation->fds[i]);
+	fake_send_view_done(animation->session, (uint32_t)i);
+	animation->fds[i] = -1;
+}
+
+static void animation_show(struct fake_animation *animation) {
+	struct fake_session *session = animation->session;
+	int i = animation_find_buffer(animation);
+	if (i < 0) {
+		animation->skipped++;
+		return;
+	}
+	animation_draw(animation, animation->pixels[i]);
+	if (animation->fds[i] >= 0) {
+		animation_announce(animation, i);
+	}
+	xx_dmabuf_view_session_v1_send_damage(session->resource, 0, 0, animation->width,
+		animation->height);
+	if (!animation->transform_sent) {
+		xx_dmabuf_view_session_v1_send_transform(session->resource, 0);
+		animation->transform_sent = true;
+	}
+	send_time(session);
+	if (animation->skipped > 0) {
+		xx_dmabuf_view_session_v1_send_skipped(session->resource, animation->skipped);
+		animation->skipped = 0;
+	}
+	animation->serials[i] = session->next_serial++;
+	xx_dmabuf_view_session_v1_send_frame(session->resource, (uint32_t)i, animation->serials[i]);
+}
+
+static int animation_handle_timer(void *data) {
+	struct fake_animation *animation = data;
+	animation->n_frames++;
+	wl_event_source_timer_update(animation->timer, 16);
+	if (animation->session != NULL) {
+		animation_show(animation);
+	}
+	for (int i = 0; i < N_BUFFERS && animation->session == NULL; i++) {
+		animation_draw(animation, animation->pixels[i]);
+	}
+	return 0;
+}
+
+static void animation_start(struct fake_session *session) {
+	struct fake_animation *animation = animation_create(session);
+	session->animation = animation;
+	xx_dmabuf_view_session_v1_send_depth(session->resource, DEPTH);
+	animation->timer = wl_event_loop_add_timer(wl_display_get_event_loop(session->fake->display),
+		animation_handle_timer, animation);
+	animation_handle_timer(animation);
+}
+
+static void animation_release(struct fake_session *session, uint32_t serial) {
+	for (int i = 0; i < N_BUFFERS; i++) {
+		if (session->animation->serials[i] == serial) {
+			session->animation->serials[i] = 0;
+		}
+	}
+}
+
+static void animation_stop(struct fake_session *session) {
+	struct fake_animation *animation = session->animation;
+	wl_event_source_remove(animation->timer);
+	for (int i = 0; i < N_BUFFERS; i++) {
+		munmap(animation->pixels[i], (size_t)animation->width * animation->height * 4);
+		if (animation->fds[i] >= 0) {
+			close(animation->fds[i]);
+		}
+	}
+	free(animation);
+}
+
+static void animation_stop_but_go_on(struct fake_session *session) {
+	session->animation->session = NULL;
+}
+
+const struct fake_script fake_animation = {
+	.start = animation_start,
+	.release = animation_release,
+	.stop = animation_stop,
+	.guarantees = VITRINE_GUARANTEE_SEALED | VITRINE_GUARANTEE_SNAPSHOT,
+	.width = 320,
+	.height = 200,
+};
+
+const struct fake_script fake_animation_that_leaks = {
+	.start = animation_start,
+	.release = animation_release,
+	.stop = animation_stop_but_go_on,
+	.guarantees = VITRINE_GUARANTEE_SEALED | VITRINE_GUARANTEE_SNAPSHOT,
+	.width = 320,
+	.height = 200,
+};
