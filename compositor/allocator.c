@@ -73,17 +73,17 @@ struct view_buffer *view_buffer_try_from_buffer(struct wlr_buffer *wlr_buffer) {
 	return buffer;
 }
 
-static void buffer_forget_derived(struct view_buffer *buffer) {
-	for (size_t i = 0; i < buffer->derived_len; i++) {
-		close(buffer->derived[i].fd);
+static void buffer_forget_sealed(struct view_buffer *buffer) {
+	if (buffer->sealed.fd >= 0) {
+		close(buffer->sealed.fd);
+		buffer->sealed.fd = -1;
 	}
-	buffer->derived_len = 0;
 }
 
 static void buffer_destroy(struct wlr_buffer *wlr_buffer) {
 	struct view_buffer *buffer = view_buffer_try_from_buffer(wlr_buffer);
 	wlr_buffer_finish(wlr_buffer);
-	buffer_forget_derived(buffer);
+	buffer_forget_sealed(buffer);
 	wlr_dmabuf_attributes_finish(&buffer->dmabuf);
 	if (buffer->drm_fd >= 0) {
 		view_buffer_finish_dumb(buffer);
@@ -138,7 +138,7 @@ static bool buffer_replace_memory(struct view_buffer *buffer) {
 		munmap(fresh, buffer->size);
 		goto err;
 	}
-	buffer_forget_derived(buffer);
+	buffer_forget_sealed(buffer);
 	close(buffer->shm.fd);
 	buffer->shm.fd = memfd;
 	buffer->retired = false;
@@ -175,34 +175,37 @@ static const struct wlr_buffer_impl buffer_impl = {
 	.end_data_ptr_access = buffer_end_data_ptr_access,
 };
 
-const struct vitrine_derived_fd *view_buffer_derive(struct view_buffer *buffer,
-		struct vitrine_derive *derive, uint32_t acceptable) {
-	for (size_t i = 0; i < buffer->derived_len; i++) {
-		if (buffer->derived[i].guarantee & acceptable) {
-			return &buffer->derived[i];
-		}
-	}
-	// Every guarantee is cached at most once, so that the array cannot run over
-	if (buffer->derived_len == VIEW_BUFFER_DERIVED_CAP) {
-		return NULL;
-	}
+/** Hands out another file descriptor of the memfd that was derived once. */
+static bool buffer_dup_sealed(const struct view_buffer *buffer,
+		struct vitrine_derived_fd *derived) {
+	*derived = buffer->sealed;
+	derived->fd = fcntl(buffer->sealed.fd, F_DUPFD_CLOEXEC, 0);
+	return derived->fd >= 0;
+}
 
+bool view_buffer_derive(struct view_buffer *buffer, struct vitrine_derive *derive,
+		uint32_t acceptable, struct vitrine_derived_fd *derived) {
+	if (buffer->sealed.fd >= 0 && (acceptable & VITRINE_GUARANTEE_SEALED)) {
+		return buffer_dup_sealed(buffer, derived);
+	}
 	const struct vitrine_derive_source source = {
 		.memfd = buffer->shm.fd,
 		.dmabuf_fd = buffer->dmabuf.n_planes > 0 ? buffer->dmabuf.fd[0] : -1,
 		.dmabuf_first_export_read_only = buffer->drm_fd >= 0,
 		.size = buffer->size,
 	};
-	struct vitrine_derived_fd *derived = &buffer->derived[buffer->derived_len];
 	int ret = vitrine_derive_fd(derive, &source, acceptable, derived);
 	if (ret < 0) {
 		if (ret != -EOPNOTSUPP) {
 			wlr_log(WLR_ERROR, "Failed to derive a read-only view: %s", strerror(-ret));
 		}
-		return NULL;
+		return false;
 	}
-	buffer->derived_len++;
-	return derived;
+	if (derived->guarantee == VITRINE_GUARANTEE_SEALED) {
+		buffer->sealed = *derived;
+		return buffer_dup_sealed(buffer, derived);
+	}
+	return true;
 }
 
 /** Width and height become a stride and a size, or false if they cannot. */
@@ -300,6 +303,7 @@ static struct wlr_buffer *allocator_create_buffer(struct wlr_allocator *wlr_allo
 	if (buffer == NULL) {
 		return NULL;
 	}
+	buffer->sealed.fd = -1;
 	bool ok = allocator->drm_fd >= 0 ?
 		view_buffer_init_dumb(buffer, allocator->drm_fd, width, height, format->format) :
 		buffer_init_memfd(buffer, allocator, width, height, format->format);

@@ -7,9 +7,6 @@
 #include <wlr/render/dmabuf.h>
 #include <wlr/interfaces/wlr_buffer.h>
 
-/** One derived file descriptor per bit of enum vitrine_guarantee at most. */
-#define VIEW_BUFFER_DERIVED_CAP 4
-
 /**
  * A buffer of vitrine_allocator_create(), of one of two kinds:
  *
@@ -27,8 +24,7 @@ struct view_buffer {
 	int drm_fd; // borrowed from the allocator, of a dumb buffer; else -1
 	uint32_t gem_handle; // likewise
 
-	struct vitrine_derived_fd derived[VIEW_BUFFER_DERIVED_CAP];
-	size_t derived_len;
+	struct vitrine_derived_fd sealed; // derived once for all; fd is -1 before
 
 	/**
 	 * Whether what is drawn from now on must not be seen by who holds a derived
@@ -41,11 +37,13 @@ struct view_buffer {
 struct view_buffer *view_buffer_try_from_buffer(struct wlr_buffer *buffer);
 
 /**
- * Derives a read-only file descriptor with an acceptable guarantee. The result
- * is cached and owned by the buffer. Returns NULL if there is none.
+ * Derives a read-only file descriptor with an acceptable guarantee, which the
+ * caller owns. A sealed memfd is the same for all; a dma-buf is made for each
+ * caller, so that what a holder does to its fences or name concerns itself.
+ * Returns false if there is none.
  */
-const struct vitrine_derived_fd *view_buffer_derive(struct view_buffer *buffer,
-	struct vitrine_derive *derive, uint32_t acceptable);
+bool view_buffer_derive(struct view_buffer *buffer, struct vitrine_derive *derive,
+	uint32_t acceptable, struct vitrine_derived_fd *derived);
 
 /** Bytes per pixel of the packed formats that renderers draw to, or 0. */
 uint32_t view_format_get_bytes_per_pixel(uint32_t fourcc);

@@ -82,6 +82,13 @@ static uint32_t session_get_stream_guarantees(const struct vitrine_view_session_
 	return *is_copy ? VITRINE_GUARANTEE_SEALED : session->allowed & VIEW_GUARANTEES_ZERO_COPY;
 }
 
+static void session_set_guarantee(struct vitrine_view_session_v1 *session, uint32_t guarantee) {
+	if (session->guarantee != guarantee) {
+		session->guarantee = guarantee;
+		wl_signal_emit_mutable(&session->manager->base.events.session_guarantee, session);
+	}
+}
+
 static struct session_view *session_announce(struct vitrine_view_session_v1 *session,
 		struct stream_buffer *buffer) {
 	struct session_view *view = session_find_view(session, NULL);
@@ -91,24 +98,24 @@ static struct session_view *session_announce(struct vitrine_view_session_v1 *ses
 	}
 	bool is_copy;
 	uint32_t acceptable = session_get_stream_guarantees(session, &is_copy);
-	const struct vitrine_derived_fd *derived =
-		view_buffer_derive(buffer->buffer, session->manager->derive, acceptable);
-	if (derived == NULL || !buffer_charge_to(buffer, session->quota)) {
+	struct vitrine_derived_fd derived;
+	if (!buffer_charge_to(buffer, session->quota) || !view_buffer_derive(buffer->buffer,
+			session->manager->derive, acceptable, &derived)) {
 		return NULL;
 	}
 
 	const struct wlr_shm_attributes *shm = &buffer->buffer->shm;
-	session->takes_fences = derived->storage == VITRINE_STORAGE_DMABUF;
-	session->guarantee = is_copy ? VITRINE_GUARANTEE_SNAPSHOT : derived->guarantee;
+	session->takes_fences = derived.storage == VITRINE_STORAGE_DMABUF;
+	session_set_guarantee(session, is_copy ? VITRINE_GUARANTEE_SNAPSHOT : derived.guarantee);
 	view->buffer = buffer;
 	view->index = session->next_index++;
-	xx_dmabuf_view_session_v1_send_view(session->resource, view->index, derived->storage,
+	xx_dmabuf_view_session_v1_send_view(session->resource, view->index, derived.storage,
 		(uint32_t)shm->width, (uint32_t)shm->height, shm->format,
 		DRM_FORMAT_MOD_LINEAR >> 32, DRM_FORMAT_MOD_LINEAR & UINT32_MAX, session->guarantee);
-	// libwayland duplicates the file descriptor, ours stays in the cache
-	xx_dmabuf_view_session_v1_send_plane(session->resource, view->index, 0, derived->fd,
+	xx_dmabuf_view_session_v1_send_plane(session->resource, view->index, 0, derived.fd,
 		(uint32_t)shm->offset, (uint32_t)shm->stride);
 	xx_dmabuf_view_session_v1_send_view_done(session->resource, view->index);
+	close(derived.fd); // libwayland has duplicated it
 	session->stats.views++;
 	session->stats.fds++;
 	return view;
@@ -577,6 +584,11 @@ struct wl_client *vitrine_view_session_v1_get_client(
 
 uint32_t vitrine_view_session_v1_get_guarantee(const struct vitrine_view_session_v1 *session) {
 	return session->guarantee;
+}
+
+const char *vitrine_view_session_v1_get_protocol(
+		const struct vitrine_view_session_v1 *session) {
+	return xx_dmabuf_view_manager_v1_interface.name;
 }
 
 const char *vitrine_view_session_v1_get_source_name(

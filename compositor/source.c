@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <wlr/backend/wayland.h>
 #include <wlr/config.h>
 #include <wlr/interfaces/wlr_output.h>
@@ -40,13 +41,25 @@ static bool source_can_share(const struct view_source *source,
 
 /* The choice of a stream */
 
+static bool source_can_derive(const struct view_source *source, struct view_buffer *buffer,
+		uint32_t acceptable) {
+	if (output_is_nested(source->output)) {
+		return true; // sealed later, once it was presented
+	}
+	struct vitrine_derived_fd derived;
+	if (!view_buffer_derive(buffer, source->manager->derive, acceptable, &derived)) {
+		return false;
+	}
+	close(derived.fd);
+	return true;
+}
+
 /** NULL if no guarantee can be given to the session with this buffer. */
 static struct view_stream *source_choose_stream(struct view_source *source,
 		const struct vitrine_view_session_v1 *session, struct view_buffer *buffer) {
 	uint32_t zero_copy = session->allowed & VIEW_GUARANTEES_ZERO_COPY;
 	if (buffer != NULL && zero_copy != 0 && source_can_share(source, buffer) &&
-			(output_is_nested(source->output) || // sealed later, once it was presented
-			view_buffer_derive(buffer, source->manager->derive, zero_copy) != NULL)) {
+			source_can_derive(source, buffer, zero_copy)) {
 		return &source->direct;
 	}
 	return session->allowed & VITRINE_GUARANTEE_SNAPSHOT ? &source->snapshots.stream : NULL;

@@ -250,6 +250,7 @@ struct vitrine_view_manager_v1 *vitrine_view_manager_v1_create(struct wl_display
 	wl_list_init(&manager->views);
 	wl_signal_init(&manager->base.events.destroy);
 	wl_signal_init(&manager->base.events.session_start);
+	wl_signal_init(&manager->base.events.session_guarantee);
 	wl_signal_init(&manager->base.events.session_stop);
 	manager->security_context_manager_destroy.notify =
 		manager_handle_security_context_manager_destroy;

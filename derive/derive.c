@@ -13,8 +13,8 @@
  */
 static const struct derive_backend *const backends[] = {
 	&derive_backend_sealed,
-	&derive_backend_guard,
 	&derive_backend_ioctl,
+	&derive_backend_guard,
 	&derive_backend_prime,
 	&derive_backend_snapshot,
 };
@@ -66,18 +66,39 @@ const char *vitrine_storage_name(enum vitrine_storage storage) {
 	return "unknown";
 }
 
+/** Whether a comma-separated list has a word in it. */
+static bool list_has(const char *list, const char *word) {
+	size_t len = strlen(word);
+	for (const char *entry = list; entry != NULL; entry = strchr(entry, ',')) {
+		entry += *entry == ',';
+		if (strncmp(entry, word, len) == 0 && (entry[len] == ',' || entry[len] == '\0')) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static void probe_backend(struct vitrine_derive *derive, size_t i, const char *wanted) {
+	struct vitrine_derive_backend_info *info = &derive->infos[i];
+	info->name = backends[i]->name;
+	info->guarantees = backends[i]->guarantees;
+	if (wanted != NULL && !list_has(wanted, info->name)) {
+		info->detail = "not available: not in VITRINE_BACKENDS";
+		return;
+	}
+	info->available = backends[i]->probe(&derive->devices, &info->detail);
+	assert(info->detail != NULL);
+}
+
 struct vitrine_derive *vitrine_derive_create(void) {
 	struct vitrine_derive *derive = calloc(1, sizeof(*derive));
 	if (derive == NULL) {
 		return NULL;
 	}
 	derive_devices_init(&derive->devices);
+	const char *wanted = getenv("VITRINE_BACKENDS");
 	for (size_t i = 0; i < BACKENDS_LEN; i++) {
-		struct vitrine_derive_backend_info *info = &derive->infos[i];
-		info->name = backends[i]->name;
-		info->guarantees = backends[i]->guarantees;
-		info->available = backends[i]->probe(&derive->devices, &info->detail);
-		assert(info->detail != NULL);
+		probe_backend(derive, i, wanted);
 	}
 	return derive;
 }

@@ -34,8 +34,9 @@ static int guard_derive(struct derive_devices *devices,
 	if (source->dmabuf_fd < 0) {
 		return -EOPNOTSUPP;
 	}
+	// With common fences a holder could make the owner wait, and its display
 	struct dma_buf_guard_create create = {
-		.flags = O_CLOEXEC,
+		.flags = O_CLOEXEC | DMA_BUF_GUARD_OWN_FENCES,
 		.fd = source->dmabuf_fd,
 	};
 	if (ioctl(devices->guard_fd, DMA_BUF_GUARD_IOCTL_CREATE, &create) < 0) {

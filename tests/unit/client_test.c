@@ -140,7 +140,7 @@ TEST(frame_has_its_description_and_pixels) {
 	check_int(info->n_damage, ==, 1);
 	check_int(info->damage[0].x, ==, 1);
 	check_int(info->damage[0].height, ==, 4);
-	check(info->time.tv_sec > 0 && info->received.tv_sec >= info->time.tv_sec);
+	check(info->time.tv_sec + info->time.tv_nsec > 0 && info->received.tv_sec >= info->time.tv_sec);
 	const unsigned char *pixels = vitrine_frame_get_pixels(frame, 0);
 	check(pixels != NULL);
 	size_t last = (size_t)info->strides[0] * (FAKE_HEIGHT - 1) + FAKE_WIDTH * 4 - 1;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -65,7 +66,7 @@ TEST(probe_lists_each_backend_with_a_reason) {
 	struct vitrine_derive *derive = vitrine_derive_create();
 	size_t len;
 	const struct vitrine_derive_backend_info *infos = vitrine_derive_get_backends(derive, &len);
-	static const char *const names[] = { "sealed", "guard", "ioctl", "prime", "snapshot" };
+	static const char *const names[] = { "sealed", "ioctl", "guard", "prime", "snapshot" };
 	check_int(len, ==, sizeof(names) / sizeof(names[0]));
 	uint32_t guarantees = 0;
 	for (size_t i = 0; i < len; i++) {
@@ -77,6 +78,21 @@ TEST(probe_lists_each_backend_with_a_reason) {
 	check_int(vitrine_derive_get_guarantees(derive), ==, guarantees);
 	check(guarantees & VITRINE_GUARANTEE_SEALED);
 	check(guarantees & VITRINE_GUARANTEE_SNAPSHOT);
+	vitrine_derive_destroy(derive);
+}
+
+TEST(backends_can_be_restricted) {
+	setenv("VITRINE_BACKENDS", "snapshot,guard", 1);
+	struct vitrine_derive *derive = vitrine_derive_create();
+	check(!(vitrine_derive_get_guarantees(derive) & VITRINE_GUARANTEE_SEALED));
+	check(vitrine_derive_get_guarantees(derive) & VITRINE_GUARANTEE_SNAPSHOT);
+	size_t len;
+	const struct vitrine_derive_backend_info *infos = vitrine_derive_get_backends(derive, &len);
+	check_str(infos[0].detail, "not available: not in VITRINE_BACKENDS");
+	vitrine_derive_destroy(derive);
+	setenv("VITRINE_BACKENDS", "sealed2,asealed", 1);
+	derive = vitrine_derive_create();
+	check_int(vitrine_derive_get_guarantees(derive), ==, 0);
 	vitrine_derive_destroy(derive);
 }
 

@@ -92,6 +92,12 @@ struct vitrine_view_manager_v1 {
 		struct wl_signal destroy;
 		/** A session starts: struct vitrine_view_session_v1. */
 		struct wl_signal session_start;
+		/**
+		 * A session is about to be shown its first view, or one with another
+		 * guarantee than before: struct vitrine_view_session_v1. Emitted while an
+		 * output commits: no session may be stopped by the listener.
+		 */
+		struct wl_signal session_guarantee;
 		/** A session that started ends: struct vitrine_view_session_v1. */
 		struct wl_signal session_stop;
 	} events;
@@ -161,6 +167,9 @@ struct wl_client *vitrine_view_session_v1_get_client(
 	const struct vitrine_view_session_v1 *session);
 /** The guarantee that the session's views carry, 0 before the first frame. */
 uint32_t vitrine_view_session_v1_get_guarantee(
+	const struct vitrine_view_session_v1 *session);
+/** The name of the protocol that the client uses, a static string. */
+const char *vitrine_view_session_v1_get_protocol(
 	const struct vitrine_view_session_v1 *session);
 /** The name of the output that is viewed. Valid as long as the session. */
 const char *vitrine_view_session_v1_get_source_name(

@@ -108,7 +108,9 @@ struct vitrine_derive;
 
 /**
  * Probes the machine. Returns NULL on allocation failure only: a machine
- * without any device still derives `sealed` and `snapshot`.
+ * without any device still derives `sealed` and `snapshot`. The environment
+ * variable VITRINE_BACKENDS, a list such as "guard,snapshot", restricts what is
+ * used.
  */
 struct vitrine_derive *vitrine_derive_create(void);
 /** Accepts NULL. Derived file descriptors live on. */
