@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * Read-only guards of dma-bufs, for kernels without DMA_BUF_IOCTL_DERIVE.
+ *
+ * A guard is a dma-buf of its own over the memory of another one. Its holder can
+ * map it for reading and let devices read it. What it can not do, on every
+ * kernel that the module loads into:
+ *
+ *  - map it for writing, or make a mapping writable, also not by way of a device
+ *    that imported it: EACCES;
+ *  - import it into a device that maps it for anything but DMA_TO_DEVICE, or in
+ *    the kernel's address space: EACCES, EINVAL. Where the driver maps at import
+ *    the import fails, elsewhere the use of what was imported;
+ *  - DMA_BUF_IOCTL_SYNC with DMA_BUF_SYNC_WRITE: EACCES;
+ *  - get back to the original: a guard of a guard is another guard of the
+ *    original, and what imported a guard exports the guard again.
+ *
+ * The original's implicit fences are the guard's: poll() and
+ * DMA_BUF_IOCTL_EXPORT_SYNC_FILE work as on the original. So does
+ * DMA_BUF_IOCTL_IMPORT_SYNC_FILE, which no module can refuse: a holder can make
+ * the owner, and a display that shows the buffer, wait for a fence of its making.
+ * With DMA_BUF_GUARD_OWN_FENCES the guard has fences of its own instead, so that
+ * what a holder does to them concerns that guard alone; DMA_BUF_IOCTL_SYNC waits
+ * for those of the original all the same. A name that is set is the guard's own.
+ *
+ * A guard has an inode of its own. It holds the original until it is closed and
+ * unmapped everywhere.
+ */
+
+#ifndef _DMA_BUF_GUARD_UAPI_H_
+#define _DMA_BUF_GUARD_UAPI_H_
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define DMA_BUF_GUARD_DEVICE	"/dev/dma_buf_guard"
+
+/* In &dma_buf_guard_create.flags */
+#define DMA_BUF_GUARD_OWN_FENCES	(1U << 31)
+
+/**
+ * struct dma_buf_guard_create - make a guard of a dma-buf
+ *
+ * The caller needs no other right than to hold @fd, opened for reading or more.
+ *
+ * Return: 0, or -1 with errno set to
+ *
+ *  - EINVAL: @flags has an unknown bit, @reserved is not 0, or @fd is not a
+ *    dma-buf;
+ *  - EOPNOTSUPP: DMA_BUF_GUARD_OWN_FENCES, of a dma-buf whose exporter moves its
+ *    memory;
+ *  - EBADF: @fd is not open;
+ *  - EACCES: @fd was derived by DMA_BUF_IOCTL_DERIVE and is guarded already;
+ *  - EMFILE, ENFILE, ENOMEM: no fd, no file or no memory is left;
+ *  - EFAULT: the struct is not readable or not writable.
+ *
+ * No fd is left behind in any of these.
+ */
+struct dma_buf_guard_create {
+	/** @flags: O_CLOEXEC, DMA_BUF_GUARD_OWN_FENCES */
+	__u32 flags;
+	/** @fd: the dma-buf to guard; the caller keeps it */
+	__s32 fd;
+	/** @guard_fd: returned, O_RDONLY */
+	__s32 guard_fd;
+	/** @reserved: must be 0 */
+	__u32 reserved;
+};
+
+/* In &dma_buf_guard_query.flags */
+#define DMA_BUF_GUARD_IS_GUARD	(1U << 0)
+
+/**
+ * struct dma_buf_guard_query - is this a guard, and of what?
+ *
+ * Return: 0, or -1 with errno set to EINVAL (@fd is not a dma-buf), EBADF,
+ * EACCES (see &dma_buf_guard_create), EFAULT.
+ */
+struct dma_buf_guard_query {
+	/** @fd: the dma-buf to ask about */
+	__s32 fd;
+	/** @flags: returned, DMA_BUF_GUARD_IS_GUARD or 0 */
+	__u32 flags;
+	/**
+	 * @inode: returned, st_ino of the guarded dma-buf, which its owner can
+	 * compare with what fstat() tells; of @fd itself where it is no guard
+	 */
+	__u64 inode;
+};
+
+#define DMA_BUF_GUARD_BASE		0xB6
+#define DMA_BUF_GUARD_IOCTL_CREATE	_IOWR(DMA_BUF_GUARD_BASE, 0, struct dma_buf_guard_create)
+#define DMA_BUF_GUARD_IOCTL_QUERY	_IOWR(DMA_BUF_GUARD_BASE, 1, struct dma_buf_guard_query)
+
+/* ENOTTY is returned for any other request. */
+
+#endif

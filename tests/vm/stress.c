@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stress SECONDS [MODULE.ko]
+ *
+ * Everything that can be done to derived files and guards, at random, by some
+ * processes of two threads each that share the buffers. What must be refused is
+ * checked each time, and that nothing is left at the end; the kernel's own checks
+ * are the point of it: tests/vm/uml --debug --cpus 2. With MODULE.ko, the guard
+ * module is unloaded and loaded all the while in the second half.
+ *
+ * Prints a TAP line for each half.
+ */
+#include "selftest.h"
+
+#include "../../kernel/uapi/dma_buf_derive.h"
+#include "../../kernel/uapi/dma_buf_guard.h"
+#include "importer/vitrine_importer.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WORKERS 4
+#define SLOTS 32
+
+/* The owner's buffers, and what is held of them. Threads race for the slots. */
+struct worker {
+	int buffers[EXPORTER_COUNT];
+	int buffer_count;
+	_Atomic int slots[SLOTS];
+	int vgem, vkms, timeline;
+	/* The module comes and goes: its device may be away. */
+	bool module_is_optional;
+	time_t end;
+	/* Of the calls that can be refused or not, so that the test can fail. */
+	_Atomic long done, refused;
+};
+
+static time_t now(void) {
+	struct timespec time;
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec;
+}
+
+static int slot_take(struct worker *worker, unsigned *seed) {
+	return atomic_exchange(&worker->slots[rand_r(seed) % SLOTS], -1);
+}
+
+static void slot_put(struct worker *worker, unsigned *seed, int fd) {
+	int old = fd < 0 ? -1 : atomic_exchange(&worker->slots[rand_r(seed) % SLOTS], fd);
+	if (old >= 0) {
+		close(old);
+	}
+}
+
+static int buffer_pick(struct worker *worker, unsigned *seed) {
+	return worker->buffers[rand_r(seed) % worker->buffer_count];
+}
+
+/* A derived file or a guard, or the owner's file where there is none to take. */
+static int fd_take(struct worker *worker, unsigned *seed) {
+	int fd = slot_take(worker, seed);
+	return fd >= 0 ? fd : fcntl(buffer_pick(worker, seed), F_DUPFD_CLOEXEC, 3);
+}
+
+static bool is_read_only(int fd) {
+	return (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY;
+}
+
+static void do_derive(struct worker *worker, unsigned *seed) {
+	static const uint32_t flags[] = {
+		O_RDONLY,
+		O_RDWR,
+		O_RDONLY | DMA_BUF_DERIVE_UNGUARDED,
+		O_RDONLY | O_CLOEXEC,
+	};
+	int fd = fd_take(worker, seed);
+	struct dma_buf_derive params = {.flags = flags[rand_r(seed) % 4], .fd = -1};
+	if (ioctl(fd, DMA_BUF_IOCTL_DERIVE, &params) == 0) {
+		/* Never up. */
+		CHECK(is_read_only(params.fd) || !is_read_only(fd));
+		slot_put(worker, seed, params.fd);
+		worker->done++;
+	} else {
+		CHECK(errno == EACCES || errno == ENOTTY || errno == EMFILE);
+		worker->refused++;
+	}
+	slot_put(worker, seed, fd);
+}
+
+static void do_guard(struct worker *worker, unsigned *seed) {
+	int device = open(DMA_BUF_GUARD_DEVICE, O_RDWR | O_CLOEXEC);
+	if (device < 0) {
+		CHECK(worker->module_is_optional);
+		return;
+	}
+	int fd = fd_take(worker, seed);
+	struct dma_buf_guard_create params = {
+		.flags = rand_r(seed) % 2 ? DMA_BUF_GUARD_OWN_FENCES : 0,
+		.fd = fd,
+		.guard_fd = -1,
+	};
+	if (ioctl(device, DMA_BUF_GUARD_IOCTL_CREATE, &params) == 0) {
+		CHECK(is_read_only(params.guard_fd));
+		slot_put(worker, seed, params.guard_fd);
+		worker->done++;
+	} else {
+		/* EOPNOTSUPP: a guard of do_move(), whose buffer moves. */
+		CHECK(errno == EACCES || errno == EMFILE || errno == EOPNOTSUPP);
+		worker->refused++;
+	}
+	slot_put(worker, seed, fd);
+	close(device);
+}
+
+static void do_map(struct worker *worker, unsigned *seed) {
+	int fd = fd_take(worker, seed);
+	volatile uint8_t *map = buffer_map(fd, PROT_READ);
+	CHECK(map != MAP_FAILED);
+	uint8_t byte = map[rand_r(seed) % BUFFER_SIZE];
+	(void)byte;
+	int ret = mprotect((void *)map, BUFFER_SIZE, PROT_READ | PROT_WRITE);
+	CHECK(ret == 0 ? !is_read_only(fd) : errno == EACCES && is_read_only(fd));
+	if (ret == 0) {
+		map[0]++;
+	}
+	if (rand_r(seed) % 2 == 0) {
+		slot_put(worker, seed, fd);
+		fd = -1;
+	}
+	buffer_unmap((void *)map);
+	if (fd >= 0) {
+		close(fd);
+	}
+}
+
+static void do_poll(struct worker *worker, unsigned *seed) {
+	int fd = fd_take(worker, seed);
+	uint32_t value = 1 + rand_r(seed) % 3;
+	struct dma_buf_import_sync_file import = {
+		.flags = rand_r(seed) % 2 ? DMA_BUF_SYNC_WRITE : DMA_BUF_SYNC_READ,
+		.fd = timeline_fence(worker->timeline, value),
+	};
+	int owner = buffer_pick(worker, seed);
+	CHECK(ioctl(owner, DMA_BUF_IOCTL_IMPORT_SYNC_FILE, &import) == 0);
+	close(import.fd);
+	struct pollfd pollfd = {.fd = fd, .events = POLLIN | POLLOUT};
+	CHECK(poll(&pollfd, 1, 1) >= 0);
+	timeline_increase(worker->timeline, value);
+	close(fd);
+}
+
+static void do_sync(struct worker *worker, unsigned *seed) {
+	int fd = fd_take(worker, seed);
+	timeline_increase(worker->timeline, 100);
+	CHECK(buffer_sync(fd, DMA_BUF_SYNC_READ) == 0);
+	CHECK(buffer_sync(fd, DMA_BUF_SYNC_READ | DMA_BUF_SYNC_END) == 0);
+	if (is_read_only(fd)) {
+		CHECK_ERRNO(buffer_sync(fd, DMA_BUF_SYNC_WRITE), EACCES);
+	}
+	slot_put(worker, seed, fd);
+}
+
+static void do_import(struct worker *worker, unsigned *seed) {
+	int drm = rand_r(seed) % 2 ? worker->vgem : worker->vkms;
+	int fd = fd_take(worker, seed), again;
+	uint32_t handle;
+	/* The other thread may close the handle: it is the same one for both. */
+	if (drm_import(drm, fd, &handle) == 0) {
+		if (drm_export(drm, handle, 0, &again) == 0) {
+			close(again);
+		}
+		struct {
+			uint32_t handle, pad;
+		} gem_close = {.handle = handle};
+		ioctl(drm, _IOW('d', 0x09, gem_close), &gem_close);
+		worker->done++;
+	} else {
+		CHECK(errno == EACCES || errno == ENOENT);
+		worker->refused++;
+	}
+	slot_put(worker, seed, fd);
+}
+
+static void do_driver(struct worker *worker, unsigned *seed) {
+	int importer = open(VITRINE_IMPORTER_DEVICE, O_RDWR | O_CLOEXEC);
+	CHECK(importer >= 0);
+	int fd = fd_take(worker, seed);
+	if (importer_attach(importer, fd, rand_r(seed) % 8) == 0) {
+		close(fd);
+		fd = -1;
+		if (ioctl(importer, VITRINE_IMPORTER_MAP, (long)(rand_r(seed) % 3)) == 0 &&
+				rand_r(seed) % 2 == 0) {
+			ioctl(importer, VITRINE_IMPORTER_UNMAP);
+		}
+		worker->done++;
+	} else {
+		CHECK(errno == EACCES);
+		worker->refused++;
+	}
+	close(importer);
+	slot_put(worker, seed, fd);
+}
+
+/* One that moves, with its own guard, imported by a driver that follows. */
+static void do_move(struct worker *worker, unsigned *seed) {
+	int importer = open(VITRINE_IMPORTER_DEVICE, O_RDWR | O_CLOEXEC);
+	int device = open(DMA_BUF_GUARD_DEVICE, O_RDWR | O_CLOEXEC);
+	struct vitrine_importer_export params = {.pages = BUFFER_SIZE / 4096};
+	CHECK(importer >= 0 && ioctl(importer, VITRINE_IMPORTER_EXPORT, &params) == 0);
+	struct dma_buf_guard_create create = {.fd = params.fd, .guard_fd = -1};
+	if (device >= 0 && ioctl(device, DMA_BUF_GUARD_IOCTL_CREATE, &create) == 0) {
+		if (importer_attach(importer, create.guard_fd, VITRINE_IMPORTER_DYNAMIC) == 0) {
+			CHECK(ioctl(importer, VITRINE_IMPORTER_MAP, 1L) == 0);
+		}
+		slot_put(worker, seed, create.guard_fd);
+	}
+	int other = open(VITRINE_IMPORTER_DEVICE, O_RDWR | O_CLOEXEC);
+	CHECK(other >= 0 && ioctl(other, VITRINE_IMPORTER_MOVE, (long)params.fd) == 0);
+	close(other);
+	close(params.fd);
+	close(importer);
+	if (device >= 0) {
+		close(device);
+	}
+}
+
+static void do_fork(struct worker *worker, unsigned *seed) {
+	pid_t pid = fork();
+	if (pid == 0) {
+		int fd = slot_take(worker, seed);
+		if (fd >= 0) {
+			buffer_map(fd, PROT_READ);
+		}
+		_exit(0);
+	}
+	CHECK(pid > 0 && waitpid(pid, NULL, 0) == pid);
+}
+
+/* Left in a socket that is closed unread. */
+static void do_send(struct worker *worker, unsigned *seed) {
+	int sockets[2];
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) == 0);
+	int fd = fd_take(worker, seed);
+	union {
+		struct cmsghdr header;
+		char buffer[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	char byte = 0;
+	struct iovec iovec = {.iov_base = &byte, .iov_len = 1};
+	struct msghdr message = {
+		.msg_iov = &iovec,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control.buffer),
+	};
+	control.header.cmsg_level = SOL_SOCKET;
+	control.header.cmsg_type = SCM_RIGHTS;
+	control.header.cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+	CHECK(sendmsg(sockets[0], &message, 0) == 1);
+	close(fd);
+	close(sockets[0]);
+	close(sockets[1]);
+}
+
+/* False when it is in use. */
+static bool module_unload(const char *name) {
+	while (syscall(SYS_delete_module, name, O_NONBLOCK) < 0) {
+		if (errno != EINTR) {
+			CHECK(errno == EWOULDBLOCK);
+			return false;
+		}
+	}
+	return true;
+}
+
+static void do_look(struct worker *worker, unsigned *seed) {
+	int fd = fd_take(worker, seed);
+	fdinfo(fd, "count");
+	buffer_info(0);
+	slot_put(worker, seed, fd);
+	CHECK(!module_unload("vitrine_importer"));
+	CHECK(worker->module_is_optional || !module_unload("dma_buf_guard"));
+}
+
+static void do_close(struct worker *worker, unsigned *seed) {
+	for (int i = 0; i < 4; i++) {
+		int fd = slot_take(worker, seed);
+		if (fd >= 0) {
+			close(fd);
+		}
+	}
+}
+
+static void *worker_thread(void *data) {
+	static void (*const operations[])(struct worker *worker, unsigned *seed) = {
+		do_derive, do_derive, do_guard, do_guard, do_map, do_map, do_poll, do_sync,
+		do_import, do_import, do_driver, do_driver, do_move, do_fork, do_send, do_look,
+		do_close,
+	};
+	struct worker *worker = data;
+	unsigned seed = (unsigned)(getpid() * 31 + gettid());
+	while (now() < worker->end) {
+		/* From time to time nobody uses the module. */
+		struct timespec time;
+		clock_gettime(CLOCK_MONOTONIC, &time);
+		if (worker->module_is_optional && time.tv_nsec / 250000000 % 2 == 1) {
+			for (int i = 0; i < SLOTS; i++) {
+				int fd = atomic_exchange(&worker->slots[i], -1);
+				if (fd >= 0) {
+					close(fd);
+				}
+			}
+			usleep(5 * 1000);
+			continue;
+		}
+		for (int i = 0; i < 20; i++) {
+			size_t count = sizeof(operations) / sizeof(operations[0]);
+			operations[(size_t)rand_r(&seed) % count](worker, &seed);
+		}
+	}
+	return NULL;
+}
+
+_Noreturn static void worker_run(struct worker *worker) {
+	/* Each process has devices of its own, and its threads share them. */
+	worker->vgem = drm_open("vgem");
+	worker->vkms = drm_open("vkms");
+	worker->timeline = timeline_create();
+	CHECK(worker->vgem >= 0 && worker->vkms >= 0);
+	for (int i = 0; i < SLOTS; i++) {
+		worker->slots[i] = -1;
+	}
+	pthread_t thread;
+	CHECK(pthread_create(&thread, NULL, worker_thread, worker) == 0);
+	worker_thread(worker);
+	CHECK(pthread_join(thread, NULL) == 0);
+	printf("# %ld done, %ld refused\n", (long)worker->done, (long)worker->refused);
+	CHECK(worker->done > 0 && worker->refused > 0);
+	fflush(stdout);
+	_exit(0);
+}
+
+static void module_cycle(const char *path, time_t end) {
+	int cycles = 0;
+	while (now() < end) {
+		if (module_unload("dma_buf_guard")) {
+			cycles++;
+			int fd = open(path, O_RDONLY | O_CLOEXEC);
+			CHECK(fd >= 0 && syscall(SYS_finit_module, fd, "", 0) == 0);
+			close(fd);
+		}
+		usleep(1000);
+	}
+	printf("# unloaded %d times\n", cycles);
+	CHECK(cycles > 0);
+}
+
+static bool run_workers(int seconds, const char *module) {
+	struct worker worker = {
+		.module_is_optional = module != NULL,
+		.end = now() + seconds,
+	};
+	int objects = buffer_info(0).objects;
+	for (int i = 0; i < EXPORTER_COUNT; i++) {
+		worker.buffers[worker.buffer_count++] = buffer_create((enum exporter)i);
+	}
+	/* Keeps the modules in use. */
+	int importer = importer_open();
+	int device = open(DMA_BUF_GUARD_DEVICE, O_RDWR | O_CLOEXEC);
+	CHECK(device >= 0);
+	fflush(stdout);
+	pid_t pids[WORKERS];
+	for (int i = 0; i < WORKERS; i++) {
+		pids[i] = fork();
+		CHECK(pids[i] >= 0);
+		if (pids[i] == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			if (module != NULL) {
+				close(device);
+			}
+			worker_run(&worker);
+		}
+	}
+	if (module != NULL) {
+		close(device);
+		module_cycle(module, worker.end);
+	}
+	bool good = true;
+	for (int i = 0; i < WORKERS; i++) {
+		int status;
+		CHECK(waitpid(pids[i], &status, 0) == pids[i]);
+		good = good && status == 0;
+	}
+	if (module == NULL) {
+		close(device);
+	}
+	close(importer);
+	for (int i = 0; i < worker.buffer_count; i++) {
+		close(worker.buffers[i]);
+	}
+	for (int i = 0; i < 500 && buffer_info(0).objects > objects; i++) {
+		usleep(10 * 1000);
+	}
+	if (buffer_info(0).objects != objects) {
+		printf("# %d dma-bufs before, %d left\n", objects, buffer_info(0).objects);
+		good = false;
+	}
+	return good;
+}
+
+int main(int argc, char *argv[]) {
+	if (argc < 2) {
+		fprintf(stderr, "usage: stress SECONDS [MODULE.ko]\n");
+		return 2;
+	}
+	int seconds = atoi(argv[1]);
+	const char *module = argc > 2 ? argv[2] : NULL;
+	bool good = run_workers(seconds / (module != NULL ? 2 : 1), NULL);
+	printf("%s 1 - stress\n", good ? "ok" : "not ok");
+	fflush(stdout);
+	if (module != NULL) {
+		bool second = run_workers(seconds / 2, module);
+		printf("%s 2 - stress while the module comes and goes\n",
+			second ? "ok" : "not ok");
+		/* Nothing of it is left: it goes once nobody uses it. */
+		bool gone = false;
+		for (int i = 0; i < 100 && !gone; i++) {
+			gone = module_unload("dma_buf_guard");
+			usleep(10 * 1000);
+		}
+		printf("%s 3 - module goes at the end\n", gone ? "ok" : "not ok");
+		good = good && second && gone;
+	}
+	printf("1..%d\n", module != NULL ? 3 : 1);
+	return good ? 0 : 1;
+}
