@@ -184,14 +184,16 @@ static bool buffer_dup_sealed(const struct view_buffer *buffer,
 }
 
 bool view_buffer_derive(struct view_buffer *buffer, struct vitrine_derive *derive,
-		uint32_t acceptable, struct vitrine_derived_fd *derived) {
+		uint32_t acceptable, bool is_scanned_out, struct vitrine_derived_fd *derived) {
 	if (buffer->sealed.fd >= 0 && (acceptable & VITRINE_GUARANTEE_SEALED)) {
 		return buffer_dup_sealed(buffer, derived);
 	}
 	const struct vitrine_derive_source source = {
 		.memfd = buffer->shm.fd,
 		.dmabuf_fd = buffer->dmabuf.n_planes > 0 ? buffer->dmabuf.fd[0] : -1,
-		.dmabuf_first_export_read_only = buffer->drm_fd >= 0,
+		// This is the display's own dma-buf: what a holder does to its fences would
+		// stop page flips
+		.dmabuf_first_export_read_only = buffer->drm_fd >= 0 && !is_scanned_out,
 		.size = buffer->size,
 	};
 	int ret = vitrine_derive_fd(derive, &source, acceptable, derived);
@@ -448,6 +450,18 @@ static bool renderer_has_gpu(struct wlr_renderer *renderer) {
 	return !is_virtual;
 }
 
+static struct wlr_allocator *create_dumb_on_device(const char *path,
+		struct wlr_renderer *renderer) {
+	int drm_fd = open(path, O_RDWR | O_CLOEXEC);
+	if (drm_fd < 0) {
+		wlr_log_errno(WLR_ERROR, "Failed to open %s", path);
+		return NULL;
+	}
+	struct wlr_allocator *allocator = vitrine_allocator_create_dumb(drm_fd, renderer);
+	close(drm_fd);
+	return allocator;
+}
+
 struct wlr_allocator *vitrine_allocator_autocreate(struct wlr_backend *backend,
 		struct wlr_renderer *renderer) {
 	const char *forced = getenv("VITRINE_ALLOCATOR");
@@ -455,6 +469,8 @@ struct wlr_allocator *vitrine_allocator_autocreate(struct wlr_backend *backend,
 		return vitrine_allocator_create(backend, renderer);
 	} else if (forced != NULL && strcmp(forced, "dumb") == 0) {
 		return vitrine_allocator_create_dumb(wlr_backend_get_drm_fd(backend), renderer);
+	} else if (forced != NULL && strncmp(forced, "dumb:", strlen("dumb:")) == 0) {
+		return create_dumb_on_device(forced + strlen("dumb:"), renderer);
 	}
 	// With a GPU, buffers in system memory would cost more than views gain
 	bool stock = renderer_has_gpu(renderer) ||

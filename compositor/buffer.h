@@ -39,11 +39,12 @@ struct view_buffer *view_buffer_try_from_buffer(struct wlr_buffer *buffer);
 /**
  * Derives a read-only file descriptor with an acceptable guarantee, which the
  * caller owns. A sealed memfd is the same for all; a dma-buf is made for each
- * caller, so that what a holder does to its fences or name concerns itself.
+ * caller, so that what a holder does to its fences or name concerns itself. Where
+ * that cannot be, it is not given if a display waits for the buffer's fences.
  * Returns false if there is none.
  */
 bool view_buffer_derive(struct view_buffer *buffer, struct vitrine_derive *derive,
-	uint32_t acceptable, struct vitrine_derived_fd *derived);
+	uint32_t acceptable, bool is_scanned_out, struct vitrine_derived_fd *derived);
 
 /** Bytes per pixel of the packed formats that renderers draw to, or 0. */
 uint32_t view_format_get_bytes_per_pixel(uint32_t fourcc);

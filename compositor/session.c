@@ -99,8 +99,9 @@ static struct session_view *session_announce(struct vitrine_view_session_v1 *ses
 	bool is_copy;
 	uint32_t acceptable = session_get_stream_guarantees(session, &is_copy);
 	struct vitrine_derived_fd derived;
-	if (!buffer_charge_to(buffer, session->quota) || !view_buffer_derive(buffer->buffer,
-			session->manager->derive, acceptable, &derived)) {
+	if (!buffer_charge_to(buffer, session->quota) ||
+			!view_buffer_derive(buffer->buffer, session->manager->derive, acceptable,
+				view_source_is_scanned_out(session->source), &derived)) {
 		return NULL;
 	}
 

@@ -7,6 +7,9 @@
 #include <wlr/interfaces/wlr_output.h>
 #include <wlr/render/swapchain.h>
 #include <wlr/util/log.h>
+#if WLR_HAS_DRM_BACKEND
+#include <wlr/backend/drm.h>
+#endif
 #if WLR_HAS_X11_BACKEND
 #include <wlr/backend/x11.h>
 #endif
@@ -24,6 +27,14 @@ static bool output_is_nested(struct wlr_output *output) {
 	}
 #endif
 	return wlr_output_is_wl(output);
+}
+
+bool view_source_is_scanned_out(const struct view_source *source) {
+#if WLR_HAS_DRM_BACKEND
+	return wlr_output_is_drm(source->output);
+#else
+	return false;
+#endif
 }
 
 /**
@@ -47,7 +58,8 @@ static bool source_can_derive(const struct view_source *source, struct view_buff
 		return true; // sealed later, once it was presented
 	}
 	struct vitrine_derived_fd derived;
-	if (!view_buffer_derive(buffer, source->manager->derive, acceptable, &derived)) {
+	if (!view_buffer_derive(buffer, source->manager->derive, acceptable,
+			view_source_is_scanned_out(source), &derived)) {
 		return false;
 	}
 	close(derived.fd);

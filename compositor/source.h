@@ -63,6 +63,9 @@ void view_source_request_frame(struct view_source *source);
 void view_source_stop_sessions(struct view_source *source,
 	enum vitrine_view_stop_reason reason);
 
+/** Whether a display reads the output's buffers, and waits for their fences. */
+bool view_source_is_scanned_out(const struct view_source *source);
+
 /** Work on sessions that has to wait for the end of the commit. */
 void view_source_defer(struct view_source *source);
 

@@ -27,10 +27,11 @@ struct wlr_allocator *vitrine_allocator_create(struct wlr_backend *backend,
 
 /**
  * Creates an allocator of dumb buffers of a KMS device, for renderers that draw
- * with the CPU where the device cannot scan out system memory. Views of them
- * are `fd_read_only` at best without a kernel part: the first export of each
- * buffer is read-only, which later exports cannot undo, while the compositor
- * keeps its own mapping.
+ * with the CPU where the device cannot scan out system memory. The first export
+ * of each buffer is read-only, which later exports cannot undo, while the
+ * compositor keeps its own mapping: without a kernel part this gives
+ * `fd_read_only` views, unless a display shows the buffers. The dma-buf is the
+ * display's own then, and a holder's fences would stop it.
  *
  * The device node of `drm_fd` is opened anew, since GEM handles of the same file
  * are not counted. Returns NULL if the device or the renderer cannot use dumb
@@ -42,7 +43,7 @@ struct wlr_allocator *vitrine_allocator_create_dumb(int drm_fd, struct wlr_rende
  * The allocator that fits: vitrine_allocator_create() or, where that returns NULL
  * and where a GPU draws, wlr_allocator_autocreate(). Sessions of outputs with the
  * latter can give snapshots only. The environment variable VITRINE_ALLOCATOR
- * forces the choice: "memfd", "dumb" or "wlroots".
+ * forces the choice: "memfd", "dumb" (or "dumb:/dev/dri/card0") or "wlroots".
  */
 struct wlr_allocator *vitrine_allocator_autocreate(struct wlr_backend *backend,
 	struct wlr_renderer *renderer);
