@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <vitrine/derive.h>
+
+#include "plugin.h"
+
+uint32_t plugin_guarantees_from_min(const char *name) {
+	// By how much a holder could still do, the weakest first
+	static const uint32_t by_strength[] = {
+		VITRINE_GUARANTEE_FD_READ_ONLY,
+		VITRINE_GUARANTEE_GUARDED,
+		VITRINE_GUARANTEE_SEALED,
+		VITRINE_GUARANTEE_SNAPSHOT,
+	};
+	uint32_t min = vitrine_guarantee_from_name(name);
+	uint32_t guarantees = 0;
+	for (size_t i = 0; i < sizeof(by_strength) / sizeof(by_strength[0]); i++) {
+		if (guarantees != 0 || by_strength[i] == min) {
+			guarantees |= by_strength[i];
+		}
+	}
+	return guarantees;
+}
+
+/** Takes a variable out of the environment. Returns NULL, or a copy to be freed. */
+static char *take_env(const char *name) {
+	const char *value = getenv(name);
+	char *copy = value != NULL ? strdup(value) : NULL;
+	unsetenv(name);
+	return copy;
+}
+
+static bool is_plugin(const char *path, size_t len) {
+	const size_t file_len = strlen(PLUGIN_FILE);
+	return len >= file_len && strncmp(path + len - file_len, PLUGIN_FILE, file_len) == 0 &&
+		(len == file_len || path[len - file_len - 1] == '/');
+}
+
+/** Other libraries are preloaded into the children as they would have been. */
+static void leave_preload(void) {
+	const char *separators = ": ";
+	const char *preload = getenv("LD_PRELOAD");
+	if (preload == NULL) {
+		return;
+	}
+	char *rest = calloc(1, strlen(preload) + 1);
+	if (rest == NULL) {
+		unsetenv("LD_PRELOAD");
+		return;
+	}
+	while (*preload != '\0') {
+		size_t len = strcspn(preload, separators);
+		if (len > 0 && !is_plugin(preload, len)) {
+			if (rest[0] != '\0') {
+				strcat(rest, ":");
+			}
+			strncat(rest, preload, len);
+		}
+		preload += len;
+		preload += strspn(preload, separators);
+	}
+	if (rest[0] != '\0') {
+		setenv("LD_PRELOAD", rest, true);
+	} else {
+		unsetenv("LD_PRELOAD");
+	}
+	free(rest);
+}
+
+static int open_log(const char *path) {
+	if (path == NULL) {
+		return STDERR_FILENO;
+	}
+	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	if (fd < 0) {
+		fprintf(stderr, "vitrine: cannot open %s: %s\n", path, strerror(errno));
+		return STDERR_FILENO;
+	}
+	return fd;
+}
+
+void plugin_options_init(struct plugin_options *options) {
+	leave_preload();
+	char *min = take_env(PLUGIN_ENV_MIN_GUARANTEE);
+	char *allow_sandboxed = take_env(PLUGIN_ENV_ALLOW_SANDBOXED);
+	char *deadline = take_env(PLUGIN_ENV_DEADLINE);
+	char *log = take_env(PLUGIN_ENV_LOG);
+	*options = (struct plugin_options){
+		.guarantees = min != NULL ? plugin_guarantees_from_min(min) : VITRINE_GUARANTEE_ALL,
+		.allow_sandboxed = allow_sandboxed != NULL,
+		.deadline_ms = deadline != NULL ? (uint32_t)strtoul(deadline, NULL, 10) : 0,
+		.log_fd = open_log(log),
+		.on_capture = take_env(PLUGIN_ENV_ON_CAPTURE),
+	};
+	free(min);
+	free(allow_sandboxed);
+	free(deadline);
+	free(log);
+}

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: MIT */
+/**
+ * Libvitrine for a compositor that knows nothing of it: a library that is
+ * preloaded, and stands in for public functions of wlroots and libwayland that
+ * every compositor calls. See docs/plugin.md.
+ */
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <vitrine/allocator.h>
+#include <vitrine/export_dmabuf_v1.h>
+#include <vitrine/view_v1.h>
+#include <wlr/backend.h>
+#include <wlr/types/wlr_ext_image_capture_source_v1.h>
+#include <wlr/types/wlr_ext_image_copy_capture_v1.h>
+#include <wlr/types/wlr_export_dmabuf_v1.h>
+#include <wlr/types/wlr_security_context_v1.h>
+#include <wlr/types/wlr_session_lock_v1.h>
+
+#include "plugin.h"
+
+/** The function that the compositor meant. */
+#define next(name) ((__typeof__(&name))plugin_dlsym(#name))
+
+/** One compositor lives in a process: what it calls has no room for our pointer. */
+static struct {
+	struct plugin_options options;
+	bool started; // the backend is
+
+	struct wl_display *display; // NULL before it is created, and after it is destroyed
+	struct vitrine_view_manager_v1 *manager; // NULL likewise
+	struct wlr_ext_output_image_capture_source_manager_v1 *sources; // likewise
+	struct wlr_security_context_manager_v1 *security_contexts; // may be NULL
+	/** Stands in for the one that the compositor asked for. NULL if it did not. */
+	struct wlr_export_dmabuf_manager_v1 *export_dmabuf;
+	bool has_copy_capture; // ext-image-copy-capture
+	bool in_allocator_autocreate;
+
+	wl_display_global_filter_func_t filter; // the compositor's own, may be NULL
+	void *filter_data;
+
+	bool locked;
+	struct wlr_session_lock_v1 *lock; // that locked; NULL if its client is gone
+	/** Set until the compositor has had its say on the lock. */
+	struct wl_event_source *lock_pending;
+
+	struct wl_listener display_destroy;
+	struct wl_listener security_contexts_destroy;
+	struct wl_listener manager_destroy;
+	struct wl_listener export_dmabuf_destroy;
+	struct wl_listener session_guarantee;
+	struct wl_listener session_stop;
+	struct wl_listener lock_manager_new_lock;
+	struct wl_listener lock_manager_destroy;
+	struct wl_listener lock_unlock;
+	struct wl_listener lock_destroy;
+} plugin;
+
+static void *plugin_dlsym(const char *name) {
+	void *symbol = dlsym(RTLD_NEXT, name);
+	if (symbol == NULL) {
+		plugin_log(&plugin.options, "no %s in this process", name);
+		abort(); // as the dynamic linker would have done
+	}
+	return symbol;
+}
+
+__attribute__((constructor)) static void plugin_init(void) {
+	plugin_options_init(&plugin.options);
+}
+
+static void listen_to(struct wl_signal *signal, struct wl_listener *listener,
+		wl_notify_func_t notify) {
+	listener->notify = notify;
+	wl_signal_add(signal, listener);
+}
+
+/** Removing twice is harmless. */
+static void stop_listening(struct wl_listener *listener) {
+	if (listener->notify != NULL) {
+		wl_list_remove(&listener->link);
+		listener->notify = NULL;
+	}
+}
+
+/* Who looks */
+
+static const struct wlr_security_context_v1_state *get_sandbox(const struct wl_client *client) {
+	return plugin.security_contexts == NULL ? NULL :
+		wlr_security_context_manager_v1_lookup_client(plugin.security_contexts, client);
+}
+
+static void report_session(const struct vitrine_view_session_v1 *session, const char *what) {
+	struct wl_client *client = vitrine_view_session_v1_get_client(session);
+	const struct wlr_security_context_v1_state *sandbox = get_sandbox(client);
+	struct vitrine_view_session_stats stats;
+	vitrine_view_session_v1_get_stats(session, &stats);
+	plugin_report(&plugin.options, &(struct plugin_event){
+		.what = what,
+		.source = vitrine_view_session_v1_get_source_name(session),
+		.protocol = vitrine_view_session_v1_get_protocol(session),
+		.app_id = sandbox != NULL ? sandbox->app_id : NULL,
+		.client = client,
+		.guarantee = vitrine_view_session_v1_get_guarantee(session),
+		.frames = stats.frames,
+	});
+}
+
+static void handle_session_guarantee(struct wl_listener *listener, void *data) {
+	const struct vitrine_view_session_v1 *session = data;
+	struct vitrine_view_session_stats stats;
+	vitrine_view_session_v1_get_stats(session, &stats);
+	report_session(session, stats.frames == 0 ? "start" : "change");
+}
+
+static void handle_session_stop(struct wl_listener *listener, void *data) {
+	const struct vitrine_view_session_v1 *session = data;
+	if (vitrine_view_session_v1_get_guarantee(session) != 0) {
+		report_session(session, "stop");
+	} // else nothing was ever shown
+}
+
+/* Policy */
+
+static uint32_t decide_view(const struct vitrine_view_request *request, void *data) {
+	return request->sandboxed && !plugin.options.allow_sandboxed ? 0 : plugin.options.guarantees;
+}
+
+/** What a client needs to look, and what no filter but ours knows of. */
+static bool is_for_views(const struct wl_global *global) {
+	return (plugin.manager != NULL && plugin.manager->global == global) ||
+		(plugin.sources != NULL && plugin.sources->global == global) ||
+		(plugin.export_dmabuf != NULL && plugin.export_dmabuf->global == global);
+}
+
+/**
+ * The filters of compositors are lists of what sandboxed clients must not see.
+ * They cannot have our global in them.
+ */
+static bool filter_global(const struct wl_client *client, const struct wl_global *global,
+		void *data) {
+	if (is_for_views(global) && get_sandbox(client) != NULL) {
+		return plugin.options.allow_sandboxed;
+	}
+	return plugin.filter == NULL || plugin.filter(client, global, plugin.filter_data);
+}
+
+void wl_display_set_global_filter(struct wl_display *display,
+		wl_display_global_filter_func_t filter, void *data) {
+	plugin.filter = filter;
+	plugin.filter_data = data;
+	next(wl_display_set_global_filter)(display, filter_global, NULL);
+}
+
+static void handle_security_contexts_destroy(struct wl_listener *listener, void *data) {
+	stop_listening(listener);
+	plugin.security_contexts = NULL;
+}
+
+/** Often created long after the view manager. */
+struct wlr_security_context_manager_v1 *wlr_security_context_manager_v1_create(
+		struct wl_display *display) {
+	struct wlr_security_context_manager_v1 *contexts =
+		next(wlr_security_context_manager_v1_create)(display);
+	if (contexts != NULL && plugin.security_contexts == NULL) {
+		plugin.security_contexts = contexts;
+		listen_to(&contexts->events.destroy, &plugin.security_contexts_destroy,
+			handle_security_contexts_destroy);
+		if (plugin.manager != NULL) {
+			vitrine_view_manager_v1_set_security_context_manager(plugin.manager, contexts);
+		}
+	}
+	return contexts;
+}
+
+/* Locking */
+
+static void set_locked(bool locked) {
+	plugin.locked = locked;
+	if (plugin.manager != NULL) {
+		vitrine_view_manager_v1_set_locked(plugin.manager, locked);
+	}
+}
+
+static void forget_lock(void) {
+	stop_listening(&plugin.lock_unlock);
+	stop_listening(&plugin.lock_destroy);
+	if (plugin.lock_pending != NULL) {
+		wl_event_source_remove(plugin.lock_pending);
+		plugin.lock_pending = NULL;
+	}
+	plugin.lock = NULL;
+}
+
+static void handle_lock_accepted(void *data) {
+	plugin.lock_pending = NULL;
+}
+
+static void handle_lock_unlock(struct wl_listener *listener, void *data) {
+	forget_lock();
+	set_locked(false);
+}
+
+static void handle_lock_destroy(struct wl_listener *listener, void *data) {
+	// "If the client dies while the session is locked, the compositor must not
+	// unlock the session". But a lock that goes at once was refused
+	bool refused = plugin.lock_pending != NULL;
+	forget_lock();
+	if (refused) {
+		set_locked(false);
+	}
+}
+
+/** Before the compositor hears of it, and long before the lock screen is drawn. */
+static void handle_new_lock(struct wl_listener *listener, void *data) {
+	struct wlr_session_lock_v1 *lock = data;
+	if (plugin.lock != NULL) {
+		return; // there is one that locks, so this one will be refused
+	}
+	bool was_locked = plugin.locked; // by a client that is gone
+	plugin.lock = lock;
+	listen_to(&lock->events.unlock, &plugin.lock_unlock, handle_lock_unlock);
+	listen_to(&lock->events.destroy, &plugin.lock_destroy, handle_lock_destroy);
+	if (!was_locked) {
+		plugin.lock_pending = wl_event_loop_add_idle(
+			wl_display_get_event_loop(plugin.display), handle_lock_accepted, NULL);
+		set_locked(true);
+	}
+}
+
+static void handle_lock_manager_destroy(struct wl_listener *listener, void *data) {
+	stop_listening(&plugin.lock_manager_new_lock);
+	stop_listening(&plugin.lock_manager_destroy);
+}
+
+struct wlr_session_lock_manager_v1 *wlr_session_lock_manager_v1_create(
+		struct wl_display *display) {
+	struct wlr_session_lock_manager_v1 *locks =
+		next(wlr_session_lock_manager_v1_create)(display);
+	if (locks != NULL && display == plugin.display &&
+			plugin.lock_manager_new_lock.notify == NULL) {
+		listen_to(&locks->events.new_lock, &plugin.lock_manager_new_lock, handle_new_lock);
+		listen_to(&locks->events.destroy, &plugin.lock_manager_destroy,
+			handle_lock_manager_destroy);
+	}
+	return locks;
+}
+
+/* Globals */
+
+static void handle_manager_destroy(struct wl_listener *listener, void *data) {
+	stop_listening(&plugin.manager_destroy);
+	plugin.manager = NULL;
+}
+
+/** The sessions end before their manager does, and want to be told of. */
+static void handle_display_destroy(struct wl_listener *listener, void *data) {
+	stop_listening(&plugin.display_destroy);
+	forget_lock();
+	plugin.display = NULL;
+	plugin.sources = NULL;
+}
+
+struct wl_display *wl_display_create(void) {
+	struct wl_display *display = next(wl_display_create)();
+	if (display != NULL && plugin.display == NULL) {
+		plugin.display = display;
+		plugin.display_destroy.notify = handle_display_destroy;
+		wl_display_add_destroy_listener(display, &plugin.display_destroy);
+	}
+	return display;
+}
+
+static void create_manager(void) {
+	struct vitrine_view_manager_v1 *manager = vitrine_view_manager_v1_create(plugin.display, 1);
+	if (manager == NULL) {
+		plugin_log(&plugin.options, "out of memory: there are no read-only views");
+		return;
+	}
+	plugin.manager = manager;
+	if (plugin.options.deadline_ms != 0) {
+		manager->limits.deadline_ms = plugin.options.deadline_ms;
+		if (manager->limits.contended_deadline_ms > plugin.options.deadline_ms) {
+			manager->limits.contended_deadline_ms = plugin.options.deadline_ms;
+		}
+	}
+	vitrine_view_manager_v1_set_security_context_manager(manager, plugin.security_contexts);
+	vitrine_view_manager_v1_set_policy(manager, decide_view, NULL);
+	listen_to(&manager->events.destroy, &plugin.manager_destroy, handle_manager_destroy);
+	listen_to(&manager->events.session_guarantee, &plugin.session_guarantee,
+		handle_session_guarantee);
+	listen_to(&manager->events.session_stop, &plugin.session_stop, handle_session_stop);
+}
+
+struct wlr_ext_output_image_capture_source_manager_v1 *
+wlr_ext_output_image_capture_source_manager_v1_create(struct wl_display *display,
+		uint32_t version) {
+	struct wlr_ext_output_image_capture_source_manager_v1 *sources =
+		next(wlr_ext_output_image_capture_source_manager_v1_create)(display, version);
+	if (display == plugin.display) {
+		plugin.sources = sources;
+	}
+	return sources;
+}
+
+static void handle_export_dmabuf_destroy(struct wl_listener *listener, void *data) {
+	struct wlr_export_dmabuf_manager_v1 *export_dmabuf = plugin.export_dmabuf;
+	stop_listening(listener);
+	plugin.export_dmabuf = NULL;
+	wl_signal_emit_mutable(&export_dmabuf->events.destroy, export_dmabuf);
+	free(export_dmabuf);
+}
+
+/** Compositors look at no more of the result than its global and its signal. */
+struct wlr_export_dmabuf_manager_v1 *wlr_export_dmabuf_manager_v1_create(
+		struct wl_display *display) {
+	if (plugin.manager == NULL && display == plugin.display) {
+		create_manager();
+	}
+	if (plugin.manager == NULL || display != plugin.display || plugin.export_dmabuf != NULL) {
+		return NULL; // rather none than one that hands out writable memory
+	}
+	struct wlr_export_dmabuf_manager_v1 *stand_in = calloc(1, sizeof(*stand_in));
+	struct vitrine_export_dmabuf_manager_v1 *export_dmabuf =
+		stand_in != NULL ? vitrine_export_dmabuf_manager_v1_create(plugin.manager) : NULL;
+	if (export_dmabuf == NULL) {
+		free(stand_in);
+		return NULL;
+	}
+	stand_in->global = export_dmabuf->global;
+	wl_list_init(&stand_in->frames);
+	wl_signal_init(&stand_in->events.destroy);
+	plugin.export_dmabuf = stand_in;
+	listen_to(&export_dmabuf->events.destroy, &plugin.export_dmabuf_destroy,
+		handle_export_dmabuf_destroy);
+	return stand_in;
+}
+
+struct wlr_ext_image_copy_capture_manager_v1 *wlr_ext_image_copy_capture_manager_v1_create(
+		struct wl_display *display, uint32_t version) {
+	plugin.has_copy_capture = true;
+	return next(wlr_ext_image_copy_capture_manager_v1_create)(display, version);
+}
+
+struct wlr_allocator *wlr_allocator_autocreate(struct wlr_backend *backend,
+		struct wlr_renderer *renderer) {
+	if (plugin.in_allocator_autocreate) {
+		// Libvitrine falls back to the one of wlroots
+		return next(wlr_allocator_autocreate)(backend, renderer);
+	}
+	plugin.in_allocator_autocreate = true;
+	struct wlr_allocator *allocator = vitrine_allocator_autocreate(backend, renderer);
+	plugin.in_allocator_autocreate = false;
+	return allocator;
+}
+
+/** By now the compositor has created what it wants: the rest is up to us. */
+static void complete_globals(void) {
+	if (plugin.manager == NULL) {
+		create_manager();
+	}
+	if (plugin.sources == NULL) {
+		wlr_ext_output_image_capture_source_manager_v1_create(plugin.display, 1);
+		if (!plugin.has_copy_capture) {
+			// Clients expect the one where there is the other, or crash
+			wlr_ext_image_copy_capture_manager_v1_create(plugin.display, 1);
+		}
+	}
+	if (plugin.filter == NULL) {
+		wl_display_set_global_filter(plugin.display, NULL, NULL);
+	}
+	plugin_log(&plugin.options, "read-only views are on");
+}
+
+bool wlr_backend_start(struct wlr_backend *backend) {
+	// Called again for the parts of the backend
+	if (!plugin.started && plugin.display != NULL) {
+		plugin.started = true;
+		complete_globals();
+	}
+	return next(wlr_backend_start)(backend);
+}
