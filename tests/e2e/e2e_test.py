@@ -172,7 +172,7 @@ class Compositor:
 
 
 def test_frames(compositor, guarantee):
-    frames = 600 if PLACE == "host" else 60
+    frames = 600 if PLACE == "host" else 45
     report = compositor.watch(guarantee, frames)
     check(report["frames"] == frames, f"frames: {report}")
     check(report["guarantee"] == guarantee, f"guarantee: {report}")
@@ -195,12 +195,12 @@ def test_audit(compositor, guarantee):
 
 def test_two_sessions(compositor, guarantee):
     """Both get each frame, while the output keeps its rate."""
-    alone = compositor.watch(guarantee, 60)
+    alone = compositor.watch(guarantee, 45)
     other = subprocess.Popen(
         ["vitrine", "watch", "--json", "--guarantee", guarantee, "--frames", "10000"],
         env=compositor.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
-        both = compositor.watch(guarantee, 90)
+        both = compositor.watch(guarantee, 60)
     finally:
         other.kill()
         other.wait()
@@ -210,10 +210,10 @@ def test_two_sessions(compositor, guarantee):
 
 def test_fence_attack(compositor, guarantee):
     """Row 14: neither the output nor an honest client waits for a holder's fence."""
-    before = compositor.watch(guarantee, 60)
+    before = compositor.watch(guarantee, 45)
     attacker = compositor.start_attacker(guarantee)
     try:
-        during = compositor.watch(guarantee, 90)
+        during = compositor.watch(guarantee, 60)
     finally:
         attacker.kill()
         attacker.wait()
