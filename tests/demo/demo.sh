@@ -2,13 +2,17 @@
 # SPDX-License-Identifier: MIT
 #
 # Runs real applications in vitrine-compositor, and looks at them through
-# read-only views. Leaves shot.png, demo.y4m and report.json in VITRINE_DEMO_OUT.
-# Called by `./run demo`, with the built commands on PATH.
+# read-only views; on a real dma-buf too, in a virtual machine where this kernel has
+# none. Leaves shot.png, demo.y4m and report.json in VITRINE_DEMO_OUT. Called by
+# `./run demo`, with the built commands on PATH.
 set -euo pipefail
 
 out=${VITRINE_DEMO_OUT:-demo-out}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 dir=
+guest=
+guarded=
+guarded_pid=
 pids=()
 
 fail() {
@@ -24,6 +28,7 @@ cleanup() {
 	((${#pids[@]} == 0)) || kill "${pids[@]}" 2>/dev/null || true
 	wait
 	[[ -z $dir ]] || rm -rf "$dir"
+	[[ -z $guest ]] || rm -rf "$guest"
 }
 
 # Starts a program in the background, with its output in a log.
@@ -80,6 +85,35 @@ show_results() {
 	fail "foot did not draw the text"
 }
 
+# A guarded view needs dma-bufs and a kernel part: here, or in the virtual machine,
+# which starts up while the rest goes on.
+start_guarded_run() {
+	mkdir "$dir/guarded"
+	if vitrine probe --json | python3 "$here/report.py" can-guard; then
+		guest=
+		start bash "$here/guarded.sh" "$dir/guarded"
+	elif ! command -v qemu-system-x86_64 >/dev/null; then
+		echo "demo: no guarded view: this kernel has no dma-bufs to guard, and there is no" \
+			"qemu-system-x86_64 for a virtual machine" >&2
+		return
+	else
+		# What the guest can write to is the checkout and the build directory
+		guest=$(mktemp -d "$out/guest.XXXXXX")
+		"$here/../vm/fetch-kernel" 7.2 >/dev/null || fail "cannot get a kernel for the virtual machine"
+		"$here/../vm/vm" --timeout 240 -- bash "$here/guarded.sh" "$(realpath "$guest")" \
+			>"$dir/vm.log" 2>&1 &
+		pids+=($!)
+	fi
+	guarded_pid=${pids[-1]}
+}
+
+finish_guarded_run() {
+	[[ -n $guarded_pid ]] || return 0
+	wait "$guarded_pid" || fail "the run with a guarded dma-buf failed"
+	[[ -z $guest ]] || cp "$guest"/{watch.json,audit.json,kernel} "$dir/guarded/"
+	guarded=$dir/guarded
+}
+
 for tool in vitrine vitrine-compositor foot weston-simple-shm python3; do
 	command -v "$tool" >/dev/null || fail "$tool is missing"
 done
@@ -95,18 +129,21 @@ dir=$(mktemp -d)
 export XDG_RUNTIME_DIR=$dir/runtime LC_ALL=C.UTF-8
 mkdir -m 700 "$XDG_RUNTIME_DIR"
 
+start_guarded_run
 start_compositor
 start_applications
 limited vitrine watch --frames 120 --json >"$dir/watch.json" || fail "vitrine watch failed"
 # A broken promise fails the demo, but the report still says which
 audit=0
-limited vitrine audit --json >"$dir/audit.json" 2>"$dir/audit.log" || audit=$?
+limited vitrine audit --no-machine --json >"$dir/audit.json" 2>"$dir/audit.log" || audit=$?
 [[ -s $dir/audit.json ]] || fail "vitrine audit failed"
 show_results
 limited vitrine shot "$out/shot.png" || fail "vitrine shot failed"
 limited vitrine record --frames 60 "$out/demo.y4m" 2>"$dir/record.log" ||
 	fail "vitrine record failed"
-python3 "$here/report.py" report "$dir/watch.json" "$dir/audit.json" >"$dir/report.json"
+finish_guarded_run
+uname -r >"$dir/kernel"
+python3 "$here/report.py" report "$dir" ${guarded:+"$guarded"} >"$dir/report.json"
 mv "$dir/report.json" "$out/report.json"
-python3 "$here/report.py" table "$dir/watch.json" "$dir/audit.json" "$out"
+python3 "$here/report.py" table "$out" "$dir" ${guarded:+"$guarded"}
 ((audit == 0)) || fail "vitrine audit: status $audit"

@@ -4,6 +4,7 @@
 report of the demo, a table, and the text that foot shows."""
 
 import json
+import os
 import re
 import sys
 
@@ -30,19 +31,39 @@ def count(audit, result):
     return sum(row["result"] == result for row in audit["audit"])
 
 
-def make_report(watch, audit):
+class Run:
+    """What one run left in its directory."""
+
+    def __init__(self, directory):
+        self.watch = load(os.path.join(directory, "watch.json"))
+        self.audit = load(os.path.join(directory, "audit.json"))
+        with open(os.path.join(directory, "kernel"), encoding="utf-8") as file:
+            self.kernel = file.read().strip()
+
+
+def describe_run(run):
     keys = ["frames", "fps", "guarantee", "storage", "distinct_buffers", "fds_received",
             "latency_us_p50", "latency_us_p99"]
-    report = {key: watch[key] for key in keys}
+    report = {key: run.watch[key] for key in keys}
+    report["kernel"] = run.kernel
     report["audit"] = [{key: row[key] for key in ("attack", "expected", "result")}
-                       for row in audit["audit"]]
+                       for row in run.audit["audit"]]
     return report
 
 
-def make_table(watch, audit, out):
-    rows = [
-        ("frames", f"{watch['frames']}, {watch['fps']} per second"),
+def make_report(runs):
+    """The first run, and the list of all."""
+    report = describe_run(runs[0])
+    report["runs"] = [describe_run(run) for run in runs]
+    return report
+
+
+def table_rows(run):
+    watch, audit = run.watch, run.audit
+    return [
+        ("kernel", run.kernel),
         ("guarantee", f"{watch['guarantee']}, storage {watch['storage']}"),
+        ("frames", f"{watch['frames']}, {watch['fps']} per second"),
         ("buffers", f"{watch['distinct_buffers']}, file descriptors received: "
                     f"{watch['fds_received']}"),
         ("latency", f"{watch['latency_us_p50']} µs median, "
@@ -50,10 +71,13 @@ def make_table(watch, audit, out):
         ("audit", f"{count(audit, 'refused')} attacks refused, "
                   f"{count(audit, 'not applicable')} not applicable here, "
                   f"{audit['broken']} promises broken"),
-        ("written", ", ".join(f"{out}/{name}" for name in
-                              ("shot.png", "report.json", "demo.y4m"))),
     ]
-    return "".join(f"{name:<12}{value}\n" for name, value in rows)
+
+
+def make_table(out, runs):
+    written = ", ".join(f"{out}/{name}" for name in ("shot.png", "report.json", "demo.y4m"))
+    blocks = ["".join(f"{name:<12}{value}\n" for name, value in table_rows(run)) for run in runs]
+    return "\n".join(blocks) + f"\n{'written':<12}{written}\n"
 
 
 def color(red, green, blue):
@@ -102,14 +126,17 @@ def main():
         run = b"|".join(b"(?:" + re.escape(bytes(order)) + b".){32}"
                         for order in (MARKER, MARKER[::-1]))
         return re.search(run, sys.stdin.buffer.read(), re.DOTALL) is None
-    watch, audit = load(sys.argv[2]), load(sys.argv[3])
+    if action == "can-guard":
+        backends = json.load(sys.stdin)["machine"]["backends"]
+        return not any(backend["available"] and "guarded" in backend["guarantees"]
+                       for backend in backends)
     if action == "report":
-        json.dump(make_report(watch, audit), sys.stdout, indent=2)
+        json.dump(make_report([Run(directory) for directory in sys.argv[2:]]), sys.stdout, indent=2)
         print()
     elif action == "table":
-        print(make_table(watch, audit, sys.argv[4]), end="")
+        print(make_table(sys.argv[2], [Run(directory) for directory in sys.argv[3:]]), end="")
     elif action == "text":
-        print(make_text(watch, audit), end="")
+        print(make_text(load(sys.argv[2]), load(sys.argv[3])), end="")
     return 0
 
 
