@@ -53,6 +53,7 @@ struct plane {
 	uint32_t offset, stride;
 	void *data; // mapping from offset 0 of the file descriptor, or NULL
 	size_t data_len;
+	bool is_synced; // DMA_BUF_SYNC_START was called
 };
 
 /** Announced memory. */
@@ -151,7 +152,7 @@ int view_add_plane(struct view *view, int take_fd, uint32_t offset, uint32_t str
 	bool allow_unmapped, const char **reason);
 /** Whether the number of planes fits the format. */
 bool view_is_complete(const struct view *view);
-/** Brackets reading of a dma-buf. Does nothing for a memfd. */
+/** Brackets reading of a dma-buf, without waiting. Does nothing for a memfd. */
 int view_begin_read(struct view *view);
 void view_end_read(struct view *view);
 

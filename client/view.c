@@ -4,6 +4,7 @@
 #include <linux/dma-buf.h>
 #include <linux/magic.h>
 #include <stdlib.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/vfs.h>
@@ -231,30 +232,48 @@ bool view_is_complete(const struct view *view) {
 	return view->n_planes == find_format(view->fourcc)->n_planes;
 }
 
-static int view_sync(struct view *view, uint64_t flags) {
+static int plane_sync(const struct plane *plane, uint64_t flags) {
+	struct dma_buf_sync sync = { .flags = flags | DMA_BUF_SYNC_READ };
+	int ret;
+	do {
+		ret = ioctl(plane->fd, DMA_BUF_IOCTL_SYNC, &sync);
+	} while (ret < 0 && (errno == EINTR || errno == EAGAIN));
+	return ret < 0 ? -errno : 0;
+}
+
+/** Whether DMA_BUF_IOCTL_SYNC would not have to wait for a fence. */
+static bool plane_is_idle(const struct plane *plane) {
+	struct pollfd pollfd = { .fd = plane->fd, .events = POLLIN };
+	return poll(&pollfd, 1, 0) == 1;
+}
+
+int view_begin_read(struct view *view) {
 	if (view->storage != VITRINE_STORAGE_DMABUF) {
 		return 0;
 	}
-	struct dma_buf_sync sync = { .flags = flags | DMA_BUF_SYNC_READ };
 	for (uint32_t i = 0; i < view->n_planes; i++) {
-		if (view->planes[i].data == NULL) {
+		struct plane *plane = &view->planes[i];
+		// The compositor has said that the pixels are complete. A fence that is
+		// pending all the same was put there by another holder, who must not be
+		// able to stop us: without waiting there is nothing to do on CPUs with
+		// coherent caches.
+		if (plane->data == NULL || plane->is_synced || !plane_is_idle(plane)) {
 			continue;
 		}
-		int ret;
-		do {
-			ret = ioctl(view->planes[i].fd, DMA_BUF_IOCTL_SYNC, &sync);
-		} while (ret < 0 && (errno == EINTR || errno == EAGAIN));
+		int ret = plane_sync(plane, DMA_BUF_SYNC_START);
 		if (ret < 0) {
-			return -errno;
+			return ret;
 		}
+		plane->is_synced = true;
 	}
 	return 0;
 }
 
-int view_begin_read(struct view *view) {
-	return view_sync(view, DMA_BUF_SYNC_START);
-}
-
 void view_end_read(struct view *view) {
-	view_sync(view, DMA_BUF_SYNC_END);
+	for (uint32_t i = 0; i < view->n_planes; i++) {
+		if (view->planes[i].is_synced) {
+			view->planes[i].is_synced = false;
+			plane_sync(&view->planes[i], DMA_BUF_SYNC_END);
+		}
+	}
 }

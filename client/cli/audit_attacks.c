@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include <dirent.h>
-#include <drm.h>
-#include <drm_mode.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/dma-buf.h>
 #include <linux/io_uring.h>
 #include <linux/udmabuf.h>
 #include <signal.h>
@@ -23,27 +19,24 @@
 
 #include "audit.h"
 
-#ifndef DMA_BUF_IOCTL_DERIVE
-/** The in-tree ioctl of kernel/patches, which no released header has. */
-struct dma_buf_derive {
-	uint32_t flags;
-	int32_t fd;
-};
-#define DMA_BUF_IOCTL_DERIVE _IOWR(DMA_BUF_BASE, 4, struct dma_buf_derive)
-#endif
+/** How long a child may take. */
+#define CHILD_SECONDS 5
 
 #define MEMFDS (VITRINE_GUARANTEE_SNAPSHOT | VITRINE_GUARANTEE_SEALED)
-#define DMABUFS (VITRINE_GUARANTEE_GUARDED | VITRINE_GUARANTEE_FD_READ_ONLY)
 #define EVERY VITRINE_GUARANTEE_ALL
 
 static size_t page_size(void) {
 	return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-/** Stores what is there already. */
-static void poke(char *byte) {
-	volatile char *target = byte;
-	*target = *target;
+size_t audit_round_to_pages(size_t len) {
+	size_t mask = page_size() - 1;
+	return (len + mask) & ~mask;
+}
+
+void attack_poke(const struct target *target, char *byte) {
+	// The mark may be the byte itself, in memory that is only to be read
+	*(volatile char *)byte = *(const volatile char *)target->mark;
 }
 
 static int run_child(int (*run)(const struct target *target), const struct target *target) {
@@ -51,6 +44,8 @@ static int run_child(int (*run)(const struct target *target), const struct targe
 	setrlimit(RLIMIT_CORE, &no_core);
 	signal(SIGSEGV, SIG_DFL);
 	signal(SIGBUS, SIG_DFL);
+	signal(SIGALRM, SIG_DFL);
+	alarm(CHILD_SECONDS);
 	int ret = run(target);
 	return ret < 0 ? -ret : 0;
 }
@@ -72,42 +67,63 @@ int audit_run_in_child(int (*run)(const struct target *target), const struct tar
 	if (WIFEXITED(status)) {
 		return -WEXITSTATUS(status);
 	}
-	return WTERMSIG(status) == SIGSEGV || WTERMSIG(status) == SIGBUS ? -EFAULT : -ECHILD;
+	switch (WTERMSIG(status)) {
+	case SIGSEGV:
+	case SIGBUS:
+		return -EFAULT;
+	case SIGALRM:
+		return -ETIME;
+	}
+	return -ECHILD;
 }
 
 /* Rows 1 and 2: mappings */
 
-static int map_and_poke(int fd, size_t len, int prot, int flags) {
-	char *map = mmap(NULL, len, prot, flags, fd, 0);
+static int make_writable(char *map, enum map_way way, const struct target *target) {
+	if (way == MAP_WAY_REMAP && remap_file_pages(map, target->len, 0, 0, 0) < 0) {
+		return -errno;
+	}
+	if (way != MAP_WAY_DIRECT && mprotect(map, target->len, PROT_READ | PROT_WRITE) < 0) {
+		return -errno;
+	}
+	return 0;
+}
+
+int attack_map(int fd, uint64_t offset, int flags, enum map_way way,
+		const struct target *target) {
+	int prot = way == MAP_WAY_DIRECT ? PROT_READ | PROT_WRITE : PROT_READ;
+	char *map = mmap(NULL, target->len, prot, flags, fd, (off_t)offset);
 	if (map == MAP_FAILED) {
 		return -errno;
 	}
-	int ret = ATTACK_WORKED;
-	if (!(prot & PROT_WRITE) && mprotect(map, len, PROT_READ | PROT_WRITE) < 0) {
-		ret = -errno;
-	} else {
-		poke(map);
+	int ret = make_writable(map, way, target);
+	if (ret == 0) {
+		attack_poke(target, map);
 	}
-	munmap(map, len);
-	return ret;
+	munmap(map, target->len);
+	return ret < 0 ? ret : ATTACK_WORKED;
 }
 
 static int attack_mmap_shared(const struct target *target, const char **detail) {
-	return map_and_poke(target->fd, target->len, PROT_READ | PROT_WRITE, MAP_SHARED);
+	return attack_map(target->fd, 0, MAP_SHARED, MAP_WAY_DIRECT, target);
 }
 
 static int attack_mmap_shared_validate(const struct target *target, const char **detail) {
-	return map_and_poke(target->fd, target->len, PROT_READ | PROT_WRITE, MAP_SHARED_VALIDATE);
+	return attack_map(target->fd, 0, MAP_SHARED_VALIDATE, MAP_WAY_DIRECT, target);
 }
 
 static int attack_mprotect(const struct target *target, const char **detail) {
-	return map_and_poke(target->fd, target->len, PROT_READ, MAP_SHARED);
+	return attack_map(target->fd, 0, MAP_SHARED, MAP_WAY_MPROTECT, target);
+}
+
+static int attack_remap(const struct target *target, const char **detail) {
+	return attack_map(target->fd, 0, MAP_SHARED, MAP_WAY_REMAP, target);
 }
 
 /* Row 3: writing to the read map */
 
 static int store(const struct target *target) {
-	poke(target->map);
+	attack_poke(target, target->map);
 	return 0;
 }
 
@@ -123,7 +139,7 @@ static int attack_proc_mem(const struct target *target, const char **detail) {
 		*detail = "/proc/self/mem cannot be opened";
 		return ATTACK_UNAVAILABLE;
 	}
-	char byte = target->map[0];
+	char byte = *target->mark;
 	ssize_t n = pwrite(fd, &byte, 1, (off_t)(uintptr_t)target->map);
 	int ret = n == 1 ? ATTACK_WORKED : -errno;
 	close(fd);
@@ -131,7 +147,7 @@ static int attack_proc_mem(const struct target *target, const char **detail) {
 }
 
 static int attack_process_vm_writev(const struct target *target, const char **detail) {
-	char byte = target->map[0];
+	char byte = *target->mark;
 	struct iovec local = { &byte, 1 }, remote = { target->map, 1 };
 	if (process_vm_writev(getpid(), &local, 1, &remote, 1, 0) == 1) {
 		return ATTACK_WORKED;
@@ -140,12 +156,12 @@ static int attack_process_vm_writev(const struct target *target, const char **de
 	return errno == ENOSYS ? ATTACK_UNAVAILABLE : -errno;
 }
 
-/** A pipe with the first byte of the target in it. */
+/** A pipe with the mark of the target in it. */
 static int open_pipe(const struct target *target, int fds[2]) {
 	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0) {
 		return -errno;
 	}
-	if (write(fds[1], target->map, 1) == 1) {
+	if (write(fds[1], target->mark, 1) == 1) {
 		return 0;
 	}
 	int ret = -errno;
@@ -188,13 +204,12 @@ static int attack_madvise_remove(const struct target *target, const char **detai
 
 /* Rows 4 and 5: more access to the same file */
 
-/** Everything that an fd with write access is good for. */
-static int write_somehow(int fd, const struct target *target) {
-	int ret = map_and_poke(fd, target->len, PROT_READ | PROT_WRITE, MAP_SHARED);
+int attack_write_somehow(int fd, const struct target *target) {
+	int ret = attack_map(fd, 0, MAP_SHARED, MAP_WAY_DIRECT, target);
 	if (ret == ATTACK_WORKED) {
 		return ret;
 	}
-	return pwrite(fd, target->map, 1, 0) == 1 ? ATTACK_WORKED : ret;
+	return pwrite(fd, target->mark, 1, 0) == 1 ? ATTACK_WORKED : ret;
 }
 
 static int open_and_write(const char *path, const struct target *target, const char **detail) {
@@ -202,7 +217,7 @@ static int open_and_write(const char *path, const struct target *target, const c
 	if (fd < 0) {
 		return -errno;
 	}
-	int ret = write_somehow(fd, target);
+	int ret = attack_write_somehow(fd, target);
 	if (ret < 0) {
 		*detail = "opens, but neither a writable mapping nor a write is let through";
 	}
@@ -245,7 +260,7 @@ static int attack_map_files(const struct target *target, const char **detail) {
 
 static int attack_setfl(const struct target *target, const char **detail) {
 	fcntl(target->fd, F_SETFL, O_RDWR);
-	return write_somehow(target->fd, target);
+	return attack_write_somehow(target->fd, target);
 }
 
 static int attack_fchmod(const struct target *target, const char **detail) {
@@ -281,11 +296,11 @@ static int file_write(int fd, const struct target *target) {
 	if (lseek(fd, 0, SEEK_SET) < 0 && errno != ESPIPE) {
 		return -errno;
 	}
-	return write(fd, target->map, 1) == 1 ? ATTACK_WORKED : -errno;
+	return write(fd, target->mark, 1) == 1 ? ATTACK_WORKED : -errno;
 }
 
 static int file_pwrite(int fd, const struct target *target) {
-	return pwrite(fd, target->map, 1, 0) == 1 ? ATTACK_WORKED : -errno;
+	return pwrite(fd, target->mark, 1, 0) == 1 ? ATTACK_WORKED : -errno;
 }
 
 static int file_truncate(int fd, const struct target *target) {
@@ -313,10 +328,10 @@ static int file_splice(int fd, const struct target *target) {
 	return ret;
 }
 
-/** A file that holds the first byte of the target. */
+/** A file that holds the mark of the target. */
 static int open_source(const struct target *target) {
 	int source = memfd_create("source", MFD_CLOEXEC);
-	if (source >= 0 && pwrite(source, target->map, 1, 0) != 1) {
+	if (source >= 0 && pwrite(source, target->mark, 1, 0) != 1) {
 		close(source);
 		return -1;
 	}
@@ -442,7 +457,7 @@ static int ring_submit(struct ring *ring, const struct io_uring_sqe *sqe) {
 
 static int file_io_uring(int fd, const struct target *target) {
 	struct ring ring;
-	char byte = target->map[0];
+	char byte = *target->mark;
 	int ret = ATTACK_UNAVAILABLE;
 	if (ring_init(&ring)) {
 		struct io_uring_sqe sqe = {
@@ -494,7 +509,7 @@ static int file_udmabuf(int fd, const struct target *target) {
 		.size = target->len,
 	};
 	int dmabuf = ioctl(device, UDMABUF_CREATE, &create);
-	int ret = dmabuf < 0 ? -errno : write_somehow(dmabuf, target);
+	int ret = dmabuf < 0 ? -errno : attack_write_somehow(dmabuf, target);
 	if (dmabuf >= 0) {
 		close(dmabuf);
 	}
@@ -510,159 +525,67 @@ static int attack_udmabuf(const struct target *target, const char **detail) {
 	return ret;
 }
 
-/* Rows 9 to 13: dma-bufs */
-
-static int attack_derive(const struct target *target, const char **detail) {
-	struct dma_buf_derive derive = { .flags = O_RDWR | O_CLOEXEC, .fd = -1 };
-	if (ioctl(target->fd, DMA_BUF_IOCTL_DERIVE, &derive) < 0) {
-		*detail = errno == ENOTTY ? "the kernel lacks DMA_BUF_IOCTL_DERIVE" : NULL;
-		return errno == ENOTTY ? ATTACK_UNAVAILABLE : -errno;
-	}
-	int ret = write_somehow(derive.fd, target);
-	close(derive.fd);
-	return ret;
-}
-
-static int map_drm_offset(int device, const struct target *target, uint64_t offset) {
-	char *map = mmap(NULL, target->len, PROT_READ | PROT_WRITE, MAP_SHARED, device, (off_t)offset);
-	if (map == MAP_FAILED) {
-		return -errno;
-	}
-	poke(map);
-	munmap(map, target->len);
-	return ATTACK_WORKED;
-}
-
-static int drm_map_handle(int device, uint32_t handle, const struct target *target) {
-	struct drm_mode_map_dumb map = { .handle = handle };
-	int ret = -ENOTTY;
-	if (ioctl(device, DRM_IOCTL_MODE_MAP_DUMB, &map) == 0) {
-		ret = map_drm_offset(device, target, map.offset);
-	} else {
-		ret = -errno;
-	}
-	if (ret == ATTACK_WORKED) {
-		return ret;
-	}
-	// Where the first object of a device's mmap space is, whoever asks
-	int fake = map_drm_offset(device, target, 0x100000000);
-	return fake == ATTACK_WORKED ? fake : ret;
-}
-
-static int drm_export_handle(int device, uint32_t handle, const struct target *target) {
-	struct drm_prime_handle prime = { .handle = handle, .flags = DRM_RDWR | DRM_CLOEXEC, .fd = -1 };
-	if (ioctl(device, DRM_IOCTL_PRIME_HANDLE_TO_FD, &prime) < 0) {
-		return -errno;
-	}
-	int ret = write_somehow(prime.fd, target);
-	close(prime.fd);
-	return ret;
-}
-
-static int drm_import(int device, const struct target *target,
-		int (*use)(int device, uint32_t handle, const struct target *target)) {
-	struct drm_prime_handle prime = { .fd = target->fd };
-	if (ioctl(device, DRM_IOCTL_PRIME_FD_TO_HANDLE, &prime) < 0) {
-		return -errno;
-	}
-	int ret = use(device, prime.handle, target);
-	struct drm_gem_close close_handle = { .handle = prime.handle };
-	ioctl(device, DRM_IOCTL_GEM_CLOSE, &close_handle);
-	return ret;
-}
-
-/** Tries every DRM node that can be opened, until one lets it through. */
-static int attack_drm(const struct target *target, const char **detail,
-		int (*use)(int device, uint32_t handle, const struct target *target)) {
-	*detail = "no DRM node can be opened";
-	int ret = ATTACK_UNAVAILABLE;
-	DIR *dir = opendir("/dev/dri");
-	struct dirent *entry;
-	while (dir != NULL && ret != ATTACK_WORKED && (entry = readdir(dir)) != NULL) {
-		int device = entry->d_name[0] == '.' ? -1 :
-			openat(dirfd(dir), entry->d_name, O_RDWR | O_CLOEXEC);
-		if (device < 0) {
-			continue;
-		}
-		*detail = NULL;
-		ret = drm_import(device, target, use);
-		close(device);
-	}
-	if (dir != NULL) {
-		closedir(dir);
-	}
-	return ret;
-}
-
-static int attack_prime_map(const struct target *target, const char **detail) {
-	return attack_drm(target, detail, drm_map_handle);
-}
-
-static int attack_prime_export(const struct target *target, const char **detail) {
-	return attack_drm(target, detail, drm_export_handle);
-}
-
-static int attack_importer(const struct target *target, const char **detail) {
-	*detail = "needs a kernel module, see tests/vm";
-	return ATTACK_UNAVAILABLE;
-}
-
-static int attack_sync_write(const struct target *target, const char **detail) {
-	struct dma_buf_sync sync = { .flags = DMA_BUF_SYNC_START | DMA_BUF_SYNC_WRITE };
-	if (ioctl(target->fd, DMA_BUF_IOCTL_SYNC, &sync) < 0) {
-		return -errno;
-	}
-	sync.flags = DMA_BUF_SYNC_END | DMA_BUF_SYNC_WRITE;
-	ioctl(target->fd, DMA_BUF_IOCTL_SYNC, &sync);
-	return ATTACK_WORKED;
-}
-
-static int attack_set_name(const struct target *target, const char **detail) {
-	return ioctl(target->fd, DMA_BUF_SET_NAME_B, "vitrine-audit") == 0 ? ATTACK_WORKED : -errno;
-}
-
-const struct attack attacks[] = {
-	{ 1, "mmap(PROT_WRITE, MAP_SHARED)", EVERY, 0, CONTROL_SAME, attack_mmap_shared },
-	{ 1, "mmap(PROT_WRITE, MAP_SHARED_VALIDATE)", EVERY, 0, CONTROL_SAME,
+const struct attack file_attacks[] = {
+	{ 1, "mmap(PROT_WRITE, MAP_SHARED)", EVERY, 0, CONTROL_SAME, 0, attack_mmap_shared },
+	{ 1, "mmap(PROT_WRITE, MAP_SHARED_VALIDATE)", EVERY, 0, CONTROL_SAME, 0,
 		attack_mmap_shared_validate },
-	{ 2, "mprotect(PROT_WRITE) of a read map", EVERY, 0, CONTROL_SAME, attack_mprotect },
-	{ 3, "store through the read map", EVERY, 0, CONTROL_SAME, attack_store },
-	{ 3, "write to the read map by /proc/self/mem", EVERY, 0, CONTROL_MEMFD, attack_proc_mem },
-	{ 3, "process_vm_writev() to the read map", EVERY, 0, CONTROL_MEMFD,
+	{ 2, "mprotect(PROT_WRITE) of a read map", EVERY, 0, CONTROL_SAME, 0, attack_mprotect },
+	{ 2, "remap_file_pages() of a read map, then mprotect(PROT_WRITE)", EVERY, 0, CONTROL_SAME,
+		ATTACK_UP_TO_DRIVERS, attack_remap },
+	{ 3, "store through the read map", EVERY, 0, CONTROL_SAME, 0, attack_store },
+	{ 3, "write to the read map by /proc/self/mem", EVERY, 0, CONTROL_MEMFD, 0, attack_proc_mem },
+	{ 3, "process_vm_writev() to the read map", EVERY, 0, CONTROL_MEMFD, 0,
 		attack_process_vm_writev },
-	{ 3, "read() into the read map", EVERY, 0, CONTROL_SAME, attack_read_into_map },
-	{ 3, "vmsplice() into the read map", EVERY, 0, CONTROL_SAME, attack_vmsplice_into_map },
-	{ 3, "madvise(MADV_REMOVE) of the read map", EVERY, 0, CONTROL_MEMFD, attack_madvise_remove },
-	{ 4, "reopen /proc/self/fd read-write and write", EVERY, 0, CONTROL_MEMFD, attack_reopen },
-	{ 4, "reopen /proc/PID/fd read-write and write", EVERY, 0, CONTROL_MEMFD,
+	{ 3, "read() into the read map", EVERY, 0, CONTROL_SAME, 0, attack_read_into_map },
+	{ 3, "vmsplice() into the read map", EVERY, 0, CONTROL_SAME, 0, attack_vmsplice_into_map },
+	{ 3, "madvise(MADV_REMOVE) of the read map", EVERY, 0, CONTROL_MEMFD, 0, attack_madvise_remove },
+	{ 4, "reopen /proc/self/fd read-write and write", EVERY, 0, CONTROL_MEMFD, 0, attack_reopen },
+	{ 4, "reopen /proc/PID/fd read-write and write", EVERY, 0, CONTROL_MEMFD, 0,
 		attack_reopen_of_process },
-	{ 4, "reopen /proc/self/map_files read-write and write", EVERY, 0, CONTROL_MEMFD,
+	{ 4, "reopen /proc/self/map_files read-write and write", EVERY, 0, CONTROL_MEMFD, 0,
 		attack_map_files },
-	{ 5, "fcntl(F_SETFL, O_RDWR) and write", EVERY, 0, CONTROL_SAME, attack_setfl },
-	{ 5, "fchmod(0666), reopen and write", EVERY, 0, CONTROL_MEMFD, attack_fchmod },
-	{ 6, "write()", EVERY, 0, CONTROL_MEMFD, attack_write },
-	{ 6, "pwrite()", EVERY, 0, CONTROL_MEMFD, attack_pwrite },
-	{ 6, "ftruncate() to less", EVERY, 0, CONTROL_MEMFD, attack_truncate },
-	{ 6, "ftruncate() to more", EVERY, 0, CONTROL_MEMFD, attack_grow },
-	{ 6, "fallocate(FALLOC_FL_PUNCH_HOLE)", EVERY, 0, CONTROL_MEMFD, attack_punch },
-	{ 6, "splice()", EVERY, 0, CONTROL_MEMFD, attack_splice },
-	{ 6, "sendfile()", EVERY, 0, CONTROL_MEMFD, attack_sendfile },
-	{ 6, "copy_file_range()", EVERY, 0, CONTROL_MEMFD, attack_copy_range },
-	{ 6, "io_uring write", EVERY, 0, CONTROL_MEMFD, attack_io_uring },
-	{ 7, "add a seal", MEMFDS, 0, CONTROL_MEMFD, attack_add_seals },
-	{ 7, "seal against the owner's writing", MEMFDS, 0, CONTROL_MEMFD, attack_seal_write },
-	{ 8, "UDMABUF_CREATE and write", MEMFDS, 0, CONTROL_MEMFD, attack_udmabuf },
-	{ 9, "DMA_BUF_IOCTL_DERIVE(O_RDWR) and write", DMABUFS, 0, CONTROL_DMABUF, attack_derive },
-	{ 10, "PRIME import, map and store", VITRINE_GUARANTEE_GUARDED,
-		VITRINE_GUARANTEE_FD_READ_ONLY, CONTROL_DMABUF, attack_prime_map },
-	{ 11, "PRIME import, export with DRM_RDWR and write", DMABUFS, 0, CONTROL_DMABUF,
-		attack_prime_export },
-	{ 12, "kernel importer that maps for writing", VITRINE_GUARANTEE_GUARDED,
-		VITRINE_GUARANTEE_FD_READ_ONLY, CONTROL_DMABUF, attack_importer },
-	{ 13, "DMA_BUF_IOCTL_SYNC with WRITE", VITRINE_GUARANTEE_GUARDED,
-		VITRINE_GUARANTEE_FD_READ_ONLY, CONTROL_DMABUF, attack_sync_write },
-	// A guard has a name of its own: setting that one changes nothing for the owner
-	{ 13, "DMA_BUF_SET_NAME of the owner's buffer", 0, VITRINE_GUARANTEE_FD_READ_ONLY,
-		CONTROL_DMABUF, attack_set_name },
+	{ 5, "fcntl(F_SETFL, O_RDWR) and write", EVERY, 0, CONTROL_SAME, 0, attack_setfl },
+	{ 5, "fchmod(0666), reopen and write", EVERY, 0, CONTROL_MEMFD, 0, attack_fchmod },
+	{ 6, "write()", EVERY, 0, CONTROL_MEMFD, 0, attack_write },
+	{ 6, "pwrite()", EVERY, 0, CONTROL_MEMFD, 0, attack_pwrite },
+	{ 6, "ftruncate() to less", EVERY, 0, CONTROL_MEMFD, 0, attack_truncate },
+	{ 6, "ftruncate() to more", EVERY, 0, CONTROL_MEMFD, 0, attack_grow },
+	{ 6, "fallocate(FALLOC_FL_PUNCH_HOLE)", EVERY, 0, CONTROL_MEMFD, 0, attack_punch },
+	{ 6, "splice()", EVERY, 0, CONTROL_MEMFD, 0, attack_splice },
+	{ 6, "sendfile()", EVERY, 0, CONTROL_MEMFD, 0, attack_sendfile },
+	{ 6, "copy_file_range()", EVERY, 0, CONTROL_MEMFD, 0, attack_copy_range },
+	{ 6, "io_uring write", EVERY, 0, CONTROL_MEMFD, 0, attack_io_uring },
+	{ 7, "add a seal", MEMFDS, 0, CONTROL_MEMFD, 0, attack_add_seals },
+	{ 7, "seal against the owner's writing", MEMFDS, 0, CONTROL_MEMFD, 0, attack_seal_write },
+	{ 8, "UDMABUF_CREATE and write", MEMFDS, 0, CONTROL_MEMFD, 0, attack_udmabuf },
 };
-const size_t attacks_len = sizeof(attacks) / sizeof(attacks[0]);
+const size_t file_attacks_len = sizeof(file_attacks) / sizeof(file_attacks[0]);
+
+static void call_for_nodes(void (*call)(void *data, const struct attack *attack,
+		const struct drm_node *node), void *data, const struct attack *attack) {
+	size_t len;
+	const struct drm_node *nodes = audit_get_drm_nodes(&len);
+	for (size_t i = 0; i < len && !cli_interrupted; i++) {
+		call(data, attack, &nodes[i]);
+	}
+	if (len == 0) {
+		call(data, attack, NULL);
+	}
+}
+
+static void call_for_table(void (*call)(void *data, const struct attack *attack,
+		const struct drm_node *node), void *data, const struct attack *table, size_t len) {
+	for (size_t i = 0; i < len && !cli_interrupted; i++) {
+		if (table[i].flags & ATTACK_PER_NODE) {
+			call_for_nodes(call, data, &table[i]);
+		} else {
+			call(data, &table[i], NULL);
+		}
+	}
+}
+
+void audit_for_each_attack(void (*call)(void *data, const struct attack *attack,
+		const struct drm_node *node), void *data) {
+	call_for_table(call, data, file_attacks, file_attacks_len);
+	call_for_table(call, data, dmabuf_attacks, dmabuf_attacks_len);
+}

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: MIT
 """The real compositor, the real client and a real application, end to end.
 
-e2e_test.py PLACE, with the built commands on PATH. PLACE is where this runs, and
-says what there is to test: "host" (no device needed), "uml" (patched kernel,
-vgem, vkms) or "vm" (stock kernel). Prints TAP.
+e2e_test.py PLACE [machine], with the built commands on PATH. PLACE is where this
+runs, and says what there is to test: "host" (no device needed), "uml" (patched
+kernel, vgem, vkms) or "vm" (stock kernel). With "machine", only what needs no
+compositor. Prints TAP.
 """
 
 import json
@@ -18,6 +19,11 @@ PLACE = sys.argv[1] if len(sys.argv) > 1 else "host"
 # Guests count the seconds of an emulated or shared processor
 SLOW = {"host": 1, "uml": 2, "vm": 6}[PLACE]
 ALL = {"sealed", "guarded", "fd_read_only", "snapshot"}
+BACKENDS = {
+    "host": {"sealed", "snapshot"},
+    "uml": {"sealed", "ioctl", "guard", "prime", "snapshot"},
+    "vm": {"sealed", "guard", "prime", "snapshot"},
+}
 
 # What is run: the compositor's options and environment, and what it can give
 CONFIGURATIONS = {
@@ -230,6 +236,20 @@ def test_unsupported(compositor, guarantee):
     check("guarantee" in err, f"message: {err}")
 
 
+def test_machine_audit():
+    """Every backend on every exporter keeps its promises."""
+    result = subprocess.run(
+        ["vitrine", "audit", "--no-session", "--json"], stdin=subprocess.DEVNULL,
+        capture_output=True, timeout=60 * SLOW, check=False)
+    check(result.returncode == 0, f"status {result.returncode}: {result.stderr.decode()}")
+    report = json.loads(result.stdout)
+    exercised = {entry["name"] for entry in report["backends"] if entry["exercised"]}
+    check(exercised == BACKENDS[PLACE], f"exercised: {sorted(exercised)}")
+    broken = [row for row in report["audit"]
+              if row["expected"] == "refused" and row["result"] == "allowed"]
+    check(not broken, f"broken: {broken}")
+
+
 def list_tests(configuration):
     gives = configuration["gives"][PLACE]
     for guarantee in sorted(gives):
@@ -285,9 +305,15 @@ def run_configuration(tap, name, configuration):
 
 def main():
     here = {name: configuration for name, configuration in CONFIGURATIONS.items()
-            if PLACE in configuration["gives"]}
+            if PLACE in configuration["gives"] and sys.argv[2:] != ["machine"]}
     total = sum(len(list(list_tests(configuration))) + 1 for configuration in here.values())
-    tap = Tap(total)
+    tap = Tap(total + 1)
+    problem = None
+    try:
+        test_machine_audit()
+    except (Failure, subprocess.TimeoutExpired) as failure:
+        problem = str(failure)
+    tap.result("machine audit", problem)
     for name, configuration in here.items():
         run_configuration(tap, name, configuration)
     return 1 if tap.failed else 0

@@ -200,7 +200,8 @@ TEST(wrong_usage) {
 
 TEST(no_compositor) {
 	enter_directory();
-	for (size_t i = 1; i < N_COMMANDS; i++) {
+	// But for probe and audit, which have tests of their own
+	for (size_t i = 1; i < N_COMMANDS - 1; i++) {
 		bool wants_file = i == 2 || i == 3;
 		struct run *run = vitrine(NULL, all_commands[i], wants_file ? "file" : NULL, NULL);
 		check_int(run->status, ==, 1);
@@ -626,7 +627,7 @@ TEST(watch_reports_at_the_end) {
 
 TEST(audit_of_an_honest_compositor) {
 	enter_directory();
-	struct run *run = vitrine(&fake_animation, "audit", NULL);
+	struct run *run = vitrine(&fake_animation, "audit", "--no-machine", "--verbose", NULL);
 	check_int(run->status, ==, 0);
 	check(strstr(run->out, "BROKEN") == NULL);
 	check(strstr(run->out, "\n15  ok") != NULL);
@@ -634,12 +635,52 @@ TEST(audit_of_an_honest_compositor) {
 	check_int(run->status, ==, 0);
 	check(strstr(run->out, "\"broken\": 0") != NULL);
 	check(strstr(run->out, "\"guarantee\": \"snapshot\"") != NULL);
+	check(strstr(run->out, "\"output\": \"FAKE-1\"") != NULL);
+	check(strstr(run->out, "\"backend\": \"snapshot\"") != NULL);
+	check(strstr(run->out, "\"backend\": \"sealed\"") == NULL);
 }
 
 TEST(audit_of_a_compositor_that_draws_into_what_was_retired) {
 	enter_directory();
-	struct run *run = vitrine(&fake_animation_that_leaks, "audit", NULL);
+	struct run *run = vitrine(&fake_animation_that_leaks, "audit", "--no-machine", NULL);
 	check_int(run->status, ==, 1);
-	check(strstr(run->out, "15  BROKEN") != NULL);
+	check(strstr(run->out, "\n15  BROKEN") != NULL);
+	check(strstr(run->out, "1 BROKEN\n") != NULL);
 	check_one_line(run, "broken by 1");
+}
+
+TEST(audit_without_a_compositor_is_of_the_machine) {
+	enter_directory();
+	struct run *run = vitrine(NULL, "audit", "--json", NULL);
+	check_int(run->status, ==, 0);
+	check(strstr(run->err, "no session is audited: cannot connect") != NULL);
+	static const char *const keys[] = {
+		"\"session\": null", "\"output\": null", "\"broken\": 0", "\"inconclusive\": 0",
+		"\"name\": \"sealed\"", "\"exercised\": true", "\"exporter\": \"memfd\"", "\"kernel\": ",
+	};
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		if (strstr(run->out, keys[i]) == NULL) {
+			harness_fail(__FILE__, __LINE__, "no %s in %s", keys[i], run->out);
+		}
+	}
+	run = vitrine(NULL, "audit", "--no-session", NULL);
+	check_int(run->status, ==, 0);
+	check(strstr(run->out, "sealed of memfd, sealed in a memfd: ") != NULL);
+	check(strstr(run->out, "snapshot of memfd, snapshot in a memfd: ") != NULL);
+	check(strstr(run->err, "cannot connect") == NULL);
+}
+
+TEST(audit_of_a_session_that_was_asked_for_needs_a_compositor) {
+	enter_directory();
+	static const char *const asking[][2] = {
+		{ "--no-machine", NULL }, { "-o", "NOPE" }, { "--socket", "nothing-there" },
+	};
+	for (size_t i = 0; i < sizeof(asking) / sizeof(asking[0]); i++) {
+		struct run *run = vitrine(NULL, "audit", asking[i][0], asking[i][1], NULL);
+		check_int(run->status, ==, 1);
+		check_str(run->out, "");
+		check_one_line(run, "cannot connect");
+	}
+	check_int(vitrine(NULL, "audit", "--no-machine", "--no-session", NULL)->status, ==, 2);
+	check_int(vitrine(NULL, "audit", "--no-session", "-o", "FAKE-1", NULL)->status, ==, 2);
 }

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT */
+#include <drm.h>
+#include <drm_mode.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "audit.h"
+#include "dma_buf_derive.h"
+#include "dma_buf_guard.h"
+
+#define GUARDED VITRINE_GUARANTEE_GUARDED
+#define FD_READ_ONLY VITRINE_GUARANTEE_FD_READ_ONLY
+#define DMABUFS (GUARDED | FD_READ_ONLY)
+
+/**
+ * Where the first object of a device is mapped, and how far to look: a compositor's
+ * buffers may come before ours.
+ */
+#define FAKE_OFFSET 0x100000000
+#define FAKE_OFFSET_PAGES 16384
+/** How far beyond where an object has been found, as it comes where there is room. */
+#define FAKE_OFFSET_SLACK 1024
+
+/*
+ * The device of tests/vm/importer, whose interface this is: it imports as drivers
+ * do that are on no machine of ours.
+ */
+#define IMPORTER_DEVICE "/dev/vitrine_importer"
+struct importer_attach {
+	int32_t fd;
+	uint32_t flags;
+};
+#define IMPORTER_ATTACH _IOW(0xB7, 0, struct importer_attach)
+#define IMPORTER_MAP _IO(0xB7, 2)
+#define IMPORTER_STORE _IO(0xB7, 4)
+
+/** enum dma_data_direction of the kernel. */
+enum {
+	DMA_BIDIRECTIONAL = 0,
+	DMA_FROM_DEVICE = 2,
+};
+
+/* Row 9: deriving again */
+
+static int derive_and_write(const struct target *target, uint32_t flags) {
+	struct dma_buf_derive derive = { .flags = flags | O_CLOEXEC, .fd = -1 };
+	if (ioctl(target->fd, DMA_BUF_IOCTL_DERIVE, &derive) < 0) {
+		return -errno;
+	}
+	int ret = attack_write_somehow(derive.fd, target);
+	close(derive.fd);
+	return ret;
+}
+
+static int attack_derive(const struct target *target, const char **detail) {
+	int ret = derive_and_write(target, O_RDWR);
+	if (ret == -ENOTTY) {
+		*detail = "the kernel lacks DMA_BUF_IOCTL_DERIVE";
+		return ATTACK_UNAVAILABLE;
+	}
+	if (ret < 0 && derive_and_write(target, DMA_BUF_DERIVE_UNGUARDED) == ATTACK_WORKED) {
+		return ATTACK_WORKED;
+	}
+	return ret;
+}
+
+/** A guard is never writable, but what was guarded must not become so either. */
+static int attack_guard(const struct target *target, const char **detail) {
+	int device = open(DMA_BUF_GUARD_DEVICE, O_RDWR | O_CLOEXEC);
+	if (device < 0) {
+		*detail = "the module dma_buf_guard is not there";
+		return ATTACK_UNAVAILABLE;
+	}
+	struct dma_buf_guard_create create = { .flags = O_CLOEXEC, .fd = target->fd, .guard_fd = -1 };
+	int ret = ioctl(device, DMA_BUF_GUARD_IOCTL_CREATE, &create) < 0 ? -errno : 0;
+	close(device);
+	if (ret < 0) {
+		return ret;
+	}
+	ret = attack_write_somehow(create.guard_fd, target);
+	if (ret < 0) {
+		ret = attack_write_somehow(target->fd, target);
+	}
+	close(create.guard_fd);
+	return ret;
+}
+
+/* Rows 10 and 11: DRM devices */
+
+/** What a mapping of the device itself lets through at an offset. */
+static int drm_map_and_write(int device, uint64_t offset, const struct target *target) {
+	int ret = attack_map(device, offset, MAP_SHARED, MAP_WAY_DIRECT, target);
+	if (ret == -EINVAL) {
+		return ret; // nothing is there
+	}
+	if (ret < 0 && attack_map(device, offset, MAP_SHARED, MAP_WAY_MPROTECT, target) >= 0) {
+		return ATTACK_WORKED;
+	}
+	if (ret < 0 && attack_map(device, offset, MAP_SHARED, MAP_WAY_REMAP, target) >= 0) {
+		return ATTACK_WORKED;
+	}
+	return ret;
+}
+
+/** What is at the offsets that a device has for its objects, which need not be told. */
+static int drm_search_and_write(int device, const struct target *target) {
+	static uint64_t end = FAKE_OFFSET_PAGES; // until one has been found: ours comes first
+	int ret = -EINVAL;
+	for (uint64_t page = 0; ret < 0 && page < end; page++) {
+		int found = drm_map_and_write(device, FAKE_OFFSET + page * audit_round_to_pages(1),
+			target);
+		ret = found == -EINVAL ? ret : found;
+		if (found >= 0 && (end == FAKE_OFFSET_PAGES || end < page + FAKE_OFFSET_SLACK)) {
+			end = page + FAKE_OFFSET_SLACK;
+		}
+	}
+	return ret;
+}
+
+static int drm_use_map(int device, uint32_t handle, const struct target *target) {
+	uint64_t offset;
+	int ret = drm_get_dumb_offset(device, handle, &offset);
+	if (ret == 0) {
+		ret = drm_map_and_write(device, offset, target);
+	}
+	return ret < 0 ? drm_search_and_write(device, target) : ret;
+}
+
+static int drm_use_export(int device, uint32_t handle, const struct target *target) {
+	int fd = drm_export(device, handle, DRM_RDWR | DRM_CLOEXEC);
+	if (fd < 0) {
+		return fd;
+	}
+	int ret = attack_write_somehow(fd, target);
+	close(fd);
+	return ret;
+}
+
+static int drm_import_and_use(int device, const struct target *target,
+		int (*use)(int device, uint32_t handle, const struct target *target)) {
+	struct drm_prime_handle prime = { .fd = target->fd };
+	if (ioctl(device, DRM_IOCTL_PRIME_FD_TO_HANDLE, &prime) < 0) {
+		return -errno;
+	}
+	int ret = use(device, prime.handle, target);
+	struct drm_gem_close close_handle = { .handle = prime.handle };
+	ioctl(device, DRM_IOCTL_GEM_CLOSE, &close_handle);
+	return ret;
+}
+
+static int attack_drm(const struct target *target, const char **detail,
+		int (*use)(int device, uint32_t handle, const struct target *target)) {
+	int device = target->node != NULL ? drm_node_open(target->node) : -ENODEV;
+	if (device < 0) {
+		*detail = "no DRM node can be opened";
+		return ATTACK_UNAVAILABLE;
+	}
+	int ret = drm_import_and_use(device, target, use);
+	close(device);
+	return ret;
+}
+
+static int attack_prime_map(const struct target *target, const char **detail) {
+	return attack_drm(target, detail, drm_use_map);
+}
+
+static int attack_prime_export(const struct target *target, const char **detail) {
+	return attack_drm(target, detail, drm_use_export);
+}
+
+/* Row 12: what drivers do with what they import */
+
+static int attack_importer(const struct target *target, const char **detail,
+		unsigned long request, unsigned long argument) {
+	int importer = open(IMPORTER_DEVICE, O_RDWR | O_CLOEXEC);
+	if (importer < 0) {
+		*detail = "the importer of Vitrine's tests is not loaded";
+		return ATTACK_UNAVAILABLE;
+	}
+	struct importer_attach attach = { .fd = target->fd };
+	int ret = ATTACK_WORKED;
+	if (ioctl(importer, IMPORTER_ATTACH, &attach) < 0 ||
+			ioctl(importer, request, argument) < 0) {
+		ret = -errno;
+	}
+	close(importer); // unmaps and detaches
+	return ret;
+}
+
+static int attack_map_bidirectional(const struct target *target, const char **detail) {
+	return attack_importer(target, detail, IMPORTER_MAP, DMA_BIDIRECTIONAL);
+}
+
+static int attack_map_from_device(const struct target *target, const char **detail) {
+	return attack_importer(target, detail, IMPORTER_MAP, DMA_FROM_DEVICE);
+}
+
+static int attack_vmap(const struct target *target, const char **detail) {
+	return attack_importer(target, detail, IMPORTER_STORE, (unsigned char)*target->mark);
+}
+
+/* Row 13: what the owner sees */
+
+static int attack_sync_write(const struct target *target, const char **detail) {
+	struct dma_buf_sync sync = { .flags = DMA_BUF_SYNC_START | DMA_BUF_SYNC_WRITE };
+	if (ioctl(target->fd, DMA_BUF_IOCTL_SYNC, &sync) < 0) {
+		return -errno;
+	}
+	sync.flags = DMA_BUF_SYNC_END | DMA_BUF_SYNC_WRITE;
+	ioctl(target->fd, DMA_BUF_IOCTL_SYNC, &sync);
+	return ATTACK_WORKED;
+}
+
+static int attack_set_name(const struct target *target, const char **detail) {
+	return ioctl(target->fd, DMA_BUF_SET_NAME_B, "vitrine-audit") == 0 ? ATTACK_WORKED : -errno;
+}
+
+const struct attack dmabuf_attacks[] = {
+	{ 9, "DMA_BUF_IOCTL_DERIVE again and write", DMABUFS, 0, CONTROL_DMABUF, 0, attack_derive },
+	{ 9, "DMA_BUF_GUARD_IOCTL_CREATE again and write", DMABUFS, 0, CONTROL_DMABUF, 0,
+		attack_guard },
+	{ 10, "PRIME import, map and store", GUARDED, FD_READ_ONLY, CONTROL_DMABUF,
+		ATTACK_PER_NODE | ATTACK_UP_TO_DRIVERS, attack_prime_map },
+	{ 11, "PRIME import, export with DRM_RDWR and write", DMABUFS, 0, CONTROL_DMABUF,
+		ATTACK_PER_NODE | ATTACK_UP_TO_DRIVERS, attack_prime_export },
+	{ 12, "device mapping with DMA_BIDIRECTIONAL", GUARDED, FD_READ_ONLY, CONTROL_DMABUF,
+		ATTACK_CLAIM | ATTACK_UP_TO_DRIVERS, attack_map_bidirectional },
+	{ 12, "device mapping with DMA_FROM_DEVICE", GUARDED, FD_READ_ONLY, CONTROL_DMABUF,
+		ATTACK_CLAIM | ATTACK_UP_TO_DRIVERS, attack_map_from_device },
+	{ 12, "vmap by a driver and store", GUARDED, FD_READ_ONLY, CONTROL_DMABUF,
+		ATTACK_UP_TO_DRIVERS, attack_vmap },
+	{ 13, "DMA_BUF_IOCTL_SYNC with WRITE", GUARDED, FD_READ_ONLY, CONTROL_DMABUF, ATTACK_CLAIM,
+		attack_sync_write },
+	// A guard has a name of its own: setting that one changes nothing for the owner
+	{ 13, "DMA_BUF_SET_NAME of the owner's buffer", GUARDED, FD_READ_ONLY, CONTROL_DMABUF,
+		ATTACK_OWNER_JUDGES, attack_set_name },
+};
+const size_t dmabuf_attacks_len = sizeof(dmabuf_attacks) / sizeof(dmabuf_attacks[0]);
