@@ -1,0 +1,761 @@
+/* SPDX-License-Identifier: MIT */
+#include <dirent.h>
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <wayland-client-protocol.h>
+
+#include "client.h"
+#include "ext-image-capture-source-v1-client-protocol.h"
+#include "ext-image-copy-capture-v1-client-protocol.h"
+#include "vitrine-bench-v1-client-protocol.h"
+#include "wlr-export-dmabuf-unstable-v1-client-protocol.h"
+#include "wlr-screencopy-unstable-v1-client-protocol.h"
+#include "xx-dmabuf-view-v1-client-protocol.h"
+
+/*
+ * Measures one path in a running bench-compositor: connects the clients, all from
+ * this process so that they do not compete for the CPU, lets the scene change for
+ * a while to warm up, and for another while between two looks at the counters.
+ * Prints the differences as a line of JSON.
+ */
+
+#define STATUS_UNAVAILABLE 77
+#define CLIENTS_CAP 1024
+
+/** No faster than clients answer, or they would be taken for slow ones. */
+#define WARM_INTERVAL_US 5000
+#define WARM_LIMIT_MS 1000
+/** Nothing has come for so long: everything has come. */
+#define QUIET_MS 5
+/** The compositor can be busy for seconds, with 64 copies of 8K each. */
+#define ANSWER_MS 60000
+/** More than that, and buffers are shared by clients. */
+#define TARGETS_SIZE_CAP ((size_t)2400 << 20)
+
+struct stats {
+	uint32_t number, frames, missed, extra, redraw_us, rusage_us;
+	uint64_t copied;
+};
+
+/** All that is counted, at some moment. */
+struct counters {
+	struct stats stats;
+	uint64_t compositor_ns, wakeups; // of all threads
+	uint64_t main_thread_ns;
+	uint64_t client_ns;
+	struct wire wire;
+	uint64_t frames, bytes_copied, skipped, revoked;
+};
+
+struct options {
+	const struct path *path;
+	uint32_t clients, frames, warm_frames, interval_us, limit_ms, idle_ms, sessions, roundtrips;
+	enum vitrine_bench_v1_damage damage;
+	bool keep_session;
+};
+
+static struct {
+	struct connection *connections;
+	uint32_t connections_len;
+	int epoll_fd;
+
+	struct wl_display *controller;
+	struct vitrine_bench_v1 *bench;
+	pid_t compositor;
+	bool finished, has_stats, synced;
+	struct stats stats;
+
+	uint32_t *latencies; // in ns, of the window
+	size_t latencies_len, latencies_cap;
+	bool measuring;
+} state;
+
+static _Noreturn void die_with(int status, const char *format, va_list args) {
+	fprintf(stderr, "bench-client: ");
+	vfprintf(stderr, format, args);
+	fprintf(stderr, "\n");
+	exit(status);
+}
+
+void die(const char *format, ...) {
+	va_list args;
+	va_start(args, format);
+	die_with(EXIT_FAILURE, format, args);
+}
+
+void die_unavailable(const char *format, ...) {
+	va_list args;
+	va_start(args, format);
+	die_with(STATUS_UNAVAILABLE, format, args);
+}
+
+/* Frames */
+
+void connection_set_time(struct connection *connection, uint32_t tv_sec_hi, uint32_t tv_sec_lo,
+		uint32_t tv_nsec) {
+	connection->commit_time = (struct timespec){
+		.tv_sec = (time_t)((uint64_t)tv_sec_hi << 32 | tv_sec_lo),
+		.tv_nsec = tv_nsec,
+	};
+}
+
+static void add_latency(const struct timespec *then) {
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (state.latencies_len == state.latencies_cap) {
+		state.latencies_cap = state.latencies_cap > 0 ? 2 * state.latencies_cap : 65536;
+		state.latencies =
+			realloc(state.latencies, state.latencies_cap * sizeof(state.latencies[0]));
+		if (state.latencies == NULL) {
+			die("out of memory");
+		}
+	}
+	int64_t ns = (int64_t)(now.tv_sec - then->tv_sec) * 1000000000 + now.tv_nsec - then->tv_nsec;
+	state.latencies[state.latencies_len++] = ns > UINT32_MAX ? UINT32_MAX : (uint32_t)ns;
+}
+
+void connection_frame(struct connection *connection, const uint32_t *pixels) {
+	connection->frames++;
+	if (state.measuring) {
+		add_latency(&connection->commit_time);
+	}
+	if (pixels == NULL) {
+		return;
+	}
+	// As the scene is drawn: red has the low byte
+	uint32_t pixel = *pixels;
+	uint32_t number = (pixel >> 16 & 0xff) | (pixel & 0xff00) | (pixel & 0xff) << 16;
+	if (number < connection->number) {
+		die("%s: frame %u came after frame %u", connection->path->name, number,
+			connection->number);
+	}
+	connection->number = number;
+}
+
+struct memory connection_get_target(struct connection *connection, size_t size, int *fd) {
+	static struct {
+		int fd;
+		struct memory memory;
+	} targets[CLIENTS_CAP];
+	static size_t count;
+	if (count == 0) {
+		// Of their own, unless there is no room
+		size_t cap = (size_t)sysconf(_SC_AVPHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE) / 3;
+		count = (cap < TARGETS_SIZE_CAP ? cap : TARGETS_SIZE_CAP) / size;
+		count = count < 1 ? 1 : count > CLIENTS_CAP ? CLIENTS_CAP : count;
+	}
+	size_t i = connection->index % count;
+	if (targets[i].memory.pixels == NULL) {
+		int memfd = memfd_create("vitrine-bench", MFD_CLOEXEC);
+		void *data = MAP_FAILED;
+		if (memfd >= 0 && ftruncate(memfd, (off_t)size) == 0) {
+			data = mmap(NULL, size, PROT_READ, MAP_SHARED, memfd, 0);
+		}
+		if (data == MAP_FAILED) {
+			die("cannot allocate %zu bytes: %s", size, strerror(errno));
+		}
+		targets[i].fd = memfd;
+		targets[i].memory = (struct memory){.pixels = data, .size = size};
+	}
+	*fd = targets[i].fd;
+	return targets[i].memory;
+}
+
+/* Connections */
+
+static void registry_handle_global(void *data, struct wl_registry *registry, uint32_t name,
+		const char *interface, uint32_t version) {
+	struct connection *connection = data;
+	const struct {
+		const struct wl_interface *interface;
+		uint32_t version;
+		void *target;
+	} globals[] = {
+		{&wl_output_interface, 1, &connection->output},
+		{&wl_shm_interface, 1, &connection->shm},
+		{&vitrine_bench_v1_interface, 1, &connection->bench},
+		{&zwlr_screencopy_manager_v1_interface, 3, &connection->screencopy},
+		{&zwlr_export_dmabuf_manager_v1_interface, 1, &connection->export_dmabuf},
+		{&ext_output_image_capture_source_manager_v1_interface, 1, &connection->sources},
+		{&ext_image_copy_capture_manager_v1_interface, 1, &connection->copy_capture},
+		{&xx_dmabuf_view_manager_v1_interface, 1, &connection->views},
+	};
+	for (size_t i = 0; i < sizeof(globals) / sizeof(globals[0]); i++) {
+		const struct wl_interface *const *needed = connection->path->needs;
+		while (*needed != NULL && *needed != globals[i].interface) {
+			needed++;
+		}
+		if (*needed == NULL || strcmp(interface, (*needed)->name) != 0) {
+			continue;
+		}
+		void *proxy = wl_registry_bind(registry, name, *needed,
+			version < globals[i].version ? version : globals[i].version);
+		memcpy(globals[i].target, &proxy, sizeof(proxy));
+	}
+}
+
+static void registry_handle_global_remove(void *data, struct wl_registry *registry,
+		uint32_t name) {
+}
+
+static const struct wl_registry_listener registry_listener = {
+	.global = registry_handle_global,
+	.global_remove = registry_handle_global_remove,
+};
+
+static void check_needs(const struct connection *connection) {
+	const struct {
+		const struct wl_interface *interface;
+		const void *proxy;
+	} globals[] = {
+		{&wl_output_interface, connection->output},
+		{&wl_shm_interface, connection->shm},
+		{&vitrine_bench_v1_interface, connection->bench},
+		{&zwlr_screencopy_manager_v1_interface, connection->screencopy},
+		{&zwlr_export_dmabuf_manager_v1_interface, connection->export_dmabuf},
+		{&ext_output_image_capture_source_manager_v1_interface, connection->sources},
+		{&ext_image_copy_capture_manager_v1_interface, connection->copy_capture},
+		{&xx_dmabuf_view_manager_v1_interface, connection->views},
+	};
+	for (const struct wl_interface *const *needed = connection->path->needs; *needed != NULL;
+			needed++) {
+		for (size_t i = 0; i < sizeof(globals) / sizeof(globals[0]); i++) {
+			if (globals[i].interface == *needed && globals[i].proxy == NULL) {
+				die_unavailable("the compositor has no %s here", (*needed)->name);
+			}
+		}
+	}
+}
+
+static void watch(struct wl_display *display, struct connection *connection) {
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
+	if (epoll_ctl(state.epoll_fd, EPOLL_CTL_ADD, wl_display_get_fd(display), &event) != 0) {
+		die("epoll: %s", strerror(errno));
+	}
+}
+
+static void connection_init(struct connection *connection, const struct path *path,
+		uint32_t index) {
+	connection->path = path;
+	connection->index = index;
+	connection->display = wl_display_connect(NULL);
+	if (connection->display == NULL) {
+		die("cannot connect: %s", strerror(errno));
+	}
+	connection->registry = wl_display_get_registry(connection->display);
+	wl_registry_add_listener(connection->registry, &registry_listener, connection);
+	if (wl_display_roundtrip(connection->display) < 0) {
+		die("lost the connection");
+	}
+	check_needs(connection);
+	// Not to be dispatched for every global that comes later
+	wl_registry_destroy(connection->registry);
+	path->start(connection);
+	wl_display_flush(connection->display);
+	watch(connection->display, connection);
+}
+
+static void connection_finish(struct connection *connection) {
+	epoll_ctl(state.epoll_fd, EPOLL_CTL_DEL, wl_display_get_fd(connection->display), NULL);
+	for (size_t i = 0; i < VIEWS_CAP; i++) {
+		if (connection->memories[i].pixels != NULL) {
+			munmap((void *)connection->memories[i].pixels, connection->memories[i].size);
+		}
+	}
+	wl_display_disconnect(connection->display); // frees its objects as well
+	*connection = (struct connection){0};
+}
+
+/* Events */
+
+static void dispatch(struct wl_display *display) {
+	while (wl_display_prepare_read(display) != 0) {
+		wl_display_dispatch_pending(display);
+	}
+	if (wl_display_read_events(display) < 0 || wl_display_dispatch_pending(display) < 0) {
+		const struct wl_interface *interface = NULL;
+		uint32_t id;
+		uint32_t code = wl_display_get_protocol_error(display, &interface, &id);
+		die("lost the connection: %s, error %u of %s", strerror(wl_display_get_error(display)),
+			code, interface != NULL ? interface->name : "nothing");
+	}
+}
+
+static struct wl_display *get_display(const struct epoll_event *event) {
+	const struct connection *connection = event->data.ptr;
+	return connection != NULL ? connection->display : state.controller;
+}
+
+/**
+ * Returns false if nothing came. All answers are sent together: how often the
+ * compositor wakes up for them would depend on the scheduler, and on chance.
+ */
+static bool pump(int timeout_ms) {
+	struct epoll_event events[128];
+	int len = epoll_wait(state.epoll_fd, events, 128, timeout_ms);
+	for (int i = 0; i < len; i++) {
+		dispatch(get_display(&events[i]));
+	}
+	for (int i = 0; i < len; i++) {
+		wl_display_flush(get_display(&events[i]));
+	}
+	return len > 0;
+}
+
+static void pump_until(const bool *condition) {
+	while (!*condition) {
+		if (!pump(ANSWER_MS)) {
+			die("the compositor does not answer");
+		}
+	}
+}
+
+/* The controller */
+
+static void handle_tick(void *data, struct vitrine_bench_v1 *bench, uint32_t seq,
+		uint32_t tv_sec_hi, uint32_t tv_sec_lo, uint32_t tv_nsec) {
+	// Not subscribed
+}
+
+static void handle_finished(void *data, struct vitrine_bench_v1 *bench) {
+	state.finished = true;
+}
+
+static void handle_stats(void *data, struct vitrine_bench_v1 *bench, uint32_t number,
+		uint32_t frames, uint32_t missed, uint32_t extra, uint32_t redraw_us, uint32_t rusage_us,
+		uint32_t copied_hi, uint32_t copied_lo) {
+	state.stats = (struct stats){
+		.number = number,
+		.frames = frames,
+		.missed = missed,
+		.extra = extra,
+		.redraw_us = redraw_us,
+		.rusage_us = rusage_us,
+		.copied = (uint64_t)copied_hi << 32 | copied_lo,
+	};
+	state.has_stats = true;
+}
+
+static const struct vitrine_bench_v1_listener bench_listener = {
+	.tick = handle_tick,
+	.finished = handle_finished,
+	.stats = handle_stats,
+};
+
+static void controller_handle_global(void *data, struct wl_registry *registry, uint32_t name,
+		const char *interface, uint32_t version) {
+	if (strcmp(interface, vitrine_bench_v1_interface.name) == 0) {
+		state.bench = wl_registry_bind(registry, name, &vitrine_bench_v1_interface, 1);
+		vitrine_bench_v1_add_listener(state.bench, &bench_listener, NULL);
+	}
+}
+
+static const struct wl_registry_listener controller_registry_listener = {
+	.global = controller_handle_global,
+	.global_remove = registry_handle_global_remove,
+};
+
+static void connect_controller(void) {
+	state.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	state.controller = wl_display_connect(NULL);
+	if (state.epoll_fd < 0 || state.controller == NULL) {
+		die("cannot connect to the compositor: %s", strerror(errno));
+	}
+	wire_ignored_fd = wl_display_get_fd(state.controller);
+	struct ucred ucred;
+	socklen_t len = sizeof(ucred);
+	if (getsockopt(wire_ignored_fd, SOL_SOCKET, SO_PEERCRED, &ucred, &len) != 0) {
+		die("SO_PEERCRED: %s", strerror(errno));
+	}
+	state.compositor = ucred.pid;
+	struct wl_registry *registry = wl_display_get_registry(state.controller);
+	wl_registry_add_listener(registry, &controller_registry_listener, NULL);
+	wl_display_roundtrip(state.controller);
+	wl_registry_destroy(registry);
+	if (state.bench == NULL) {
+		die("this compositor is not the bench-compositor");
+	}
+	watch(state.controller, NULL);
+}
+
+static void handle_synced(void *data, struct wl_callback *callback, uint32_t serial) {
+	state.synced = true;
+	wl_callback_destroy(callback);
+}
+
+static const struct wl_callback_listener sync_listener = {.done = handle_synced};
+
+/** Waits until everything that was under way has been handled by both sides. */
+static void settle(void) {
+	for (int i = 0; i < 2; i++) {
+		while (pump(QUIET_MS)) {
+		}
+		state.synced = false;
+		wl_callback_add_listener(wl_display_sync(state.controller), &sync_listener, NULL);
+		wl_display_flush(state.controller);
+		pump_until(&state.synced);
+	}
+	while (pump(QUIET_MS)) {
+	}
+}
+
+static void run_scene(const struct options *options, uint32_t frames, uint32_t interval_us,
+		uint32_t limit_ms) {
+	state.finished = false;
+	vitrine_bench_v1_run(state.bench, frames, interval_us, limit_ms, options->damage);
+	wl_display_flush(state.controller);
+	pump_until(&state.finished);
+	settle();
+}
+
+/* Counters */
+
+/** The kernel's account of a thread, in ns; see Documentation/scheduler/sched-stats.rst. */
+static uint64_t read_thread_ns(const char *tid) {
+	char path[320];
+	snprintf(path, sizeof(path), "/proc/%d/task/%s/schedstat", (int)state.compositor, tid);
+	uint64_t ns = 0;
+	FILE *file = fopen(path, "re");
+	if (file == NULL || fscanf(file, "%" SCNu64, &ns) != 1) {
+		ns = 0;
+	}
+	if (file != NULL) {
+		fclose(file);
+	}
+	return ns;
+}
+
+/** How often a thread went to sleep. */
+static uint64_t read_thread_wakeups(const char *tid) {
+	char path[320], line[128];
+	snprintf(path, sizeof(path), "/proc/%d/task/%s/status", (int)state.compositor, tid);
+	uint64_t wakeups = 0;
+	FILE *file = fopen(path, "re");
+	while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+		sscanf(line, "voluntary_ctxt_switches: %" SCNu64, &wakeups);
+	}
+	if (file != NULL) {
+		fclose(file);
+	}
+	return wakeups;
+}
+
+static void read_compositor(struct counters *counters) {
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)state.compositor);
+	DIR *dir = opendir(path);
+	if (dir == NULL) {
+		die("cannot read %s: %s", path, strerror(errno));
+	}
+	const struct dirent *entry;
+	while ((entry = readdir(dir)) != NULL) {
+		if (entry->d_name[0] != '.') {
+			uint64_t ns = read_thread_ns(entry->d_name);
+			counters->compositor_ns += ns;
+			if (atoi(entry->d_name) == (int)state.compositor) {
+				counters->main_thread_ns = ns;
+			}
+			counters->wakeups += read_thread_wakeups(entry->d_name);
+		}
+	}
+	closedir(dir);
+	if (counters->compositor_ns == 0) {
+		// No CONFIG_SCHED_INFO, or a kernel that says 0: the clock has the same sum
+		clockid_t clock;
+		struct timespec time = {0};
+		if (clock_getcpuclockid(state.compositor, &clock) == 0) {
+			clock_gettime(clock, &time);
+		}
+		counters->compositor_ns = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+		counters->main_thread_ns = counters->compositor_ns;
+	}
+}
+
+static struct counters read_counters(void) {
+	struct counters counters = {0};
+	state.has_stats = false;
+	vitrine_bench_v1_get_stats(state.bench);
+	wl_display_flush(state.controller);
+	pump_until(&state.has_stats);
+	usleep(2000); // asleep, so that the kernel has accounted for everything
+	counters.stats = state.stats;
+	read_compositor(&counters);
+
+	struct timespec time;
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+	counters.client_ns = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+	counters.wire = wire;
+	for (uint32_t i = 0; i < state.connections_len; i++) {
+		const struct connection *connection = &state.connections[i];
+		counters.frames += connection->frames;
+		counters.bytes_copied += connection->bytes_copied;
+		counters.skipped += connection->skipped;
+		counters.revoked += connection->revoked;
+	}
+	return counters;
+}
+
+/* What is measured */
+
+static int compare_latencies(const void *a, const void *b) {
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+	return (x > y) - (x < y);
+}
+
+static double get_latency_us(double quantile) {
+	if (state.latencies_len == 0) {
+		return 0;
+	}
+	double index = quantile * (double)(state.latencies_len - 1);
+	return (double)state.latencies[(size_t)(index + 0.5)] / 1000;
+}
+
+/** Each client has the scene's last change in its pixels. */
+static void check_content(const struct stats *stats) {
+	for (uint32_t i = 0; i < state.connections_len; i++) {
+		const struct connection *connection = &state.connections[i];
+		if (connection->number != 0 && connection->number != (stats->number & 0xffffff)) {
+			die("%s: client %u sees frame %u instead of %u", connection->path->name, i,
+				connection->number, stats->number);
+		}
+	}
+}
+
+/** Until no new buffer comes: the first frame in each has to get its memory. */
+static void warm_up(const struct options *options) {
+	uint64_t fds;
+	int tries = 3;
+	do {
+		fds = wire.fds;
+		run_scene(options, options->warm_frames, WARM_INTERVAL_US, WARM_LIMIT_MS);
+	} while (wire.fds != fds && --tries > 0);
+}
+
+static void measure_frames(const struct options *options) {
+	warm_up(options);
+	struct counters before = read_counters();
+	state.measuring = true;
+	run_scene(options, options->frames, options->interval_us, options->limit_ms);
+	state.measuring = false;
+	struct counters after = read_counters();
+	check_content(&after.stats);
+
+	uint64_t frames = after.frames - before.frames;
+	if (frames == 0 && options->path != &paths[0]) {
+		die("%s: no frames", options->path->name);
+	}
+	qsort(state.latencies, state.latencies_len, sizeof(state.latencies[0]), compare_latencies);
+	uint64_t copied = after.bytes_copied - before.bytes_copied;
+	printf("{\"frames\": %" PRIu64 ", \"output_frames\": %u, \"missed\": %u, \"extra\": %u, "
+		"\"compositor_ns\": %" PRIu64 ", \"redraw_us\": %u, \"rusage_us\": %u, "
+		"\"client_ns\": %" PRIu64 ", \"wakeups\": %" PRIu64 ", "
+		"\"wire_bytes\": %" PRIu64 ", \"fds\": %" PRIu64 ", \"bytes_copied\": %" PRIu64 ", "
+		"\"skipped\": %" PRIu64 ", \"revoked\": %" PRIu64 ", "
+		"\"latency_us_p50\": %.1f, \"latency_us_p99\": %.1f}\n",
+		frames, after.stats.frames - before.stats.frames, after.stats.missed - before.stats.missed,
+		after.stats.extra - before.stats.extra, after.compositor_ns - before.compositor_ns,
+		after.stats.redraw_us - before.stats.redraw_us,
+		after.stats.rusage_us - before.stats.rusage_us, after.client_ns - before.client_ns,
+		after.wakeups - before.wakeups, after.wire.bytes - before.wire.bytes,
+		after.wire.fds - before.wire.fds,
+		copied > 0 ? copied : after.stats.copied - before.stats.copied,
+		after.skipped - before.skipped, after.revoked - before.revoked,
+		get_latency_us(0.5), get_latency_us(0.99));
+}
+
+/** Nothing changes: what does the compositor do? */
+static void measure_idle(const struct options *options) {
+	warm_up(options);
+	struct counters before = {0}, after = {0};
+	usleep(200000);
+	read_compositor(&before);
+	usleep(options->idle_ms * 1000);
+	read_compositor(&after);
+	printf("{\"wakeups\": %" PRIu64 ", \"compositor_ns\": %" PRIu64 ", \"ms\": %u}\n",
+		after.wakeups - before.wakeups, after.compositor_ns - before.compositor_ns,
+		options->idle_ms);
+}
+
+/**
+ * Sessions of one frame each, by one client after the other; beside another session,
+ * if that is to keep the compositor from forgetting everything each time.
+ */
+static void measure_sessions(const struct options *options) {
+	struct counters before = {0}, after;
+	state.connections_len = 1;
+	if (options->keep_session) {
+		static struct connection kept;
+		connection_init(&kept, options->path, 0);
+		settle();
+	}
+	for (uint32_t i = 0; i < options->sessions + 2; i++) {
+		if (i == 2) { // the first ones are to warm up
+			before = read_counters();
+		}
+		struct connection *connection = &state.connections[0];
+		struct timespec start;
+		clock_gettime(CLOCK_MONOTONIC, &start);
+		connection_init(connection, options->path, 0);
+		while (connection->frames == 0) {
+			if (!pump(ANSWER_MS)) {
+				die("%s: no frame", options->path->name);
+			}
+		}
+		if (i >= 2) {
+			add_latency(&start);
+		}
+		connection_finish(connection);
+		settle();
+	}
+	state.connections_len = 0; // which are gone
+	after = read_counters();
+	qsort(state.latencies, state.latencies_len, sizeof(state.latencies[0]), compare_latencies);
+	printf("{\"compositor_ns\": %" PRIu64 ", \"main_thread_ns\": %" PRIu64 ", "
+		"\"first_frame_us\": %.1f, \"sessions\": %u}\n",
+		after.compositor_ns - before.compositor_ns, after.main_thread_ns - before.main_thread_ns,
+		get_latency_us(0.5), options->sessions);
+}
+
+static void measure_roundtrips(const struct options *options) {
+	struct wl_display *display = wl_display_connect(NULL);
+	if (display == NULL) {
+		die("cannot connect: %s", strerror(errno));
+	}
+	for (uint32_t i = 0; i < 100; i++) {
+		wl_display_roundtrip(display);
+	}
+	struct counters before = read_counters();
+	for (uint32_t i = 0; i < options->roundtrips; i++) {
+		wl_display_roundtrip(display);
+	}
+	struct counters after = read_counters();
+	printf("{\"compositor_ns\": %" PRIu64 ", \"roundtrips\": %u}\n",
+		after.compositor_ns - before.compositor_ns, options->roundtrips);
+	wl_display_disconnect(display);
+}
+
+/* The command line */
+
+static const struct path *find_path(const char *name) {
+	for (size_t i = 0; i < paths_len; i++) {
+		if (strcmp(paths[i].name, name) == 0) {
+			return &paths[i];
+		}
+	}
+	die("unknown path '%s'", name);
+}
+
+static uint32_t parse_number(const char *arg) {
+	char *end;
+	unsigned long number = strtoul(arg, &end, 10);
+	if (*arg == '\0' || *end != '\0' || number > 100000000) {
+		die("not a number: '%s'", arg);
+	}
+	return (uint32_t)number;
+}
+
+static void parse_options(int argc, char *argv[], struct options *options) {
+	static const struct option long_options[] = {
+		{"path", required_argument, NULL, 'p'},
+		{"clients", required_argument, NULL, 'c'},
+		{"frames", required_argument, NULL, 'f'},
+		{"warm-frames", required_argument, NULL, 'w'},
+		{"interval-us", required_argument, NULL, 'i'},
+		{"limit-ms", required_argument, NULL, 'l'},
+		{"full-damage", no_argument, NULL, 'd'},
+		{"idle-ms", required_argument, NULL, 'I'},
+		{"sessions", required_argument, NULL, 's'},
+		{"keep-session", no_argument, NULL, 'k'},
+		{"roundtrips", required_argument, NULL, 'r'},
+		{0},
+	};
+	int c;
+	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		switch (c) {
+		case 'p':
+			options->path = find_path(optarg);
+			break;
+		case 'c':
+			options->clients = parse_number(optarg);
+			break;
+		case 'f':
+			options->frames = parse_number(optarg);
+			break;
+		case 'w':
+			options->warm_frames = parse_number(optarg);
+			break;
+		case 'i':
+			options->interval_us = parse_number(optarg);
+			break;
+		case 'l':
+			options->limit_ms = parse_number(optarg);
+			break;
+		case 'd':
+			options->damage = VITRINE_BENCH_V1_DAMAGE_FULL;
+			break;
+		case 'I':
+			options->idle_ms = parse_number(optarg);
+			break;
+		case 's':
+			options->sessions = parse_number(optarg);
+			break;
+		case 'k':
+			options->keep_session = true;
+			break;
+		case 'r':
+			options->roundtrips = parse_number(optarg);
+			break;
+		default:
+			exit(EXIT_FAILURE); // getopt said why
+		}
+	}
+	if (options->clients < 1 || options->clients > CLIENTS_CAP) {
+		die("between 1 and %d clients", CLIENTS_CAP);
+	}
+}
+
+int main(int argc, char *argv[]) {
+	struct options options = {
+		.path = &paths[0],
+		.clients = 1,
+		.frames = 60,
+		.warm_frames = 12,
+		.interval_us = 16667,
+		.limit_ms = 1000,
+	};
+	parse_options(argc, argv, &options);
+	connect_controller();
+	state.connections = calloc(options.clients, sizeof(state.connections[0]));
+	if (state.connections == NULL) {
+		die("out of memory");
+	}
+	if (options.roundtrips > 0) {
+		measure_roundtrips(&options);
+		return EXIT_SUCCESS;
+	}
+	if (options.sessions > 0) {
+		measure_sessions(&options);
+		return EXIT_SUCCESS;
+	}
+	state.connections_len = options.clients;
+	for (uint32_t i = 0; i < options.clients; i++) {
+		connection_init(&state.connections[i], options.path, i);
+	}
+	settle();
+	if (options.idle_ms > 0) {
+		measure_idle(&options);
+	} else {
+		measure_frames(&options);
+	}
+	return EXIT_SUCCESS;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef BENCH_CLIENT_H
+#define BENCH_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+#include <wayland-client-core.h>
+
+struct connection;
+
+/** A way to get frames. */
+struct path {
+	const char *name;
+	/** Interfaces that it needs, NULL-terminated. */
+	const struct wl_interface *const *needs;
+	/** Starts capturing; frames are handed to connection_frame(). */
+	void (*start)(struct connection *connection);
+	uint32_t guarantee; // for start()
+};
+
+extern const struct path paths[];
+extern const size_t paths_len;
+
+/** The memory of a view, or of a buffer that is copied to. */
+struct memory {
+	const uint32_t *pixels;
+	size_t size;
+};
+
+#define VIEWS_CAP 64
+
+/** A client as far as the compositor can tell: a connection of its own. */
+struct connection {
+	struct wl_display *display;
+	struct wl_registry *registry;
+	const struct path *path;
+	uint32_t index; // among all connections
+
+	// NULL where the compositor does not have it, or the path does not need it
+	struct wl_output *output;
+	struct wl_shm *shm;
+	struct vitrine_bench_v1 *bench;
+	struct zwlr_screencopy_manager_v1 *screencopy;
+	struct zwlr_export_dmabuf_manager_v1 *export_dmabuf;
+	struct ext_output_image_capture_source_manager_v1 *sources;
+	struct ext_image_copy_capture_manager_v1 *copy_capture;
+	struct xx_dmabuf_view_manager_v1 *views;
+
+	// Of paths that copy
+	struct ext_image_copy_capture_session_v1 *copy_session;
+	struct wl_buffer *buffer;
+	bool buffer_is_new; // nothing was copied to it yet
+	uint32_t width, height, stride, format;
+	struct memory target;
+
+	// Of views
+	struct memory memories[VIEWS_CAP]; // by index of the view, modulo the size
+
+	struct timespec commit_time; // of the frame that is being described
+	uint32_t number; // in the pixels of the last frame
+	uint64_t frames;
+	uint64_t bytes_copied; // by the compositor, as far as the protocol tells
+	uint64_t skipped, revoked;
+};
+
+/** Ends the program, with a message. */
+_Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/** The same, since what was asked for does not exist here. */
+_Noreturn void die_unavailable(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/** A frame has come. `pixels` has the number of the frame; NULL if it cannot be read. */
+void connection_frame(struct connection *connection, const uint32_t *pixels);
+/** Sets connection.commit_time. */
+void connection_set_time(struct connection *connection, uint32_t tv_sec_hi, uint32_t tv_sec_lo,
+	uint32_t tv_nsec);
+/** Memory to copy to, as a memfd that the caller does not own. */
+struct memory connection_get_target(struct connection *connection, size_t size, int *fd);
+
+/** What went through the sockets of all connections, but for the controller's. */
+struct wire {
+	uint64_t bytes, fds;
+};
+
+extern struct wire wire;
+/** The socket that is not counted. */
+extern int wire_ignored_fd;
+
+#endif

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+#include <vitrine/view_v1.h>
+#include <wlr/backend.h>
+#include <wlr/types/wlr_output.h>
+#include <wlr/types/wlr_scene.h>
+#include <wlr/util/log.h>
+
+#include "control.h"
+#include "server.h"
+#include "vitrine-bench-v1-protocol.h"
+
+/**
+ * vitrine-compositor with a scene that changes by itself, so that no application
+ * gets in between, and with a clock that tells late frames: the headless output's
+ * own starts anew with each commit, however late that is.
+ */
+
+/** Far above what is asked for: our clock is the one that counts. */
+#define OUTPUT_REFRESH 1000000 // mHz
+#define SMALL_DAMAGE_SIZE 64
+
+/** A session of the view manager, for its figures. */
+struct bench_session {
+	struct wl_list link; // bench.sessions
+	struct vitrine_view_session_v1 *session;
+};
+
+struct bench {
+	struct server server;
+	struct control control;
+	struct wl_list sessions; // bench_session.link
+
+	struct wlr_output *output; // the only one, NULL before it is there
+	struct wlr_scene_rect *small, *full;
+	int timer_fd;
+
+	struct {
+		struct wl_resource *resource; // who asked for it, NULL if there is no run
+		uint32_t frames_left;
+		struct timespec end;
+		enum vitrine_bench_v1_damage damage;
+	} run;
+
+	uint32_t number, shown_number; // of changes of the scene
+	uint32_t ticks, frames, extra;
+	uint64_t redraw_ns, redraw_start_ns;
+
+	struct wl_listener new_output;
+	struct wl_listener output_frame;
+	struct wl_listener output_precommit;
+	struct wl_listener output_commit;
+	struct wl_listener session_start;
+	struct wl_listener session_stop;
+};
+
+static uint64_t clock_ns(clockid_t clock) {
+	struct timespec now;
+	clock_gettime(clock, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* The scene */
+
+/** Drawn as 0xBBGGRR: so that who reads the pixel knows which frame it is. */
+static void bench_color_rect(struct bench *bench, struct wlr_scene_rect *rect) {
+	const float color[4] = {
+		(float)(bench->number & 0xff) / 255,
+		(float)(bench->number >> 8 & 0xff) / 255,
+		(float)(bench->number >> 16 & 0xff) / 255,
+		1,
+	};
+	wlr_scene_rect_set_color(rect, color);
+}
+
+static void bench_change_scene(struct bench *bench) {
+	bench->number++;
+	bench_color_rect(bench, bench->run.damage == VITRINE_BENCH_V1_DAMAGE_FULL ?
+		bench->full : bench->small);
+}
+
+static void bench_set_clock(struct bench *bench, uint32_t interval_us) {
+	const struct timespec interval = {
+		.tv_sec = interval_us / 1000000,
+		.tv_nsec = interval_us % 1000000 * 1000,
+	};
+	const struct itimerspec spec = {.it_interval = interval, .it_value = interval};
+	timerfd_settime(bench->timer_fd, 0, &spec, NULL);
+}
+
+static int bench_handle_timer(int fd, uint32_t mask, void *data) {
+	struct bench *bench = data;
+	uint64_t expirations;
+	if (read(fd, &expirations, sizeof(expirations)) != sizeof(expirations) ||
+			bench->run.resource == NULL) {
+		return 0;
+	}
+	bench->ticks += (uint32_t)expirations;
+	bench_change_scene(bench);
+	return 0;
+}
+
+static void bench_end_run(struct bench *bench) {
+	bench_set_clock(bench, 0);
+	vitrine_bench_v1_send_finished(bench->run.resource);
+	bench->run.resource = NULL;
+}
+
+/** Before all that draws. */
+static void bench_handle_output_frame(struct wl_listener *listener, void *data) {
+	struct bench *bench = wl_container_of(listener, bench, output_frame);
+	bench->redraw_start_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
+/** Drawn, and nobody has been told. */
+static void bench_handle_output_precommit(struct wl_listener *listener, void *data) {
+	struct bench *bench = wl_container_of(listener, bench, output_precommit);
+	bench->redraw_ns += clock_ns(CLOCK_THREAD_CPUTIME_ID) - bench->redraw_start_ns;
+}
+
+static bool run_is_over(const struct bench *bench) {
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return bench->run.frames_left == 0 || now.tv_sec > bench->run.end.tv_sec ||
+		(now.tv_sec == bench->run.end.tv_sec && now.tv_nsec >= bench->run.end.tv_nsec);
+}
+
+static void bench_handle_output_commit(struct wl_listener *listener, void *data) {
+	struct bench *bench = wl_container_of(listener, bench, output_commit);
+	const struct wlr_output_event_commit *event = data;
+	if (!(event->state->committed & WLR_OUTPUT_STATE_BUFFER)) {
+		return;
+	}
+	control_send_ticks(&bench->control, &event->when);
+	if (bench->shown_number == bench->number) {
+		bench->extra++;
+		return;
+	}
+	bench->shown_number = bench->number;
+	bench->frames++;
+	if (bench->run.resource != NULL) {
+		bench->run.frames_left--;
+		if (run_is_over(bench)) {
+			bench_end_run(bench);
+		}
+	}
+}
+
+static void bench_handle_new_output(struct wl_listener *listener, void *data) {
+	struct bench *bench = wl_container_of(listener, bench, new_output);
+	struct wlr_output *output = data;
+	if (bench->output != NULL) {
+		return;
+	}
+	bench->output = output;
+	// The server is listening already: to come before it takes the list's head
+	bench->output_frame.notify = bench_handle_output_frame;
+	wl_list_insert(&output->events.frame.listener_list, &bench->output_frame.link);
+	bench->output_precommit.notify = bench_handle_output_precommit;
+	wl_signal_add(&output->events.precommit, &bench->output_precommit);
+	bench->output_commit.notify = bench_handle_output_commit;
+	wl_signal_add(&output->events.commit, &bench->output_commit);
+}
+
+/* What is copied */
+
+static void bench_handle_session_start(struct wl_listener *listener, void *data) {
+	struct bench *bench = wl_container_of(listener, bench, session_start);
+	struct bench_session *session = calloc(1, sizeof(*session));
+	if (session != NULL) {
+		session->session = data;
+		wl_list_insert(&bench->sessions, &session->link);
+	}
+}
+
+static void bench_handle_session_stop(struct wl_listener *listener, void *data) {
+	struct bench *bench = wl_container_of(listener, bench, session_stop);
+	struct bench_session *session, *tmp;
+	wl_list_for_each_safe(session, tmp, &bench->sessions, link) {
+		if (session->session == data) {
+			wl_list_remove(&session->link);
+			free(session);
+		}
+	}
+}
+
+/** A copy is shared by all sessions, each of which counts it. */
+static uint64_t bench_get_bytes_copied(const struct bench *bench) {
+	uint64_t most = 0;
+	const struct bench_session *session;
+	wl_list_for_each(session, &bench->sessions, link) {
+		struct vitrine_view_session_stats stats;
+		vitrine_view_session_v1_get_stats(session->session, &stats);
+		most = stats.bytes_copied > most ? stats.bytes_copied : most;
+	}
+	return most;
+}
+
+/* The global */
+
+static void bench_resource_handle_destroy(struct wl_client *client, struct wl_resource *resource) {
+	wl_resource_destroy(resource);
+}
+
+static void bench_handle_subscribe(struct wl_client *client, struct wl_resource *resource) {
+	struct bench *bench = wl_resource_get_user_data(resource);
+	control_subscribe(&bench->control, resource);
+}
+
+static void bench_handle_ack(struct wl_client *client, struct wl_resource *resource,
+		uint32_t seq) {
+	struct bench *bench = wl_resource_get_user_data(resource);
+	control_handle_ack(&bench->control);
+}
+
+static void bench_handle_run(struct wl_client *client, struct wl_resource *resource,
+		uint32_t frames, uint32_t interval_us, uint32_t limit_ms, uint32_t damage) {
+	struct bench *bench = wl_resource_get_user_data(resource);
+	bool full = damage == VITRINE_BENCH_V1_DAMAGE_FULL;
+	// The one that was hidden has an old number
+	bench_color_rect(bench, bench->small);
+	bench_color_rect(bench, bench->full);
+	wlr_scene_rect_set_size(bench->full, bench->output->width, bench->output->height);
+	wlr_scene_node_set_enabled(&bench->full->node, full);
+	wlr_scene_node_set_enabled(&bench->small->node, !full);
+
+	struct timespec end;
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec += limit_ms / 1000;
+	end.tv_nsec += limit_ms % 1000 * 1000000;
+	if (end.tv_nsec >= 1000000000) {
+		end.tv_sec++;
+		end.tv_nsec -= 1000000000;
+	}
+	bench->run.resource = resource;
+	bench->run.frames_left = frames > 0 ? frames : 1;
+	bench->run.end = end;
+	bench->run.damage = damage;
+	bench_set_clock(bench, interval_us > 0 ? interval_us : 1);
+}
+
+static void bench_handle_get_stats(struct wl_client *client, struct wl_resource *resource) {
+	struct bench *bench = wl_resource_get_user_data(resource);
+	struct rusage rusage;
+	getrusage(RUSAGE_SELF, &rusage);
+	int64_t rusage_us = (int64_t)(rusage.ru_utime.tv_sec + rusage.ru_stime.tv_sec) * 1000000 +
+		rusage.ru_utime.tv_usec + rusage.ru_stime.tv_usec;
+	uint64_t copied = bench_get_bytes_copied(bench);
+	uint32_t missed = bench->ticks - bench->frames;
+	vitrine_bench_v1_send_stats(resource, bench->number, bench->frames, missed, bench->extra,
+		(uint32_t)(bench->redraw_ns / 1000), (uint32_t)rusage_us, (uint32_t)(copied >> 32),
+		(uint32_t)(copied & UINT32_MAX));
+}
+
+static const struct vitrine_bench_v1_interface bench_impl = {
+	.destroy = bench_resource_handle_destroy,
+	.subscribe = bench_handle_subscribe,
+	.ack = bench_handle_ack,
+	.run = bench_handle_run,
+	.get_stats = bench_handle_get_stats,
+};
+
+static void bench_handle_resource_destroy(struct wl_resource *resource) {
+	struct bench *bench = wl_resource_get_user_data(resource);
+	control_unsubscribe(resource);
+	if (bench->run.resource == resource) {
+		bench_set_clock(bench, 0);
+		bench->run.resource = NULL;
+	}
+}
+
+static void bench_bind(struct wl_client *client, void *data, uint32_t version, uint32_t id) {
+	struct wl_resource *resource =
+		wl_resource_create(client, &vitrine_bench_v1_interface, (int)version, id);
+	if (resource == NULL) {
+		wl_client_post_no_memory(client);
+		return;
+	}
+	wl_list_init(wl_resource_get_link(resource));
+	wl_resource_set_implementation(resource, &bench_impl, data, bench_handle_resource_destroy);
+}
+
+/* Lifetime */
+
+static bool bench_init(struct bench *bench, const struct server_options *options) {
+	static const float black[4] = {0, 0, 0, 1};
+	struct server *server = &bench->server;
+	control_init(&bench->control);
+	wl_list_init(&bench->sessions);
+	if (!server_init(server, options)) {
+		return false;
+	}
+	bench->small = wlr_scene_rect_create(server->toplevel_tree, SMALL_DAMAGE_SIZE,
+		SMALL_DAMAGE_SIZE, black);
+	bench->full = wlr_scene_rect_create(server->toplevel_tree, 0, 0, black);
+	bench->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (bench->small == NULL || bench->full == NULL || bench->timer_fd < 0 ||
+			wl_event_loop_add_fd(wl_display_get_event_loop(server->display), bench->timer_fd,
+				WL_EVENT_READABLE, bench_handle_timer, bench) == NULL ||
+			wl_global_create(server->display, &vitrine_bench_v1_interface, 1, bench,
+				bench_bind) == NULL) {
+		return false;
+	}
+	bench->new_output.notify = bench_handle_new_output;
+	wl_signal_add(&server->backend->events.new_output, &bench->new_output);
+	bench->session_start.notify = bench_handle_session_start;
+	wl_signal_add(&server->view_manager->events.session_start, &bench->session_start);
+	bench->session_stop.notify = bench_handle_session_stop;
+	wl_signal_add(&server->view_manager->events.session_stop, &bench->session_stop);
+	return true;
+}
+
+int main(int argc, char *argv[]) {
+	struct output_mode mode = {.refresh = OUTPUT_REFRESH};
+	if (argc != 2 || sscanf(argv[1], "%5dx%5d", &mode.width, &mode.height) != 2) {
+		fprintf(stderr, "usage: bench-compositor WIDTHxHEIGHT\n");
+		return EXIT_FAILURE;
+	}
+	const struct server_options options = {
+		.backends = "headless",
+		.stock_capture = true,
+		.background = {0.2f, 0.2f, 0.2f, 1},
+		.outputs = &mode,
+		.outputs_len = 1,
+	};
+	wlr_log_init(WLR_ERROR, NULL);
+	static struct bench bench;
+	if (!bench_init(&bench, &options)) {
+		return EXIT_FAILURE;
+	}
+	// What is open is closed by the kernel: nothing here is about ending well
+	_exit(server_run(&bench.server));
+}

@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <wayland-client-protocol.h>
+
+#include "client.h"
+#include "ext-image-capture-source-v1-client-protocol.h"
+#include "ext-image-copy-capture-v1-client-protocol.h"
+#include "vitrine-bench-v1-client-protocol.h"
+#include "wlr-export-dmabuf-unstable-v1-client-protocol.h"
+#include "wlr-screencopy-unstable-v1-client-protocol.h"
+#include "xx-dmabuf-view-v1-client-protocol.h"
+
+/* The limit */
+
+static void bench_handle_tick(void *data, struct vitrine_bench_v1 *bench, uint32_t seq,
+		uint32_t tv_sec_hi, uint32_t tv_sec_lo, uint32_t tv_nsec) {
+	struct connection *connection = data;
+	connection_set_time(connection, tv_sec_hi, tv_sec_lo, tv_nsec);
+	connection_frame(connection, NULL);
+	vitrine_bench_v1_ack(bench, seq);
+}
+
+static void bench_handle_finished(void *data, struct vitrine_bench_v1 *bench) {
+	// For who controls the compositor
+}
+
+static void bench_handle_stats(void *data, struct vitrine_bench_v1 *bench, uint32_t number,
+		uint32_t frames, uint32_t missed, uint32_t extra, uint32_t redraw_us, uint32_t rusage_us,
+		uint32_t copied_hi, uint32_t copied_lo) {
+	// For who controls the compositor
+}
+
+static const struct vitrine_bench_v1_listener bench_listener = {
+	.tick = bench_handle_tick,
+	.finished = bench_handle_finished,
+	.stats = bench_handle_stats,
+};
+
+static void control_start(struct connection *connection) {
+	vitrine_bench_v1_add_listener(connection->bench, &bench_listener, connection);
+	vitrine_bench_v1_subscribe(connection->bench);
+}
+
+/* Buffers to copy to */
+
+static void create_buffer(struct connection *connection) {
+	int fd;
+	size_t size = (size_t)connection->stride * connection->height;
+	connection->target = connection_get_target(connection, size, &fd);
+	struct wl_shm_pool *pool = wl_shm_create_pool(connection->shm, fd, (int32_t)size);
+	connection->buffer = wl_shm_pool_create_buffer(pool, 0, (int32_t)connection->width,
+		(int32_t)connection->height, (int32_t)connection->stride, connection->format);
+	wl_shm_pool_destroy(pool);
+	connection->buffer_is_new = true;
+}
+
+/* wlr-screencopy */
+
+static void screencopy_capture(struct connection *connection);
+
+static void screencopy_handle_buffer(void *data, struct zwlr_screencopy_frame_v1 *frame,
+		uint32_t format, uint32_t width, uint32_t height, uint32_t stride) {
+	struct connection *connection = data;
+	if (connection->buffer == NULL) {
+		connection->format = format;
+		connection->width = width;
+		connection->height = height;
+		connection->stride = stride;
+		create_buffer(connection);
+	}
+}
+
+static void screencopy_handle_flags(void *data, struct zwlr_screencopy_frame_v1 *frame,
+		uint32_t flags) {
+}
+
+static void screencopy_handle_ready(void *data, struct zwlr_screencopy_frame_v1 *frame,
+		uint32_t tv_sec_hi, uint32_t tv_sec_lo, uint32_t tv_nsec) {
+	struct connection *connection = data;
+	connection_set_time(connection, tv_sec_hi, tv_sec_lo, tv_nsec);
+	// It copies everything, whatever the damage
+	connection->bytes_copied += (uint64_t)connection->stride * connection->height;
+	connection_frame(connection, connection->target.pixels);
+	zwlr_screencopy_frame_v1_destroy(frame);
+	screencopy_capture(connection);
+}
+
+static void screencopy_handle_failed(void *data, struct zwlr_screencopy_frame_v1 *frame) {
+	die("wlr-screencopy failed");
+}
+
+static void screencopy_handle_damage(void *data, struct zwlr_screencopy_frame_v1 *frame,
+		uint32_t x, uint32_t y, uint32_t width, uint32_t height) {
+}
+
+static void screencopy_handle_linux_dmabuf(void *data, struct zwlr_screencopy_frame_v1 *frame,
+		uint32_t format, uint32_t width, uint32_t height) {
+}
+
+static void screencopy_handle_buffer_done(void *data, struct zwlr_screencopy_frame_v1 *frame) {
+	struct connection *connection = data;
+	// With damage: each frame that changes something, and no other
+	zwlr_screencopy_frame_v1_copy_with_damage(frame, connection->buffer);
+}
+
+static const struct zwlr_screencopy_frame_v1_listener screencopy_listener = {
+	.buffer = screencopy_handle_buffer,
+	.flags = screencopy_handle_flags,
+	.ready = screencopy_handle_ready,
+	.failed = screencopy_handle_failed,
+	.damage = screencopy_handle_damage,
+	.linux_dmabuf = screencopy_handle_linux_dmabuf,
+	.buffer_done = screencopy_handle_buffer_done,
+};
+
+static void screencopy_capture(struct connection *connection) {
+	struct zwlr_screencopy_frame_v1 *frame = zwlr_screencopy_manager_v1_capture_output(
+		connection->screencopy, 0, connection->output);
+	zwlr_screencopy_frame_v1_add_listener(frame, &screencopy_listener, connection);
+}
+
+/* ext-image-copy-capture */
+
+static void copy_capture(struct connection *connection);
+
+static void copy_frame_handle_transform(void *data,
+		struct ext_image_copy_capture_frame_v1 *frame, uint32_t transform) {
+}
+
+static void copy_frame_handle_damage(void *data, struct ext_image_copy_capture_frame_v1 *frame,
+		int32_t x, int32_t y, int32_t width, int32_t height) {
+}
+
+static void copy_frame_handle_presentation_time(void *data,
+		struct ext_image_copy_capture_frame_v1 *frame, uint32_t tv_sec_hi, uint32_t tv_sec_lo,
+		uint32_t tv_nsec) {
+	connection_set_time(data, tv_sec_hi, tv_sec_lo, tv_nsec);
+}
+
+static void copy_frame_handle_ready(void *data, struct ext_image_copy_capture_frame_v1 *frame) {
+	struct connection *connection = data;
+	connection->buffer_is_new = false;
+	// To shm, wlroots copies everything, whatever the damage
+	connection->bytes_copied += (uint64_t)connection->stride * connection->height;
+	connection_frame(connection, connection->target.pixels);
+	ext_image_copy_capture_frame_v1_destroy(frame);
+	copy_capture(connection);
+}
+
+static void copy_frame_handle_failed(void *data, struct ext_image_copy_capture_frame_v1 *frame,
+		uint32_t reason) {
+	die("ext-image-copy-capture failed: reason %u", reason);
+}
+
+static const struct ext_image_copy_capture_frame_v1_listener copy_frame_listener = {
+	.transform = copy_frame_handle_transform,
+	.damage = copy_frame_handle_damage,
+	.presentation_time = copy_frame_handle_presentation_time,
+	.ready = copy_frame_handle_ready,
+	.failed = copy_frame_handle_failed,
+};
+
+static void copy_capture(struct connection *connection) {
+	struct ext_image_copy_capture_frame_v1 *frame =
+		ext_image_copy_capture_session_v1_create_frame(connection->copy_session);
+	ext_image_copy_capture_frame_v1_add_listener(frame, &copy_frame_listener, connection);
+	ext_image_copy_capture_frame_v1_attach_buffer(frame, connection->buffer);
+	if (connection->buffer_is_new) {
+		ext_image_copy_capture_frame_v1_damage_buffer(frame, 0, 0, (int32_t)connection->width,
+			(int32_t)connection->height);
+	}
+	ext_image_copy_capture_frame_v1_capture(frame);
+}
+
+static void copy_session_handle_buffer_size(void *data,
+		struct ext_image_copy_capture_session_v1 *session, uint32_t width, uint32_t height) {
+	struct connection *connection = data;
+	connection->width = width;
+	connection->height = height;
+	connection->stride = width * 4;
+}
+
+static void copy_session_handle_shm_format(void *data,
+		struct ext_image_copy_capture_session_v1 *session, uint32_t format) {
+	struct connection *connection = data;
+	if (format == WL_SHM_FORMAT_XRGB8888 || format == WL_SHM_FORMAT_ARGB8888) {
+		connection->format = format;
+	}
+}
+
+static void copy_session_handle_dmabuf_device(void *data,
+		struct ext_image_copy_capture_session_v1 *session, struct wl_array *device) {
+}
+
+static void copy_session_handle_dmabuf_format(void *data,
+		struct ext_image_copy_capture_session_v1 *session, uint32_t format,
+		struct wl_array *modifiers) {
+}
+
+static void copy_session_handle_done(void *data,
+		struct ext_image_copy_capture_session_v1 *session) {
+	struct connection *connection = data;
+	if (connection->buffer == NULL) {
+		create_buffer(connection);
+		copy_capture(connection);
+	}
+}
+
+static void copy_session_handle_stopped(void *data,
+		struct ext_image_copy_capture_session_v1 *session) {
+	die("ext-image-copy-capture stopped");
+}
+
+static const struct ext_image_copy_capture_session_v1_listener copy_session_listener = {
+	.buffer_size = copy_session_handle_buffer_size,
+	.shm_format = copy_session_handle_shm_format,
+	.dmabuf_device = copy_session_handle_dmabuf_device,
+	.dmabuf_format = copy_session_handle_dmabuf_format,
+	.done = copy_session_handle_done,
+	.stopped = copy_session_handle_stopped,
+};
+
+static void copy_capture_start(struct connection *connection) {
+	struct ext_image_capture_source_v1 *source =
+		ext_output_image_capture_source_manager_v1_create_source(connection->sources,
+			connection->output);
+	connection->copy_session = ext_image_copy_capture_manager_v1_create_session(
+		connection->copy_capture, source, 0);
+	ext_image_copy_capture_session_v1_add_listener(connection->copy_session,
+		&copy_session_listener, connection);
+	ext_image_capture_source_v1_destroy(source);
+}
+
+/* wlr-export-dmabuf */
+
+static void export_dmabuf_capture(struct connection *connection);
+
+static void export_handle_frame(void *data, struct zwlr_export_dmabuf_frame_v1 *frame,
+		uint32_t width, uint32_t height, uint32_t offset_x, uint32_t offset_y,
+		uint32_t buffer_flags, uint32_t flags, uint32_t format, uint32_t mod_high,
+		uint32_t mod_low, uint32_t num_objects) {
+}
+
+static void export_handle_object(void *data, struct zwlr_export_dmabuf_frame_v1 *frame,
+		uint32_t index, int32_t fd, uint32_t size, uint32_t offset, uint32_t stride,
+		uint32_t plane_index) {
+	close(fd);
+}
+
+static void export_handle_ready(void *data, struct zwlr_export_dmabuf_frame_v1 *frame,
+		uint32_t tv_sec_hi, uint32_t tv_sec_lo, uint32_t tv_nsec) {
+	struct connection *connection = data;
+	connection_set_time(connection, tv_sec_hi, tv_sec_lo, tv_nsec);
+	connection_frame(connection, NULL);
+	zwlr_export_dmabuf_frame_v1_destroy(frame);
+	export_dmabuf_capture(connection);
+}
+
+static void export_handle_cancel(void *data, struct zwlr_export_dmabuf_frame_v1 *frame,
+		uint32_t reason) {
+	die("wlr-export-dmabuf failed: reason %u", reason);
+}
+
+static const struct zwlr_export_dmabuf_frame_v1_listener export_listener = {
+	.frame = export_handle_frame,
+	.object = export_handle_object,
+	.ready = export_handle_ready,
+	.cancel = export_handle_cancel,
+};
+
+static void export_dmabuf_capture(struct connection *connection) {
+	struct zwlr_export_dmabuf_frame_v1 *frame = zwlr_export_dmabuf_manager_v1_capture_output(
+		connection->export_dmabuf, 0, connection->output);
+	zwlr_export_dmabuf_frame_v1_add_listener(frame, &export_listener, connection);
+}
+
+/* xx-dmabuf-view */
+
+static void session_handle_depth(void *data, struct xx_dmabuf_view_session_v1 *session,
+		uint32_t count) {
+}
+
+static void session_handle_view(void *data, struct xx_dmabuf_view_session_v1 *session,
+		uint32_t index, uint32_t storage, uint32_t width, uint32_t height, uint32_t fourcc,
+		uint32_t modifier_hi, uint32_t modifier_lo, uint32_t guarantee) {
+	struct connection *connection = data;
+	if (guarantee != connection->path->guarantee) {
+		die("%s: a view with the guarantee %u", connection->path->name, guarantee);
+	}
+	connection->height = height;
+}
+
+static void session_handle_plane(void *data, struct xx_dmabuf_view_session_v1 *session,
+		uint32_t index, uint32_t plane, int32_t fd, uint32_t offset, uint32_t stride) {
+	struct connection *connection = data;
+	struct memory *memory = &connection->memories[index % VIEWS_CAP];
+	if (memory->pixels != NULL || plane > 0 || offset > 0) {
+		die("%s: too many views or planes", connection->path->name);
+	}
+	memory->size = (size_t)stride * connection->height;
+	void *data_ptr = mmap(NULL, memory->size, PROT_READ, MAP_SHARED, fd, 0);
+	if (data_ptr == MAP_FAILED) {
+		die("%s: cannot map a view: %s", connection->path->name, strerror(errno));
+	}
+	memory->pixels = data_ptr;
+	close(fd);
+}
+
+static void session_handle_view_done(void *data, struct xx_dmabuf_view_session_v1 *session,
+		uint32_t index) {
+}
+
+static void session_handle_retired(void *data, struct xx_dmabuf_view_session_v1 *session,
+		uint32_t index) {
+	struct connection *connection = data;
+	struct memory *memory = &connection->memories[index % VIEWS_CAP];
+	munmap((void *)memory->pixels, memory->size);
+	memory->pixels = NULL;
+}
+
+static void session_handle_damage(void *data, struct xx_dmabuf_view_session_v1 *session,
+		uint32_t x, uint32_t y, uint32_t width, uint32_t height) {
+}
+
+static void session_handle_transform(void *data, struct xx_dmabuf_view_session_v1 *session,
+		uint32_t transform) {
+}
+
+static void session_handle_time(void *data, struct xx_dmabuf_view_session_v1 *session,
+		uint32_t tv_sec_hi, uint32_t tv_sec_lo, uint32_t tv_nsec) {
+	connection_set_time(data, tv_sec_hi, tv_sec_lo, tv_nsec);
+}
+
+static void session_handle_skipped(void *data, struct xx_dmabuf_view_session_v1 *session,
+		uint32_t count) {
+	struct connection *connection = data;
+	connection->skipped += count;
+}
+
+static void session_handle_fence(void *data, struct xx_dmabuf_view_session_v1 *session,
+		int32_t fd) {
+	struct pollfd pollfd = {.fd = fd, .events = POLLIN};
+	poll(&pollfd, 1, 1000);
+	close(fd);
+}
+
+static void session_handle_frame(void *data, struct xx_dmabuf_view_session_v1 *session,
+		uint32_t index, uint32_t serial) {
+	struct connection *connection = data;
+	connection_frame(connection, connection->memories[index % VIEWS_CAP].pixels);
+	xx_dmabuf_view_session_v1_release(session, serial);
+}
+
+static void session_handle_revoked(void *data, struct xx_dmabuf_view_session_v1 *session,
+		uint32_t serial) {
+	struct connection *connection = data;
+	connection->revoked++; // its release is on the way
+	connection->number = 0; // what was read may be of a later frame
+}
+
+static void session_handle_stopped(void *data, struct xx_dmabuf_view_session_v1 *session,
+		uint32_t reason) {
+	struct connection *connection = data;
+	if (reason == XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_UNSUPPORTED) {
+		die_unavailable("the compositor cannot give %s views here", connection->path->name);
+	}
+	die("%s: the session stopped: reason %u", connection->path->name, reason);
+}
+
+static const struct xx_dmabuf_view_session_v1_listener session_listener = {
+	.depth = session_handle_depth,
+	.view = session_handle_view,
+	.plane = session_handle_plane,
+	.view_done = session_handle_view_done,
+	.retired = session_handle_retired,
+	.damage = session_handle_damage,
+	.transform = session_handle_transform,
+	.time = session_handle_time,
+	.skipped = session_handle_skipped,
+	.fence = session_handle_fence,
+	.frame = session_handle_frame,
+	.revoked = session_handle_revoked,
+	.stopped = session_handle_stopped,
+};
+
+static void views_start(struct connection *connection) {
+	struct ext_image_capture_source_v1 *source =
+		ext_output_image_capture_source_manager_v1_create_source(connection->sources,
+			connection->output);
+	struct xx_dmabuf_view_session_v1 *session = xx_dmabuf_view_manager_v1_create_session(
+		connection->views, source, 0, connection->path->guarantee);
+	xx_dmabuf_view_session_v1_add_listener(session, &session_listener, connection);
+	ext_image_capture_source_v1_destroy(source);
+}
+
+/* All of them */
+
+static void baseline_start(struct connection *connection) {
+	// Nothing is captured
+}
+
+#define NEEDS(...) (const struct wl_interface *const[]){__VA_ARGS__, NULL}
+
+const struct path paths[] = {
+	{"baseline", NEEDS(&wl_output_interface), baseline_start, 0},
+	{"control", NEEDS(&vitrine_bench_v1_interface), control_start, 0},
+	{"wlr-screencopy-shm",
+		NEEDS(&wl_output_interface, &wl_shm_interface, &zwlr_screencopy_manager_v1_interface),
+		screencopy_capture, 0},
+	{"ext-image-copy-capture-shm",
+		NEEDS(&wl_output_interface, &wl_shm_interface, &ext_image_copy_capture_manager_v1_interface,
+			&ext_output_image_capture_source_manager_v1_interface),
+		copy_capture_start, 0},
+	{"wlr-export-dmabuf",
+		NEEDS(&wl_output_interface, &zwlr_export_dmabuf_manager_v1_interface),
+		export_dmabuf_capture, 0},
+#define VIEWS \
+	NEEDS(&wl_output_interface, &xx_dmabuf_view_manager_v1_interface, \
+		&ext_output_image_capture_source_manager_v1_interface), views_start
+	{"sealed", VIEWS, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_SEALED},
+	{"snapshot", VIEWS, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_SNAPSHOT},
+	{"guarded", VIEWS, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_GUARDED},
+};
+const size_t paths_len = sizeof(paths) / sizeof(paths[0]);

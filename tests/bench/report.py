@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: MIT
+"""What a benchmark's figures say: tables, and the limits that are aimed at."""
+
+RESOLUTIONS = ["720p", "1080p", "4K", "8K"]
+
+
+def find(result, path, resolution, clients, damage):
+    for row in result["rows"]:
+        if (row["path"], row["resolution"], row["clients"], row["damage"]) == (
+                path, resolution, clients, damage):
+            return row
+    return None
+
+
+def ratio(above, below, key="compositor_cpu_us"):
+    """None if there is nothing to compare, or no more than noise."""
+    if above is None or below is None or below[key] <= 0:
+        return None
+    return above[key] / below[key]
+
+
+class Checks:
+    def __init__(self):
+        self.checks = []
+
+    def at_most(self, name, value, limit):
+        if value is not None:
+            self.checks.append({"name": name, "value": round(value, 3), "limit": limit,
+                "kind": "at most", "ok": value <= limit})
+
+    def at_least(self, name, value, limit):
+        if value is not None:
+            self.checks.append({"name": name, "value": round(value, 1), "limit": limit,
+                "kind": "at least", "ok": value >= limit})
+
+
+def check_sealed(checks, result, damage):
+    def row(path, resolution, clients):
+        return find(result, path, resolution, clients, damage)
+
+    for resolution in RESOLUTIONS:
+        checks.at_most(f"sealed / control, CPU, {resolution}, 8 clients, {damage} damage",
+            ratio(row("sealed", resolution, 8), row("control", resolution, 8)), 1.5)
+    checks.at_most(f"sealed, CPU, 8K / 720p, 8 clients, {damage} damage",
+        ratio(row("sealed", "8K", 8), row("sealed", "720p", 8)), 1.2)
+    checks.at_least(f"wlr-screencopy-shm / sealed, CPU, 4K, 8 clients, {damage} damage",
+        ratio(row("wlr-screencopy-shm", "4K", 8), row("sealed", "4K", 8)), 200)
+    sealed = row("sealed", "4K", 64)
+    if sealed is not None and damage == "full":  # at the refresh rate of a screen
+        checks.at_most(f"sealed, frames missed, 4K, 64 clients, {damage} damage",
+            sealed["missed"], 0)
+    checks.at_most(f"sealed, CPU per client, 4K, 64 / 8 clients, {damage} damage",
+        ratio(sealed, row("sealed", "4K", 8)), 1.2)
+    for clients in (8, 64):
+        for key, limit in (("latency_us_p50", 1.5), ("latency_us_p99", 3)):
+            checks.at_most(
+                f"sealed / control, {key[-3:]} latency, 4K, {clients} clients, {damage} damage",
+                ratio(row("sealed", "4K", clients), row("control", "4K", clients), key), limit)
+
+
+def check_snapshot(checks, result):
+    ext = "ext-image-copy-capture-shm"
+    for resolution in RESOLUTIONS:
+        for damage, limit in (("full", 1.0), ("small", 0.1)):
+            checks.at_most(f"snapshot / {ext}, CPU, {resolution}, 1 client, {damage} damage",
+                ratio(find(result, "snapshot", resolution, 1, damage),
+                    find(result, ext, resolution, 1, damage)), limit)
+        one, many = (find(result, "snapshot", resolution, clients, "full") for clients in (1, 64))
+        if one is not None and many is not None and one["compositor_cpu_us"] > 0:
+            control = find(result, "control", resolution, 64, "full")
+            # Telling clients of frames is not copying
+            copy = (many["compositor_cpu_us"] - control["compositor_cpu_us"]) * 64
+            checks.at_most(f"snapshot, CPU of all but telling, {resolution}, 64 / 1 clients",
+                copy / one["compositor_cpu_us"], 1.2)
+
+
+def make_checks(result):
+    """The limits of the project, as far as this run measured them."""
+    checks = Checks()
+    for damage in ("small", "full"):
+        check_sealed(checks, result, damage)
+    check_snapshot(checks, result)
+    idle = result["idle_wakeups_per_s"]
+    checks.at_most("64 idle sessions, wake-ups a second above baseline",
+        max(0, idle["sealed"] - idle["baseline"]), 0)
+    sessions = result["sessions"]
+    for key, what in (("main_thread_us", "main thread"), ("cpu_us", "all threads")):
+        # Fresh memory has to be drawn to once, whatever it costs to get it
+        checks.at_most(f"session of one frame, CPU of {what}, 4K, with / without retirement",
+            sessions["retired"][key] / (sessions["kept"][key] + sessions["redraw_us"]), 2)
+    return checks.checks
+
+
+def format_us(us):
+    return f"{us:.1f}" if us < 100 else f"{us:,.0f}"
+
+
+def format_bytes(count):
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def format_number(number):
+    return f"{number:.2f}".rstrip("0").rstrip(".")
+
+
+def make_markdown_rows(result):
+    for row in result["rows"]:
+        low, high = row["spread"]["compositor_cpu_us"]
+        yield (f"| {row['path']} | {row['resolution']} | {row['damage']} | {row['clients']} "
+            f"| {format_us(row['compositor_cpu_us'])} | {format_us(low)} to {format_us(high)} "
+            f"| {format_us(row['client_cpu_us'])} | {format_us(row['latency_us_p50'])} "
+            f"| {format_us(row['latency_us_p99'])} | {row['missed']} of "
+            f"{row['missed'] + row['output_frames']} | {format_bytes(row['bytes_copied'])} "
+            f"| {format_number(row['fds'])} | {row['wire_bytes']:.0f} "
+            f"| {format_us(row['output_frame_redraw_us'])} |")
+
+
+def make_markdown(result):
+    machine = result["machine"]
+    sessions, idle = result["sessions"], result["idle_wakeups_per_s"]
+    retired, kept = sessions["retired"], sessions["kept"]
+    lines = [
+        "# What capturing costs",
+        "",
+        f"{machine['cpus']} CPUs ({machine['cpu']}), Linux {machine['kernel']}, pixman renderer, "
+        f"headless output at {result['refresh_hz']['full']} Hz with full and "
+        f"{result['refresh_hz']['small']} Hz with small damage (64 by 64 pixels); medians of up to "
+        f"{result['repetitions']} interleaved repetitions; load average before: "
+        f"{machine['load_before']}.",
+        "",
+        "CPU times are per client and frame, in µs, of the compositor above the same scene "
+        "without capture, and of the client. Drawing the scene is not in them: it is the last "
+        "column, per output frame. Latency is from the commit to the client, in µs. Bytes, file "
+        "descriptors and bytes on the socket (both ways) are per client and frame. `control` is "
+        "the limit: one small event and one small request per frame.",
+        "",
+        f"- A bare round trip costs the compositor {result['roundtrip_cpu_us']:.1f} µs.",
+        f"- 64 idle clients: {format_number(idle['baseline'])} wake-ups a second without and "
+        f"{format_number(idle['sealed'])} with sessions.",
+        f"- Opening and ending a session of one frame at 4K: {format_us(retired['cpu_us'])} µs of "
+        f"compositor CPU, {format_us(retired['main_thread_us'])} of it in the main thread, and "
+        f"{format_us(retired['first_frame_us'])} µs until the frame is there. Without retirement: "
+        f"{format_us(kept['cpu_us'])} and {format_us(kept['first_frame_us'])} µs, as nothing is "
+        f"drawn then. Drawing the screen once: {format_us(sessions['redraw_us'])} µs.",
+    ]
+    for path, reason in result["unavailable"].items():
+        lines.append(f"- Not measured: {path}: {reason}.")
+    lines += ["", "| limit aimed at | measured | |", "|---|---|---|"]
+    for check in result["checks"]:
+        lines.append(f"| {check['name']}: {check['kind']} {check['limit']} "
+            f"| {format_number(check['value'])} | {'met' if check['ok'] else '**missed**'} |")
+    lines += ["",
+        "| path | size | damage | clients | compositor | spread | client | p50 | p99 | missed "
+        "| copied | fds | wire | redraw |",
+        "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]
+    lines += make_markdown_rows(result)
+    return "\n".join(lines) + "\n"
+
+
+def make_terminal(result):
+    """The short version."""
+    lines = [f"{'path':<28}{'size':<7}{'damage':<8}{'clients':>7}{'compositor':>12}"
+        f"{'client':>9}{'p50':>9}{'p99':>9}  missed", f"{'':<50}{'us/frame':>12}{'us':>9}"
+        f"{'us':>9}{'us':>9}"]
+    for row in result["rows"]:
+        lines.append(f"{row['path']:<28}{row['resolution']:<7}{row['damage']:<8}"
+            f"{row['clients']:>7}{format_us(row['compositor_cpu_us']):>12}"
+            f"{format_us(row['client_cpu_us']):>9}{format_us(row['latency_us_p50']):>9}"
+            f"{format_us(row['latency_us_p99']):>9}  {row['missed']}")
+    lines.append("")
+    for check in result["checks"]:
+        lines.append(f"{'met   ' if check['ok'] else 'MISSED'} {check['name']}: "
+            f"{format_number(check['value'])} ({check['kind']} {check['limit']})")
+    return "\n".join(lines)
