@@ -16,6 +16,7 @@ struct view_manager {
 	struct vitrine_derive *derive;
 	struct wl_list bindings; // view_binding.link
 	struct wl_list sources; // view_source.link
+	struct wl_list capture_sources; // view_capture_source.link
 	struct wl_list starting; // session.link, sessions that wait for their quota
 	struct wl_list views; // buffer_view.link, views that wait for their buffer
 
@@ -26,6 +27,7 @@ struct view_manager {
 
 	struct wlr_security_context_manager_v1 *security_context_manager; // may be NULL
 	struct wl_listener security_context_manager_destroy;
+	bool locked;
 	vitrine_view_policy_func_t policy;
 	void *policy_data;
 

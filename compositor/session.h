@@ -8,6 +8,39 @@
 #include "stream.h"
 
 struct view_quota;
+struct vitrine_derived_fd;
+struct wlr_output;
+
+/**
+ * How a session reaches its client: one for each protocol that has sessions.
+ */
+struct view_session_interface {
+	const char *protocol; // the name of its global
+	/** Clients can wait for fences by themselves. */
+	bool takes_fences;
+	/**
+	 * Clients ask for each frame, see view_session_pull(), and neither release
+	 * frames nor are they told that one is taken back.
+	 */
+	bool pulls;
+
+	/** The session has started. May be NULL. */
+	void (*start)(struct vitrine_view_session_v1 *session);
+	/** Announces a buffer. May be NULL. */
+	void (*send_view)(struct vitrine_view_session_v1 *session, uint32_t index,
+		const struct view_buffer *buffer, const struct vitrine_derived_fd *derived);
+	/** Sets the session idle if its clients pull. */
+	void (*send_frame)(struct vitrine_view_session_v1 *session,
+		const struct stream_frame *frame, uint32_t index, uint32_t serial);
+	/** Not NULL unless clients pull. */
+	void (*send_revoked)(struct vitrine_view_session_v1 *session, uint32_t serial);
+	/** May be NULL. */
+	void (*send_retired)(struct vitrine_view_session_v1 *session, uint32_t index);
+	/** The session is there, or about to be freed: NULL. */
+	void (*set_session)(void *data, struct vitrine_view_session_v1 *session);
+	/** The session is gone, and `reason` is why. */
+	void (*send_stopped)(void *data, enum vitrine_view_stop_reason reason);
+};
 
 /** Frames that a session may hold, at most. */
 #define VIEW_SESSION_DEPTH_CAP 4
@@ -28,11 +61,19 @@ struct session_frame {
 	int64_t sent_ms; // CLOCK_MONOTONIC
 };
 
-/** A xx_dmabuf_view_session_v1 until it is stopped or destroyed. */
+/**
+ * A client that looks at an output, until it is stopped or destroyed: a
+ * xx_dmabuf_view_session_v1, or all captures of an output through
+ * wlr-export-dmabuf.
+ */
 struct vitrine_view_session_v1 {
 	struct view_manager *manager;
-	struct wl_resource *resource;
+	const struct view_session_interface *impl;
+	void *data; // of the implementation
+	struct wl_client *client;
 	struct view_quota *quota;
+	struct wlr_output *output;
+	struct wl_listener output_destroy; // until it has started
 	struct view_source *source; // NULL before it started
 	struct wl_list link; // view_source.sessions, or view_manager.starting
 	struct view_stream *stream; // NULL before the first frame
@@ -43,8 +84,9 @@ struct vitrine_view_session_v1 {
 	uint32_t allowed; // what it accepts and policy allows
 	uint32_t guarantee; // of the last frame, 0 before
 	bool takes_fences; // waits by itself for frames that are not finished
+	bool idle; // does not want the next frame
 
-	struct wlr_ext_image_capture_source_v1 *capture_source; // NULL once it is gone
+	struct wlr_ext_image_capture_source_v1 *capture_source; // NULL if there is none, or no more
 	struct wl_listener capture_source_destroy;
 	struct wl_event_source *start_timer; // NULL unless it had to wait for its quota
 
@@ -66,6 +108,7 @@ struct vitrine_view_session_v1 {
 	enum vitrine_view_stop_reason deferred_reason;
 
 	uint64_t seen_seq; // of the last frame that it got
+	uint64_t n_skipped; // frames before that
 	/** What changed since then, as far as it is not sent with the next frame. */
 	pixman_region32_t damage;
 	bool damage_all;
@@ -76,6 +119,34 @@ struct vitrine_view_session_v1 {
 
 	struct vitrine_view_session_stats stats;
 };
+
+/**
+ * Creates a session, which starts now or, if its client is too fast, later, and
+ * may even be stopped at once. `allowed` are the guarantees that both sides can
+ * live with. Returns false for lack of resources or quota.
+ */
+bool view_session_create(struct view_manager *manager,
+	const struct view_session_interface *impl, void *data,
+	const struct vitrine_view_request *request, uint32_t allowed);
+/**
+ * Ends the session without a word: what its client can reach never changes again.
+ * Frees it. Must not be called while an output commits.
+ */
+void view_session_destroy(struct vitrine_view_session_v1 *session);
+
+/**
+ * The client of a session that pulls asks for a frame, which is drawn even if
+ * nothing has changed. Frames before the last one are released by this: the last
+ * one may be in use until the next one is there.
+ */
+void view_session_pull(struct vitrine_view_session_v1 *session);
+/** The client is done with a frame of the session, held or revoked. */
+void view_session_release(struct vitrine_view_session_v1 *session, struct session_frame *frame);
+/** The frame with this serial, or with 0 a free entry; NULL if there is none. */
+struct session_frame *view_session_find_frame(struct vitrine_view_session_v1 *session,
+	uint32_t serial);
+/** Whether the session has not kept up with the frames. */
+bool view_session_is_behind(const struct vitrine_view_session_v1 *session);
 
 /** Whether the newest frame of its stream has not been sent to the session. */
 bool view_session_waits(const struct vitrine_view_session_v1 *session);

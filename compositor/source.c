@@ -14,6 +14,7 @@
 #include <wlr/backend/x11.h>
 #endif
 
+#include "capture_source.h"
 #include "fence.h"
 #include "manager.h"
 #include "session.h"
@@ -161,6 +162,9 @@ static void source_handle_output_commit(struct wl_listener *listener, void *data
 		view_snapshots_push(&source->snapshots, event, &damage);
 	}
 	pixman_region32_fini(&damage);
+	if (source->pacer != NULL) {
+		view_pacer_handle_commit(source->pacer);
+	}
 }
 
 static void source_handle_output_present(struct wl_listener *listener, void *data) {
@@ -170,7 +174,11 @@ static void source_handle_output_present(struct wl_listener *listener, void *dat
 }
 
 void view_source_request_frame(struct view_source *source) {
-	wlr_output_update_needs_frame(source->output);
+	if (source->pacer != NULL) {
+		view_pacer_request_frame(source->pacer);
+	} else {
+		wlr_output_update_needs_frame(source->output);
+	}
 }
 
 /* Retirement */
@@ -274,6 +282,7 @@ static void source_destroy(struct view_source *source) {
 	}
 	wl_list_remove(&source->output_commit.link);
 	wl_list_remove(&source->output_present.link);
+	view_pacer_destroy(source->pacer);
 	wlr_addon_finish(&source->addon);
 	wl_list_remove(&source->link);
 	wlr_output_lock_attach_render(source->output, false);
@@ -339,7 +348,14 @@ struct view_source *view_source_get(struct view_manager *manager, struct wlr_out
 	// Both, so that both can be finished
 	bool ok = view_stream_init(&source->direct, source);
 	ok &= view_snapshots_init(&source->snapshots, source);
+	struct view_capture_source *capture_source =
+		view_manager_find_capture_source(manager, output);
+	if (capture_source != NULL) {
+		source->pacer = view_pacer_create(capture_source);
+		ok &= source->pacer != NULL;
+	}
 	if (!ok) {
+		view_pacer_destroy(source->pacer);
 		view_stream_finish(&source->direct);
 		view_snapshots_finish(&source->snapshots);
 		free(source);

@@ -8,6 +8,7 @@
 
 #include "stream.h"
 
+struct view_pacer;
 struct vitrine_view_session_v1;
 
 /** Copies of an output's frames, for sessions without a zero-copy guarantee. */
@@ -32,6 +33,8 @@ struct view_source {
 
 	struct view_stream direct; // the output's own buffers
 	struct view_snapshots snapshots;
+
+	struct view_pacer *pacer; // NULL unless the output is there for a capture source
 
 	size_t n_unattached; // sessions without a stream, which the next frame decides
 

@@ -207,7 +207,7 @@ static size_t stream_get_old_holds_cap(const struct view_stream *stream,
 
 static bool session_is_ready(const struct vitrine_view_session_v1 *session) {
 	return session->deferred == VIEW_SESSION_DEFER_NOTHING && session->n_revoked == 0 &&
-		session->n_held < session->depth;
+		session->n_held < session->depth && !session->idle;
 }
 
 bool view_stream_wants_frame(const struct view_stream *stream) {
@@ -271,6 +271,14 @@ void view_stream_serve(struct view_stream *stream) {
 	stream_drop_newest_if_unneeded(stream);
 }
 
+void view_stream_serve_session(struct view_stream *stream,
+		struct vitrine_view_session_v1 *session) {
+	if (stream->newest.buffer != NULL && view_session_waits(session)) {
+		stream_try_send(stream, session);
+		stream_drop_newest_if_unneeded(stream);
+	}
+}
+
 static void stream_arm_deadline(struct view_stream *stream) {
 	struct stream_buffer *oldest;
 	if (stream->deadline_armed || stream_count_old_holds(stream, &oldest) == 0) {
@@ -310,13 +318,20 @@ static void stream_deliver(struct view_stream *stream) {
 	stream->n_fast = 0;
 	struct vitrine_view_session_v1 *session, *tmp;
 	wl_list_for_each(session, &stream->sessions, stream_link) {
-		session->slow |= session->n_held > 0;
+		session->slow |= view_session_is_behind(session);
 		if (!session->slow && session_is_ready(session)) {
 			stream->n_fast++;
 		}
 	}
 	wl_list_for_each_safe(session, tmp, &stream->sessions, stream_link) {
-		stream_try_send(stream, session);
+		if (!session->slow) {
+			stream_try_send(stream, session);
+		}
+	}
+	wl_list_for_each_safe(session, tmp, &stream->sessions, stream_link) {
+		if (session->slow) {
+			stream_try_send(stream, session);
+		}
 		if (session->seen_seq != stream->seq) {
 			view_session_miss_frame(session, &frame->damage);
 		}

@@ -130,6 +130,9 @@ void view_stream_handle_present(struct view_stream *stream, uint32_t commit_seq)
 
 /** Sends the newest frame to the sessions that wait for it and can have it now. */
 void view_stream_serve(struct view_stream *stream);
+/** The same for one session. */
+void view_stream_serve_session(struct view_stream *stream,
+	struct vitrine_view_session_v1 *session);
 
 /** A session holds a frame in the buffer from now on. */
 void stream_buffer_hold(struct stream_buffer *buffer, uint64_t seq);

@@ -4,6 +4,7 @@
 #include <wlr/types/wlr_security_context_v1.h>
 #include <wlr/util/log.h>
 
+#include "capture_source.h"
 #include "manager.h"
 #include "quota.h"
 #include "session.h"
@@ -67,7 +68,8 @@ uint32_t view_manager_get_allowed(const struct view_manager *manager,
 	request->sandboxed = manager->security_context_manager != NULL &&
 		wlr_security_context_manager_v1_lookup_client(manager->security_context_manager,
 			request->client) != NULL;
-	return manager->policy(request, manager->policy_data) & VITRINE_GUARANTEE_ALL;
+	return manager->locked ? 0 :
+		manager->policy(request, manager->policy_data) & VITRINE_GUARANTEE_ALL;
 }
 
 static uint32_t binding_get_guarantees(const struct view_binding *binding) {
@@ -87,8 +89,9 @@ static void stop_denied_sessions(struct view_manager *manager, struct wl_list *s
 		tmp = wl_container_of(session->link.next, tmp, link);
 		last = &tmp->link == sessions;
 		struct vitrine_view_request request = {
-			.client = wl_resource_get_client(session->resource),
+			.client = session->client,
 			.source = session->capture_source,
+			.output = session->output,
 			.acceptable = session->acceptable,
 			.options = session->options,
 		};
@@ -164,6 +167,15 @@ void vitrine_view_manager_v1_stop_sessions(struct vitrine_view_manager_v1 *base,
 	}
 }
 
+void vitrine_view_manager_v1_set_locked(struct vitrine_view_manager_v1 *base, bool locked) {
+	struct view_manager *manager = wl_container_of(base, manager, base);
+	manager->locked = locked;
+	if (locked) {
+		vitrine_view_manager_v1_stop_sessions(base, VITRINE_VIEW_STOP_LOCKED);
+	}
+	vitrine_view_manager_v1_update_policy(base);
+}
+
 /* The global */
 
 static void manager_handle_destroy(struct wl_client *client, struct wl_resource *resource) {
@@ -219,6 +231,7 @@ static void manager_destroy(struct view_manager *manager) {
 	wl_list_for_each_safe(binding, tmp, &manager->bindings, link) {
 		binding_destroy(binding);
 	}
+	view_manager_finish_capture_sources(manager);
 	view_quotas_finish(manager);
 	manager_forget_security_context_manager(manager);
 	wl_list_remove(&manager->display_destroy.link);
@@ -246,6 +259,7 @@ struct vitrine_view_manager_v1 *vitrine_view_manager_v1_create(struct wl_display
 	manager->policy = default_policy;
 	wl_list_init(&manager->bindings);
 	wl_list_init(&manager->sources);
+	wl_list_init(&manager->capture_sources);
 	wl_list_init(&manager->starting);
 	wl_list_init(&manager->views);
 	wl_signal_init(&manager->base.events.destroy);

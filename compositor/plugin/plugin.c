@@ -14,6 +14,7 @@
 #include <wlr/types/wlr_ext_image_capture_source_v1.h>
 #include <wlr/types/wlr_ext_image_copy_capture_v1.h>
 #include <wlr/types/wlr_export_dmabuf_v1.h>
+#include <wlr/types/wlr_scene.h>
 #include <wlr/types/wlr_security_context_v1.h>
 #include <wlr/types/wlr_session_lock_v1.h>
 
@@ -34,7 +35,11 @@ static struct {
 	/** Stands in for the one that the compositor asked for. NULL if it did not. */
 	struct wlr_export_dmabuf_manager_v1 *export_dmabuf;
 	bool has_copy_capture; // ext-image-copy-capture
+	/** Globals of stock protocols that the compositor did not ask for. */
+	const struct wl_global *added[2];
 	bool in_allocator_autocreate;
+	bool in_scene_node_source;
+	struct wlr_output *scene_node_output; // that was made in there
 
 	wl_display_global_filter_func_t filter; // the compositor's own, may be NULL
 	void *filter_data;
@@ -126,11 +131,16 @@ static uint32_t decide_view(const struct vitrine_view_request *request, void *da
 	return request->sandboxed && !plugin.options.allow_sandboxed ? 0 : plugin.options.guarantees;
 }
 
-/** What a client needs to look, and what no filter but ours knows of. */
-static bool is_for_views(const struct wl_global *global) {
+/** What no filter but ours knows of. */
+static bool is_ours(const struct wl_global *global) {
 	return (plugin.manager != NULL && plugin.manager->global == global) ||
-		(plugin.sources != NULL && plugin.sources->global == global) ||
-		(plugin.export_dmabuf != NULL && plugin.export_dmabuf->global == global);
+		(plugin.export_dmabuf != NULL && plugin.export_dmabuf->global == global) ||
+		plugin.added[0] == global || plugin.added[1] == global;
+}
+
+/** What a client needs to look, without being ours. */
+static bool is_for_views(const struct wl_global *global) {
+	return plugin.sources != NULL && plugin.sources->global == global;
 }
 
 /**
@@ -139,8 +149,11 @@ static bool is_for_views(const struct wl_global *global) {
  */
 static bool filter_global(const struct wl_client *client, const struct wl_global *global,
 		void *data) {
-	if (is_for_views(global) && get_sandbox(client) != NULL) {
+	if (is_ours(global) && get_sandbox(client) != NULL) {
 		return plugin.options.allow_sandboxed;
+	}
+	if (is_for_views(global) && plugin.options.allow_sandboxed) {
+		return true;
 	}
 	return plugin.filter == NULL || plugin.filter(client, global, plugin.filter_data);
 }
@@ -259,6 +272,7 @@ static void handle_display_destroy(struct wl_listener *listener, void *data) {
 	forget_lock();
 	plugin.display = NULL;
 	plugin.sources = NULL;
+	plugin.added[0] = plugin.added[1] = NULL;
 }
 
 struct wl_display *wl_display_create(void) {
@@ -342,6 +356,30 @@ struct wlr_ext_image_copy_capture_manager_v1 *wlr_ext_image_copy_capture_manager
 	return next(wlr_ext_image_copy_capture_manager_v1_create)(display, version);
 }
 
+/** Wlroots draws a window to an output that it does not show: this is how to get it. */
+struct wlr_scene_output *wlr_scene_output_create(struct wlr_scene *scene,
+		struct wlr_output *output) {
+	if (plugin.in_scene_node_source) {
+		plugin.scene_node_output = output;
+	}
+	return next(wlr_scene_output_create)(scene, output);
+}
+
+struct wlr_ext_image_capture_source_v1 *wlr_ext_image_capture_source_v1_create_with_scene_node(
+		struct wlr_scene_node *node, struct wl_event_loop *event_loop,
+		struct wlr_allocator *allocator, struct wlr_renderer *renderer) {
+	plugin.in_scene_node_source = true;
+	plugin.scene_node_output = NULL;
+	struct wlr_ext_image_capture_source_v1 *source =
+		next(wlr_ext_image_capture_source_v1_create_with_scene_node)(node, event_loop,
+			allocator, renderer);
+	plugin.in_scene_node_source = false;
+	if (source != NULL && plugin.scene_node_output != NULL && plugin.manager != NULL) {
+		vitrine_view_manager_v1_add_source(plugin.manager, source, plugin.scene_node_output);
+	}
+	return source;
+}
+
 struct wlr_allocator *wlr_allocator_autocreate(struct wlr_backend *backend,
 		struct wlr_renderer *renderer) {
 	if (plugin.in_allocator_autocreate) {
@@ -354,17 +392,25 @@ struct wlr_allocator *wlr_allocator_autocreate(struct wlr_backend *backend,
 	return allocator;
 }
 
+/** What clients name their sources with, where the compositor does without. */
+static void add_capture_globals(void) {
+	wlr_ext_output_image_capture_source_manager_v1_create(plugin.display, 1);
+	plugin.added[0] = plugin.sources != NULL ? plugin.sources->global : NULL;
+	if (!plugin.has_copy_capture) {
+		// Clients expect the one where there is the other, or crash
+		struct wlr_ext_image_copy_capture_manager_v1 *copy_capture =
+			wlr_ext_image_copy_capture_manager_v1_create(plugin.display, 1);
+		plugin.added[1] = copy_capture != NULL ? copy_capture->global : NULL;
+	}
+}
+
 /** By now the compositor has created what it wants: the rest is up to us. */
 static void complete_globals(void) {
 	if (plugin.manager == NULL) {
 		create_manager();
 	}
 	if (plugin.sources == NULL) {
-		wlr_ext_output_image_capture_source_manager_v1_create(plugin.display, 1);
-		if (!plugin.has_copy_capture) {
-			// Clients expect the one where there is the other, or crash
-			wlr_ext_image_copy_capture_manager_v1_create(plugin.display, 1);
-		}
+		add_capture_globals();
 	}
 	if (plugin.filter == NULL) {
 		wl_display_set_global_filter(plugin.display, NULL, NULL);

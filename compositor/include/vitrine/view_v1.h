@@ -13,6 +13,7 @@ extern "C" {
 #endif
 
 struct wlr_ext_image_capture_source_v1;
+struct wlr_output;
 struct wlr_security_context_manager_v1;
 
 /** Options of a session; the values are those of the protocol. */
@@ -35,9 +36,12 @@ struct vitrine_view_request {
 	struct wl_client *client;
 	/**
 	 * The source of a session. NULL when the client asks for a view of a buffer
-	 * of its own, and when it has just bound the global.
+	 * of its own, when it has just bound the global, and when it captures an
+	 * output through wlr-export-dmabuf.
 	 */
 	struct wlr_ext_image_capture_source_v1 *source; // may be NULL
+	/** The output that is to be viewed. NULL if there is none. */
+	struct wlr_output *output; // may be NULL
 	/** The guarantees that the client accepts, enum vitrine_guarantee. */
 	uint32_t acceptable;
 	uint32_t options; // bitfield of enum vitrine_view_option
@@ -158,6 +162,24 @@ void vitrine_view_manager_v1_update_policy(struct vitrine_view_manager_v1 *manag
  */
 void vitrine_view_manager_v1_stop_sessions(struct vitrine_view_manager_v1 *manager,
 	enum vitrine_view_stop_reason reason);
+
+/**
+ * Makes a capture source viewable that is not an output's, such as a window's:
+ * `output` is what its frames are drawn to, and there for nothing else. The source
+ * is started while it is viewed, and drawn no faster than at 60 Hz.
+ *
+ * Forgotten when the source is destroyed, which comes before the output is.
+ * Returns false on allocation failure.
+ */
+bool vitrine_view_manager_v1_add_source(struct vitrine_view_manager_v1 *manager,
+	struct wlr_ext_image_capture_source_v1 *source, struct wlr_output *output);
+
+/**
+ * While the screen is locked nobody may look: stops all sessions with `locked`
+ * when it is set, refuses new ones, and asks the policy again when it is cleared.
+ * To be set before anything of the lock screen is drawn.
+ */
+void vitrine_view_manager_v1_set_locked(struct vitrine_view_manager_v1 *manager, bool locked);
 
 /** Stops one session. It is destroyed by this. */
 void vitrine_view_session_v1_stop(struct vitrine_view_session_v1 *session,

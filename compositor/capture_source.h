@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef COMPOSITOR_CAPTURE_SOURCE_H
+#define COMPOSITOR_CAPTURE_SOURCE_H
+
+#include <vitrine/view_v1.h>
+
+struct view_manager;
+struct wlr_output;
+
+/**
+ * A capture source, such as a window's, whose frames are drawn to an output that
+ * exists for nothing else. Nobody sends that output frame events: it is drawn
+ * when the capture source is asked to.
+ */
+struct view_capture_source {
+	struct wl_list link; // view_manager.capture_sources
+	struct view_manager *manager;
+	struct wlr_ext_image_capture_source_v1 *wlr_source;
+	struct wlr_output *output;
+	struct wl_listener destroy;
+};
+
+/** The output that the frames of a capture source are drawn to, NULL if none. */
+struct wlr_output *view_manager_find_output(struct view_manager *manager,
+	struct wlr_ext_image_capture_source_v1 *wlr_source);
+/** The capture source that an output is there for, NULL if it is an ordinary one. */
+struct view_capture_source *view_manager_find_capture_source(struct view_manager *manager,
+	const struct wlr_output *output);
+void view_manager_finish_capture_sources(struct view_manager *manager);
+
+/** Draws a capture source that is viewed, no faster than a screen would. */
+struct view_pacer {
+	struct view_capture_source *capture_source;
+	struct wl_event_source *timer;
+	bool started; // the capture source is
+	bool wants_frame; // even though nothing has changed
+	bool armed;
+};
+
+/** NULL on allocation failure. */
+struct view_pacer *view_pacer_create(struct view_capture_source *capture_source);
+/** Accepts NULL. */
+void view_pacer_destroy(struct view_pacer *pacer);
+/** Asks for a frame even though nothing has changed. */
+void view_pacer_request_frame(struct view_pacer *pacer);
+/** A frame was drawn: the next one is due after a while. */
+void view_pacer_handle_commit(struct view_pacer *pacer);
+
+#endif

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: MIT */
+#include <assert.h>
+#include <drm_fourcc.h>
+#include <wlr/types/wlr_ext_image_capture_source_v1.h>
+
+#include "capture_source.h"
+#include "manager.h"
+#include "session.h"
+#include "xx-dmabuf-view-v1-protocol.h"
+
+#define ALL_OPTIONS XX_DMABUF_VIEW_MANAGER_V1_OPTION_PAINT_CURSORS
+
+static const struct xx_dmabuf_view_session_v1_interface session_impl;
+
+/** NULL if the session is stopped. */
+static struct vitrine_view_session_v1 *session_from_resource(struct wl_resource *resource) {
+	assert(wl_resource_instance_of(resource, &xx_dmabuf_view_session_v1_interface,
+		&session_impl));
+	return wl_resource_get_user_data(resource);
+}
+
+/* Events */
+
+static void session_send_depth(struct vitrine_view_session_v1 *session) {
+	xx_dmabuf_view_session_v1_send_depth(session->data, session->depth);
+}
+
+static void session_send_view(struct vitrine_view_session_v1 *session, uint32_t index,
+		const struct view_buffer *buffer, const struct vitrine_derived_fd *derived) {
+	const struct wlr_shm_attributes *shm = &buffer->shm;
+	xx_dmabuf_view_session_v1_send_view(session->data, index, derived->storage,
+		(uint32_t)shm->width, (uint32_t)shm->height, shm->format,
+		DRM_FORMAT_MOD_LINEAR >> 32, DRM_FORMAT_MOD_LINEAR & UINT32_MAX, session->guarantee);
+	// libwayland duplicates the file descriptor
+	xx_dmabuf_view_session_v1_send_plane(session->data, index, 0, derived->fd,
+		(uint32_t)shm->offset, (uint32_t)shm->stride);
+	xx_dmabuf_view_session_v1_send_view_done(session->data, index);
+	session->stats.fds++;
+}
+
+static void session_send_retired(struct vitrine_view_session_v1 *session, uint32_t index) {
+	xx_dmabuf_view_session_v1_send_retired(session->data, index);
+}
+
+static void session_send_revoked(struct vitrine_view_session_v1 *session, uint32_t serial) {
+	xx_dmabuf_view_session_v1_send_revoked(session->data, serial);
+}
+
+static void session_send_damage_box(struct vitrine_view_session_v1 *session,
+		const pixman_box32_t *box) {
+	xx_dmabuf_view_session_v1_send_damage(session->data, (uint32_t)box->x1,
+		(uint32_t)box->y1, (uint32_t)(box->x2 - box->x1), (uint32_t)(box->y2 - box->y1));
+}
+
+static void session_send_damage_region(struct vitrine_view_session_v1 *session,
+		pixman_region32_t *region) {
+	int n_rects;
+	const pixman_box32_t *rects = pixman_region32_rectangles(region, &n_rects);
+	if (n_rects > VIEW_DAMAGE_RECTS_CAP) {
+		session_send_damage_box(session, pixman_region32_extents(region));
+		return;
+	}
+	for (int i = 0; i < n_rects; i++) {
+		session_send_damage_box(session, &rects[i]);
+	}
+}
+
+static void session_send_damage(struct vitrine_view_session_v1 *session,
+		const struct stream_frame *frame) {
+	const struct wlr_buffer *buffer = &frame->buffer->buffer->base;
+	if (session->damage_all) {
+		session_send_damage_box(session,
+			&(pixman_box32_t){ .x2 = buffer->width, .y2 = buffer->height });
+	} else if (pixman_region32_empty(&session->damage)) {
+		// A session that keeps up: nothing to merge
+		session_send_damage_region(session, (pixman_region32_t *)&frame->damage);
+		return;
+	} else {
+		// A session that is late may have the frame's damage in already: see
+		// view_session_miss_frame()
+		pixman_region32_union(&session->damage, &session->damage,
+			(pixman_region32_t *)&frame->damage);
+		pixman_region32_intersect_rect(&session->damage, &session->damage, 0, 0,
+			(unsigned)buffer->width, (unsigned)buffer->height);
+		session_send_damage_region(session, &session->damage);
+	}
+	session->damage_all = false;
+	pixman_region32_clear(&session->damage);
+}
+
+static void session_send_transform(struct vitrine_view_session_v1 *session,
+		const struct stream_frame *frame) {
+	if (session->sent_transform && session->transform == frame->transform) {
+		return;
+	}
+	session->sent_transform = true;
+	session->transform = frame->transform;
+	xx_dmabuf_view_session_v1_send_transform(session->data, frame->transform);
+}
+
+static void session_send_time(struct vitrine_view_session_v1 *session,
+		const struct timespec *when) {
+	uint64_t tv_sec = (uint64_t)when->tv_sec;
+	xx_dmabuf_view_session_v1_send_time(session->data, (uint32_t)(tv_sec >> 32),
+		(uint32_t)(tv_sec & UINT32_MAX), (uint32_t)when->tv_nsec);
+}
+
+static void session_send_skipped(struct vitrine_view_session_v1 *session) {
+	if (session->n_skipped > 0) {
+		xx_dmabuf_view_session_v1_send_skipped(session->data,
+			session->n_skipped > UINT32_MAX ? UINT32_MAX : (uint32_t)session->n_skipped);
+	}
+}
+
+static void session_send_frame(struct vitrine_view_session_v1 *session,
+		const struct stream_frame *frame, uint32_t index, uint32_t serial) {
+	session_send_damage(session, frame);
+	session_send_transform(session, frame);
+	session_send_time(session, &frame->when);
+	session_send_skipped(session);
+	if (frame->fence_fd >= 0) {
+		xx_dmabuf_view_session_v1_send_fence(session->data, frame->fence_fd);
+	}
+	xx_dmabuf_view_session_v1_send_frame(session->data, index, serial);
+}
+
+static void session_set_resource_data(void *data, struct vitrine_view_session_v1 *session) {
+	wl_resource_set_user_data(data, session);
+}
+
+static void session_send_stopped(void *data, enum vitrine_view_stop_reason reason) {
+	xx_dmabuf_view_session_v1_send_stopped(data, reason);
+}
+
+static const struct view_session_interface session_wire = {
+	.protocol = "xx_dmabuf_view_manager_v1",
+	.takes_fences = true,
+	.start = session_send_depth,
+	.send_view = session_send_view,
+	.send_frame = session_send_frame,
+	.send_revoked = session_send_revoked,
+	.send_retired = session_send_retired,
+	.set_session = session_set_resource_data,
+	.send_stopped = session_send_stopped,
+};
+
+/* Requests */
+
+static void session_handle_release(struct wl_client *client, struct wl_resource *resource,
+		uint32_t serial) {
+	struct vitrine_view_session_v1 *session = session_from_resource(resource);
+	if (session == NULL) {
+		return; // "After the compositor has sent the stopped event this has no effect"
+	}
+	struct session_frame *frame = serial != 0 ? view_session_find_frame(session, serial) : NULL;
+	if (frame == NULL) {
+		wl_resource_post_error(resource, XX_DMABUF_VIEW_SESSION_V1_ERROR_INVALID_SERIAL,
+			"serial %u was never sent or was released already", serial);
+		return;
+	}
+
+	view_session_release(session, frame);
+}
+
+static void session_handle_resource_destroy(struct wl_resource *resource) {
+	struct vitrine_view_session_v1 *session = session_from_resource(resource);
+	if (session != NULL) {
+		view_session_destroy(session);
+	}
+}
+
+static void session_handle_destroy(struct wl_client *client, struct wl_resource *resource) {
+	wl_resource_destroy(resource);
+}
+
+static const struct xx_dmabuf_view_session_v1_interface session_impl = {
+	.destroy = session_handle_destroy,
+	.release = session_handle_release,
+};
+
+/**
+ * Why a session cannot be, or -1. `allowed` is set to the guarantees that both
+ * sides can live with.
+ */
+static int check_session(struct view_manager *manager, struct vitrine_view_request *request,
+		uint32_t *allowed) {
+	if (manager->locked) {
+		return VITRINE_VIEW_STOP_LOCKED;
+	}
+	uint32_t policy = view_manager_get_allowed(manager, request);
+	*allowed = policy & request->acceptable;
+	if (policy == 0) {
+		return VITRINE_VIEW_STOP_DENIED;
+	}
+	if (request->source == NULL) {
+		return VITRINE_VIEW_STOP_SOURCE_GONE;
+	}
+	if (*allowed == 0 || request->output == NULL) {
+		return VITRINE_VIEW_STOP_UNSUPPORTED;
+	}
+	return -1;
+}
+
+void view_manager_handle_create_session(struct wl_client *client,
+		struct wl_resource *manager_resource, uint32_t id,
+		struct wl_resource *source_resource, uint32_t options, uint32_t acceptable) {
+	if (options & ~(uint32_t)ALL_OPTIONS) {
+		wl_resource_post_error(manager_resource, XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_OPTION,
+			"unknown options 0x%x", options & ~(uint32_t)ALL_OPTIONS);
+		return;
+	}
+	if (!view_manager_check_acceptable(manager_resource, acceptable)) {
+		return;
+	}
+	struct wl_resource *resource = wl_resource_create(client,
+		&xx_dmabuf_view_session_v1_interface, wl_resource_get_version(manager_resource), id);
+	if (resource == NULL) {
+		wl_client_post_no_memory(client);
+		return;
+	}
+	wl_resource_set_implementation(resource, &session_impl, NULL,
+		session_handle_resource_destroy);
+
+	struct view_manager *manager = view_manager_from_resource(manager_resource);
+	if (manager == NULL) {
+		xx_dmabuf_view_session_v1_send_stopped(resource, VITRINE_VIEW_STOP_SOURCE_GONE);
+		return;
+	}
+	struct vitrine_view_request request = {
+		.client = client,
+		.source = wlr_ext_image_capture_source_v1_from_resource(source_resource),
+		.acceptable = acceptable,
+		.options = options,
+	};
+	if (request.source != NULL) {
+		request.output = view_manager_find_output(manager, request.source);
+	}
+	uint32_t allowed;
+	int reason = check_session(manager, &request, &allowed);
+	if (reason < 0 && !view_session_create(manager, &session_wire, resource, &request, allowed)) {
+		reason = VITRINE_VIEW_STOP_NO_RESOURCES;
+	}
+	if (reason >= 0) {
+		xx_dmabuf_view_session_v1_send_stopped(resource, (uint32_t)reason);
+	}
+}

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+/**
+ * Looks at a window through read-only views: usage: toplevel FRAMES APP-ID
+ *
+ * Prints a line for each view, and one for what ends it. Ends after so many
+ * frames, or when the compositor stops the session.
+ */
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+#include <vitrine/derive.h>
+#include <wayland-client.h>
+
+#include "ext-foreign-toplevel-list-v1-client-protocol.h"
+#include "ext-image-capture-source-v1-client-protocol.h"
+#include "xx-dmabuf-view-v1-client-protocol.h"
+
+#define VIEWS_CAP 64
+
+struct view {
+	uint32_t width, height, stride, offset;
+	const uint8_t *data;
+};
+
+static struct {
+	struct ext_foreign_toplevel_list_v1 *list;
+	struct ext_foreign_toplevel_image_capture_source_manager_v1 *sources;
+	struct xx_dmabuf_view_manager_v1 *views_manager;
+	struct ext_foreign_toplevel_handle_v1 *toplevel; // NULL before there is one
+	const char *app_id;
+	struct xx_dmabuf_view_session_v1 *session;
+	struct view views[VIEWS_CAP];
+	unsigned long n_frames, n_different, n_wanted;
+	uint64_t checksum;
+	bool stopped;
+} state;
+
+static void handle_closed(void *data, struct ext_foreign_toplevel_handle_v1 *toplevel) {
+}
+
+static void handle_done(void *data, struct ext_foreign_toplevel_handle_v1 *toplevel) {
+}
+
+static void handle_text(void *data, struct ext_foreign_toplevel_handle_v1 *toplevel,
+		const char *text) {
+}
+
+static void handle_app_id(void *data, struct ext_foreign_toplevel_handle_v1 *toplevel,
+		const char *app_id) {
+	if (strcmp(app_id, state.app_id) == 0) {
+		state.toplevel = toplevel;
+	}
+}
+
+static const struct ext_foreign_toplevel_handle_v1_listener toplevel_listener = {
+	.closed = handle_closed,
+	.done = handle_done,
+	.title = handle_text,
+	.app_id = handle_app_id,
+	.identifier = handle_text,
+};
+
+static void handle_toplevel(void *data, struct ext_foreign_toplevel_list_v1 *list,
+		struct ext_foreign_toplevel_handle_v1 *toplevel) {
+	ext_foreign_toplevel_handle_v1_add_listener(toplevel, &toplevel_listener, NULL);
+}
+
+static void handle_finished(void *data, struct ext_foreign_toplevel_list_v1 *list) {
+}
+
+static const struct ext_foreign_toplevel_list_v1_listener list_listener = {
+	.toplevel = handle_toplevel,
+	.finished = handle_finished,
+};
+
+static void handle_depth(void *data, struct xx_dmabuf_view_session_v1 *session, uint32_t depth) {
+}
+
+static void handle_view(void *data, struct xx_dmabuf_view_session_v1 *session, uint32_t index,
+		uint32_t storage, uint32_t width, uint32_t height, uint32_t fourcc, uint32_t mod_hi,
+		uint32_t mod_lo, uint32_t guarantee) {
+	printf("view %ux%u %s\n", width, height, vitrine_guarantee_name(guarantee));
+	if (index < VIEWS_CAP) {
+		state.views[index] = (struct view){ .width = width, .height = height };
+	}
+}
+
+static void handle_plane(void *data, struct xx_dmabuf_view_session_v1 *session, uint32_t index,
+		uint32_t plane, int32_t fd, uint32_t offset, uint32_t stride) {
+	if (index < VIEWS_CAP) {
+		struct view *view = &state.views[index];
+		void *map = mmap(NULL, offset + (size_t)stride * view->height, PROT_READ, MAP_SHARED,
+			fd, 0);
+		view->data = map != MAP_FAILED ? map : NULL;
+		view->offset = offset;
+		view->stride = stride;
+	}
+	close(fd);
+}
+
+static void handle_view_done(void *data, struct xx_dmabuf_view_session_v1 *session,
+		uint32_t index) {
+}
+
+static void handle_retired(void *data, struct xx_dmabuf_view_session_v1 *session,
+		uint32_t index) {
+}
+
+static void handle_damage(void *data, struct xx_dmabuf_view_session_v1 *session, uint32_t x,
+		uint32_t y, uint32_t width, uint32_t height) {
+}
+
+static void handle_transform(void *data, struct xx_dmabuf_view_session_v1 *session,
+		uint32_t transform) {
+}
+
+static void handle_time(void *data, struct xx_dmabuf_view_session_v1 *session, uint32_t hi,
+		uint32_t lo, uint32_t nsec) {
+}
+
+static void handle_skipped(void *data, struct xx_dmabuf_view_session_v1 *session,
+		uint32_t count) {
+}
+
+static void handle_fence(void *data, struct xx_dmabuf_view_session_v1 *session, int32_t fd) {
+	close(fd);
+}
+
+static uint64_t checksum(const struct view *view) {
+	uint64_t sum = 0;
+	for (uint32_t y = 0; y < view->height; y++) {
+		const uint8_t *line = view->data + view->offset + (size_t)y * view->stride;
+		for (uint32_t x = 0; x < view->width * 4; x += 4) {
+			sum = sum * 31 + line[x] + line[x + 1] + line[x + 2];
+		}
+	}
+	return sum;
+}
+
+static void handle_frame(void *data, struct xx_dmabuf_view_session_v1 *session, uint32_t index,
+		uint32_t serial) {
+	if (state.n_frames == state.n_wanted) {
+		return; // came together with the last one that was wanted
+	}
+	state.n_frames++;
+	if (index < VIEWS_CAP && state.views[index].data != NULL) {
+		uint64_t sum = checksum(&state.views[index]);
+		state.n_different += sum != state.checksum;
+		state.checksum = sum;
+	}
+	xx_dmabuf_view_session_v1_release(session, serial);
+}
+
+static void handle_revoked(void *data, struct xx_dmabuf_view_session_v1 *session,
+		uint32_t serial) {
+	xx_dmabuf_view_session_v1_release(session, serial);
+}
+
+static void handle_stopped(void *data, struct xx_dmabuf_view_session_v1 *session,
+		uint32_t reason) {
+	printf("stopped %u\n", reason);
+	state.stopped = true;
+}
+
+static const struct xx_dmabuf_view_session_v1_listener session_listener = {
+	.depth = handle_depth,
+	.view = handle_view,
+	.plane = handle_plane,
+	.view_done = handle_view_done,
+	.retired = handle_retired,
+	.damage = handle_damage,
+	.transform = handle_transform,
+	.time = handle_time,
+	.skipped = handle_skipped,
+	.fence = handle_fence,
+	.frame = handle_frame,
+	.revoked = handle_revoked,
+	.stopped = handle_stopped,
+};
+
+static void handle_global(void *data, struct wl_registry *registry, uint32_t name,
+		const char *interface, uint32_t version) {
+	if (strcmp(interface, ext_foreign_toplevel_list_v1_interface.name) == 0) {
+		state.list = wl_registry_bind(registry, name, &ext_foreign_toplevel_list_v1_interface, 1);
+		ext_foreign_toplevel_list_v1_add_listener(state.list, &list_listener, NULL);
+	} else if (strcmp(interface,
+			ext_foreign_toplevel_image_capture_source_manager_v1_interface.name) == 0) {
+		state.sources = wl_registry_bind(registry, name,
+			&ext_foreign_toplevel_image_capture_source_manager_v1_interface, 1);
+	} else if (strcmp(interface, xx_dmabuf_view_manager_v1_interface.name) == 0) {
+		state.views_manager =
+			wl_registry_bind(registry, name, &xx_dmabuf_view_manager_v1_interface, 1);
+	}
+}
+
+static void handle_global_remove(void *data, struct wl_registry *registry, uint32_t name) {
+}
+
+static const struct wl_registry_listener registry_listener = {
+	.global = handle_global,
+	.global_remove = handle_global_remove,
+};
+
+static double now(void) {
+	struct timespec time;
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+int main(int argc, char *argv[]) {
+	struct wl_display *display = wl_display_connect(NULL);
+	if (argc != 3 || display == NULL) {
+		fprintf(stderr, "usage: toplevel FRAMES APP-ID, in a compositor\n");
+		return EXIT_FAILURE;
+	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	state.n_wanted = strtoul(argv[1], NULL, 10);
+	state.app_id = argv[2];
+	wl_registry_add_listener(wl_display_get_registry(display), &registry_listener, NULL);
+	wl_display_roundtrip(display);
+	wl_display_roundtrip(display);
+	if (state.list == NULL || state.sources == NULL || state.views_manager == NULL) {
+		printf("no protocol\n");
+		return EXIT_FAILURE;
+	}
+	while (state.toplevel == NULL) {
+		if (wl_display_dispatch(display) < 0) {
+			return EXIT_FAILURE;
+		}
+	}
+	struct ext_image_capture_source_v1 *source =
+		ext_foreign_toplevel_image_capture_source_manager_v1_create_source(state.sources,
+			state.toplevel);
+	state.session = xx_dmabuf_view_manager_v1_create_session(state.views_manager, source, 0,
+		VITRINE_GUARANTEE_ALL);
+	xx_dmabuf_view_session_v1_add_listener(state.session, &session_listener, NULL);
+	double start = now();
+	while (!state.stopped && state.n_frames < state.n_wanted) {
+		if (wl_display_dispatch(display) < 0) {
+			perror("toplevel");
+			return EXIT_FAILURE;
+		}
+	}
+	printf("frames %lu different %lu rate %.1f\n", state.n_frames, state.n_different,
+		(double)state.n_frames / (now() - start));
+	wl_display_disconnect(display);
+	return EXIT_SUCCESS;
+}
