@@ -11,8 +11,10 @@ import os
 import re
 import shutil
 import sys
+import threading
 import time
 
+sys.dont_write_bytecode = True  # the checkout is no place for it
 from plugin_test import Compositor, n_colors, need, run_test
 
 CONFIG = '''output HEADLESS-1 resolution 320x240 position 0 0
@@ -47,7 +49,6 @@ def wait_for_mirror(compositor, mirror):
 
 
 def drain(stream):
-    import threading
     threading.Thread(target=lambda: [None for _ in stream], daemon=True).start()
 
 

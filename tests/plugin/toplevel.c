@@ -145,6 +145,7 @@ static uint64_t checksum(const struct view *view) {
 static void handle_frame(void *data, struct xx_dmabuf_view_session_v1 *session, uint32_t index,
 		uint32_t serial) {
 	if (state.n_frames == state.n_wanted) {
+		xx_dmabuf_view_session_v1_release(session, serial);
 		return; // came together with the last one that was wanted
 	}
 	state.n_frames++;
@@ -158,7 +159,7 @@ static void handle_frame(void *data, struct xx_dmabuf_view_session_v1 *session, 
 
 static void handle_revoked(void *data, struct xx_dmabuf_view_session_v1 *session,
 		uint32_t serial) {
-	xx_dmabuf_view_session_v1_release(session, serial);
+	// Released already: each frame is when it comes
 }
 
 static void handle_stopped(void *data, struct xx_dmabuf_view_session_v1 *session,
