@@ -34,11 +34,8 @@ void lock_send_locked_if_hidden(struct server *server) {
 /** Hides or shows the session, and everything that was captured of it. */
 static void server_set_locked(struct server *server, bool locked) {
 	server->lock.locked = locked;
-	if (locked) {
-		// Nothing of the lock screen goes into memory that a client has kept
-		vitrine_view_manager_v1_stop_sessions(server->view_manager, VITRINE_VIEW_STOP_LOCKED);
-	}
-	vitrine_view_manager_v1_update_policy(server->view_manager);
+	// Nothing of the lock screen goes into memory that a client has kept
+	vitrine_view_manager_v1_set_locked(server->view_manager, locked);
 
 	wlr_scene_node_set_enabled(&server->lock_tree->node, locked);
 	struct output *output;

@@ -87,14 +87,6 @@ static bool server_filter_global(const struct wl_client *client, const struct wl
 	return false;
 }
 
-static uint32_t server_decide_view(const struct vitrine_view_request *request, void *data) {
-	struct server *server = data;
-	if (server->lock.locked || request->sandboxed) {
-		return 0;
-	}
-	return VITRINE_GUARANTEE_ALL;
-}
-
 static void server_log_view_session(const struct vitrine_view_session_v1 *session,
 		const char *what) {
 	pid_t pid = 0;
@@ -118,7 +110,7 @@ static void server_log_view_session(const struct vitrine_view_session_v1 *sessio
 		what);
 }
 
-static void server_handle_view_session_start(struct wl_listener *listener, void *data) {
+static void server_handle_view_session_guarantee(struct wl_listener *listener, void *data) {
 	server_log_view_session(data, "started");
 }
 
@@ -140,9 +132,8 @@ static bool server_init_capture(struct server *server) {
 	}
 	vitrine_view_manager_v1_set_security_context_manager(server->view_manager,
 		server->security_context_manager);
-	vitrine_view_manager_v1_set_policy(server->view_manager, server_decide_view, server);
-	listener_add(&server->view_manager->events.session_start, &server->listeners.view_session_start,
-		server_handle_view_session_start);
+	listener_add(&server->view_manager->events.session_guarantee,
+		&server->listeners.view_session_guarantee, server_handle_view_session_guarantee);
 	listener_add(&server->view_manager->events.session_stop, &server->listeners.view_session_stop,
 		server_handle_view_session_stop);
 	wl_display_set_global_filter(server->display, server_filter_global, server);

@@ -99,7 +99,7 @@ struct server {
 		struct wl_listener lock_new_surface;
 		struct wl_listener lock_unlock;
 		struct wl_listener lock_destroy;
-		struct wl_listener view_session_start;
+		struct wl_listener view_session_guarantee;
 		struct wl_listener view_session_stop;
 	} listeners;
 };
