@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -88,7 +89,10 @@ static void buffer_destroy(struct wlr_buffer *wlr_buffer) {
 	if (buffer->drm_fd >= 0) {
 		view_buffer_finish_dumb(buffer);
 	} else {
-		munmap(buffer->data, buffer->size);
+		if (buffer->data != NULL) {
+			munmap(buffer->data, buffer->size);
+		}
+		close(buffer->lease_fd);
 		close(buffer->shm.fd);
 	}
 	free(buffer);
@@ -113,6 +117,12 @@ static bool buffer_get_dmabuf(struct wlr_buffer *wlr_buffer,
 	return true;
 }
 
+static int open_lease_fd(int memfd) {
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", memfd);
+	return open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+}
+
 /**
  * Puts fresh memory with the same content at the same address, so that writes
  * do not reach the holders of the old memory. The renderer keeps its pointer.
@@ -128,23 +138,36 @@ static bool buffer_replace_memory(struct view_buffer *buffer) {
 		wlr_log(WLR_ERROR, "Failed to replace retired memory: %s", strerror(-memfd));
 		return false;
 	}
+	int lease_fd = open_lease_fd(memfd);
 	void *fresh = mmap(NULL, buffer->size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
-	if (fresh == MAP_FAILED) {
+	if (lease_fd < 0 || fresh == MAP_FAILED) {
 		goto err;
 	}
 	memcpy(fresh, buffer->data, buffer->size);
 	if (mremap(fresh, buffer->size, buffer->size, MREMAP_MAYMOVE | MREMAP_FIXED,
 			buffer->data) == MAP_FAILED) {
+		// What was there may be gone, and sealed memory cannot be mapped again
+		munmap(buffer->data, buffer->size);
+		buffer->data = NULL;
 		munmap(fresh, buffer->size);
+		fresh = MAP_FAILED;
 		goto err;
 	}
 	buffer_forget_sealed(buffer);
 	close(buffer->shm.fd);
+	close(buffer->lease_fd);
 	buffer->shm.fd = memfd;
+	buffer->lease_fd = lease_fd;
 	buffer->retired = false;
 	return true;
 err:
 	wlr_log_errno(WLR_ERROR, "Failed to replace retired memory");
+	if (fresh != MAP_FAILED) {
+		munmap(fresh, buffer->size);
+	}
+	if (lease_fd >= 0) {
+		close(lease_fd);
+	}
 	close(memfd);
 	return false;
 }
@@ -152,8 +175,8 @@ err:
 static bool buffer_begin_data_ptr_access(struct wlr_buffer *wlr_buffer, uint32_t flags,
 		void **data, uint32_t *format, size_t *stride) {
 	struct view_buffer *buffer = view_buffer_try_from_buffer(wlr_buffer);
-	if (buffer->retired && (flags & WLR_BUFFER_DATA_PTR_ACCESS_WRITE) &&
-			!buffer_replace_memory(buffer)) {
+	if (buffer->data == NULL || (buffer->retired && (flags & WLR_BUFFER_DATA_PTR_ACCESS_WRITE) &&
+			!buffer_replace_memory(buffer))) {
 		// Better no frame than one that the wrong people see
 		return false;
 	}
@@ -279,13 +302,20 @@ static bool buffer_init_memfd(struct view_buffer *buffer, const struct view_allo
 		wlr_log_errno(WLR_ERROR, "Failed to map %zu bytes", buffer->size);
 		goto err_close;
 	}
+	buffer->lease_fd = open_lease_fd(buffer->shm.fd);
+	if (buffer->lease_fd < 0) {
+		wlr_log_errno(WLR_ERROR, "Failed to open a memfd again");
+		goto err_unmap;
+	}
 	buffer_add_dmabuf(buffer, allocator->derive);
 	if (allocator->needs_dmabuf && buffer->dmabuf.n_planes == 0) {
 		wlr_log(WLR_ERROR, "The renderer or the backend needs a dma-buf, and there is none");
-		goto err_unmap;
+		goto err_lease;
 	}
 	return true;
 
+err_lease:
+	close(buffer->lease_fd);
 err_unmap:
 	munmap(buffer->data, buffer->size);
 err_close:
@@ -307,6 +337,7 @@ static struct wlr_buffer *allocator_create_buffer(struct wlr_allocator *wlr_allo
 		return NULL;
 	}
 	buffer->sealed.fd = -1;
+	buffer->lease_fd = -1;
 	bool ok = allocator->drm_fd >= 0 ?
 		view_buffer_init_dumb(buffer, allocator->drm_fd, width, height, format->format) :
 		buffer_init_memfd(buffer, allocator, width, height, format->format);

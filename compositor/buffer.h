@@ -21,6 +21,12 @@ struct view_buffer {
 	size_t size;
 	struct wlr_shm_attributes shm; // shm.fd is the sealable memfd, -1 if there is none
 	struct wlr_dmabuf_attributes dmabuf; // n_planes is 0 if it is no dma-buf
+	/**
+	 * The memfd, opened for writing once more before anybody else has it: the
+	 * kernel counts it as a writer then, so that no holder of a view can take a
+	 * lease on the file, which would make us wait. -1 if there is no memfd.
+	 */
+	int lease_fd;
 	int drm_fd; // borrowed from the allocator, of a dumb buffer; else -1
 	uint32_t gem_handle; // likewise
 

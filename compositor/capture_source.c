@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <stdlib.h>
 #include <wlr/interfaces/wlr_ext_image_capture_source_v1.h>
+#include <wlr/interfaces/wlr_output.h>
 #include <wlr/types/wlr_ext_image_capture_source_v1.h>
 #include <wlr/types/wlr_output.h>
 
@@ -97,13 +98,18 @@ static int pacer_handle_timer(void *data) {
 		wlr_source->impl->request_frame(wlr_source, false);
 		return 0;
 	}
-	// Starting is what draws unconditionally
 	pacer->wants_frame = false;
-	if (pacer->started) {
-		wlr_source->impl->stop(wlr_source);
+	struct wlr_output *output = pacer->capture_source->output;
+	uint32_t commit_seq = output->commit_seq;
+	if (!pacer->started) {
+		pacer->started = true;
+		wlr_source->impl->start(wlr_source, false);
 	}
-	pacer->started = true;
-	wlr_source->impl->start(wlr_source, false);
+	if (output->commit_seq == commit_seq) {
+		// Starting draws, but only if nobody else has started it
+		wlr_output_update_needs_frame(output);
+		wlr_output_send_frame(output);
+	}
 	return 0;
 }
 

@@ -108,7 +108,8 @@ static int dmabuf_export_fence(struct wlr_buffer *buffer) {
 	return request.fd;
 }
 
-static int export_fence(struct wlr_renderer *renderer, const struct wlr_output_state *state) {
+static int export_fence(struct wlr_renderer *renderer, const struct wlr_output_state *state,
+		struct wlr_buffer *buffer) {
 	if (state != NULL && (state->committed & WLR_OUTPUT_STATE_WAIT_TIMELINE)) {
 		int fd = wlr_drm_syncobj_timeline_export_sync_file(state->wait_timeline,
 			state->wait_point);
@@ -121,15 +122,16 @@ static int export_fence(struct wlr_renderer *renderer, const struct wlr_output_s
 		return gles2_export_fence(renderer);
 	}
 #endif
-	return state != NULL ? dmabuf_export_fence(state->buffer) : -1;
+	return dmabuf_export_fence(buffer);
 }
 
-int view_render_fence(struct wlr_renderer *renderer, const struct wlr_output_state *state) {
+int view_render_fence(struct wlr_renderer *renderer, const struct wlr_output_state *state,
+		struct wlr_buffer *buffer) {
 	// What draws to a pointer is the CPU, which has finished
 	if (renderer == NULL || (renderer->render_buffer_caps & WLR_BUFFER_CAP_DATA_PTR)) {
 		return -1;
 	}
-	int fd = export_fence(renderer, state);
+	int fd = export_fence(renderer, state, buffer);
 	if (fd < 0) {
 		return -1;
 	}

@@ -2,6 +2,7 @@
 #ifndef COMPOSITOR_FENCE_H
 #define COMPOSITOR_FENCE_H
 
+struct wlr_buffer;
 struct wlr_output_state;
 struct wlr_renderer;
 
@@ -11,8 +12,10 @@ struct wlr_renderer;
  * becomes readable when everything is finished that the renderer was told so
  * far; or -1 if it is finished already.
  *
- * `state` is what was committed. It may be NULL, for work that is not committed.
+ * `buffer` is what was drawn to. `state` is what was committed, NULL for work that
+ * is not committed.
  */
-int view_render_fence(struct wlr_renderer *renderer, const struct wlr_output_state *state);
+int view_render_fence(struct wlr_renderer *renderer, const struct wlr_output_state *state,
+	struct wlr_buffer *buffer);
 
 #endif

@@ -12,14 +12,18 @@
 #include "buffer.h"
 #include "manager.h"
 #include "quota.h"
+#include "session.h"
+#include "source.h"
 
 /** First look at retired memory, and the longest time between two looks. */
 #define WATCH_FIRST_MS 50
 #define WATCH_LAST_MS 3200
+/** Retired buffers that a client may keep: each is a file descriptor or two of ours. */
+#define RETIRED_CAP 256
 
 struct view_retired_memory {
 	struct wl_list link; // view_manager.retired_memory
-	int memfd; // a file description of our own, -1 if it is no memfd
+	int memfd; // open for writing, -1 if it is no memfd
 	int dmabuf_fd; // -1 if it is no dma-buf
 	uint64_t size;
 	struct view_quota **quotas;
@@ -151,6 +155,7 @@ static void retired_memory_free(struct view_retired_memory *memory) {
 static void retired_memory_destroy(struct view_retired_memory *memory) {
 	for (size_t i = 0; i < memory->quotas_len; i++) {
 		memory->quotas[i]->retired_bytes -= memory->size;
+		memory->quotas[i]->n_retired--;
 		view_quota_unref(memory->quotas[i]);
 	}
 	wl_list_remove(&memory->link);
@@ -226,17 +231,10 @@ static int manager_handle_watch_timer(void *data) {
 	return 0;
 }
 
-/** A file description of our own of a memfd, since leases are about these. */
-static int reopen_memfd(int fd) {
-	char path[64];
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return open(path, O_RDWR | O_CLOEXEC);
-}
-
 static bool retired_memory_open(struct view_retired_memory *memory,
 		const struct view_buffer *buffer) {
-	if (buffer->shm.fd >= 0) {
-		memory->memfd = reopen_memfd(buffer->shm.fd);
+	if (buffer->lease_fd >= 0) {
+		memory->memfd = fcntl(buffer->lease_fd, F_DUPFD_CLOEXEC, 0);
 		if (memory->memfd < 0) {
 			return false;
 		}
@@ -250,20 +248,52 @@ static bool retired_memory_open(struct view_retired_memory *memory,
 	return true;
 }
 
-static struct view_retired_memory *retired_memory_create(const struct view_buffer *buffer,
-		size_t quotas_len) {
+static struct view_retired_memory *retired_memory_create(uint64_t size, size_t quotas_len) {
 	struct view_retired_memory *memory = calloc(1, sizeof(*memory));
 	if (memory == NULL) {
 		return NULL;
 	}
 	memory->memfd = memory->dmabuf_fd = -1;
-	memory->size = buffer->size;
+	memory->size = size;
+	memory->quotas_len = quotas_len;
 	memory->quotas = calloc(quotas_len, sizeof(memory->quotas[0]));
-	if (memory->quotas == NULL || !retired_memory_open(memory, buffer)) {
-		retired_memory_free(memory);
+	if (memory->quotas == NULL) {
+		free(memory);
 		return NULL;
 	}
 	return memory;
+}
+
+/** Whether the client may keep what it does, after a look at what it has closed. */
+static bool quota_is_kept(struct view_quota *quota) {
+	return view_quota_allows_memory(quota) && quota->n_retired <= RETIRED_CAP;
+}
+
+/** A client that keeps too much alive sees no more. */
+static void quota_stop_sessions(struct view_quota *quota) {
+	struct view_source *source;
+	wl_list_for_each(source, &quota->manager->sources, link) {
+		struct vitrine_view_session_v1 *session;
+		wl_list_for_each(session, &source->sessions, link) {
+			if (session->quota == quota) {
+				session->deferred = VIEW_SESSION_DEFER_STOP;
+				session->deferred_reason = VITRINE_VIEW_STOP_NO_RESOURCES;
+				view_source_defer(source);
+			}
+		}
+	}
+}
+
+static void retired_memory_start_watching(struct view_retired_memory *memory,
+		struct view_manager *manager, struct view_quota *const *quotas) {
+	wl_list_insert(&manager->retired_memory, &memory->link);
+	for (size_t i = 0; i < memory->quotas_len; i++) {
+		memory->quotas[i] = view_quota_ref(quotas[i]);
+		memory->quotas[i]->retired_bytes += memory->size;
+		memory->quotas[i]->n_retired++;
+	}
+	manager->watch_interval_ms = WATCH_FIRST_MS;
+	wl_event_source_timer_update(manager->watch_timer, WATCH_FIRST_MS);
 }
 
 void view_retired_memory_watch(struct view_manager *manager, const struct view_buffer *buffer,
@@ -271,20 +301,37 @@ void view_retired_memory_watch(struct view_manager *manager, const struct view_b
 	if (quotas_len == 0) {
 		return;
 	}
-	struct view_retired_memory *memory = retired_memory_create(buffer, quotas_len);
-	if (memory == NULL) {
+	struct view_retired_memory *memory = retired_memory_create(buffer->size, quotas_len);
+	if (memory == NULL || !retired_memory_open(memory, buffer)) {
 		// Not fatal: the memory is then not accounted for
 		wlr_log_errno(WLR_ERROR, "Failed to watch retired memory");
+		if (memory != NULL) {
+			retired_memory_free(memory);
+		}
 		return;
 	}
+	retired_memory_start_watching(memory, manager, quotas);
 	for (size_t i = 0; i < quotas_len; i++) {
-		memory->quotas[i] = view_quota_ref(quotas[i]);
-		memory->quotas[i]->retired_bytes += memory->size;
+		if (!quota_is_kept(quotas[i])) {
+			quota_stop_sessions(quotas[i]);
+		}
 	}
-	memory->quotas_len = quotas_len;
-	wl_list_insert(&manager->retired_memory, &memory->link);
-	manager->watch_interval_ms = WATCH_FIRST_MS;
-	wl_event_source_timer_update(manager->watch_timer, WATCH_FIRST_MS);
+}
+
+bool view_retired_memory_watch_copy(struct view_quota *quota, int memfd, uint64_t size) {
+	struct view_retired_memory *memory = retired_memory_create(size, 1);
+	if (memory == NULL) {
+		return false;
+	}
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", memfd);
+	memory->memfd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	if (memory->memfd < 0) {
+		retired_memory_free(memory);
+		return false;
+	}
+	retired_memory_start_watching(memory, quota->manager, &quota);
+	return true;
 }
 
 bool view_quotas_init(struct view_manager *manager, struct wl_event_loop *loop) {

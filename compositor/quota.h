@@ -22,6 +22,7 @@ struct view_quota {
 	size_t n_refs; // sessions, views, and retired memory that is charged
 	uint32_t n_objects; // sessions and views that are not over
 	uint64_t retired_bytes; // retired memory that somebody still holds
+	uint32_t n_retired; // how many pieces it is
 
 	// A token bucket of sessions that may make us allocate fresh buffers
 	uint32_t tokens;
@@ -53,11 +54,17 @@ void view_quota_take_token(struct view_quota *quota);
 struct view_retired_memory;
 
 /**
- * Watches the memory of a buffer that is about to be destroyed. `quotas` are the
- * clients that it was announced to.
+ * Watches the memory of a buffer that is not drawn to any more. `quotas` are the
+ * clients that it was announced to; the sessions of one that has too much of it
+ * by this are stopped.
  */
 void view_retired_memory_watch(struct view_manager *manager, const struct view_buffer *buffer,
 	struct view_quota *const *quotas, size_t quotas_len);
+/**
+ * Watches a copy that is about to be sent to a client, and that nobody else has
+ * yet. Returns false on failure.
+ */
+bool view_retired_memory_watch_copy(struct view_quota *quota, int memfd, uint64_t size);
 
 /** Returns false on allocation failure. */
 bool view_quotas_init(struct view_manager *manager, struct wl_event_loop *loop);

@@ -69,8 +69,11 @@ static bool buffer_charge_to(struct stream_buffer *buffer, struct view_quota *qu
 static uint32_t session_get_stream_guarantees(const struct vitrine_view_session_v1 *session,
 		bool *is_copy) {
 	*is_copy = session->stream == &session->source->snapshots.stream;
-	// The memory of a copy is sealed as well: it is private all the same
-	return *is_copy ? VITRINE_GUARANTEE_SEALED : session->allowed & VIEW_GUARANTEES_ZERO_COPY;
+	if (*is_copy) {
+		// The memory of a copy is sealed as well: it is private all the same
+		return session->allowed & VITRINE_GUARANTEE_SNAPSHOT ? VITRINE_GUARANTEE_SEALED : 0;
+	}
+	return session->allowed & VIEW_GUARANTEES_ZERO_COPY;
 }
 
 static void session_set_guarantee(struct vitrine_view_session_v1 *session, uint32_t guarantee) {
@@ -90,9 +93,13 @@ static struct session_view *session_announce(struct vitrine_view_session_v1 *ses
 	bool is_copy;
 	uint32_t acceptable = session_get_stream_guarantees(session, &is_copy);
 	struct vitrine_derived_fd derived;
-	if (!buffer_charge_to(buffer, session->quota) ||
-			!view_buffer_derive(buffer->buffer, session->manager->derive, acceptable,
-				view_source_is_scanned_out(session->source), &derived)) {
+	if (!view_buffer_derive(buffer->buffer, session->manager->derive, acceptable,
+			view_source_is_scanned_out(session->source), &derived)) {
+		return NULL;
+	}
+	// Last: a buffer that is charged counts as announced
+	if (!buffer_charge_to(buffer, session->quota)) {
+		close(derived.fd);
 		return NULL;
 	}
 
@@ -252,6 +259,17 @@ uint32_t view_session_revoke(struct vitrine_view_session_v1 *session,
 		wl_client_flush(session->client);
 	}
 	return count;
+}
+
+void view_session_take_back_all(struct vitrine_view_session_v1 *session) {
+	for (uint32_t i = 0; i < session->depth; i++) {
+		struct session_frame *frame = &session->frames[i];
+		if (frame->buffer != NULL && !session->impl->pulls) {
+			session->impl->send_revoked(session, frame->serial);
+			session->stats.revoked++;
+		}
+	}
+	view_session_drop_frames(session);
 }
 
 void view_session_drop_frames(struct vitrine_view_session_v1 *session) {

@@ -168,6 +168,8 @@ void view_session_miss_frame(struct vitrine_view_session_v1 *session,
  */
 uint32_t view_session_revoke(struct vitrine_view_session_v1 *session,
 	const struct stream_buffer *buffer, int64_t before_ms);
+/** Takes all frames back, since they are in buffers that the session leaves. */
+void view_session_take_back_all(struct vitrine_view_session_v1 *session);
 /** Takes all frames back without a word, since the session ends. */
 void view_session_drop_frames(struct vitrine_view_session_v1 *session);
 

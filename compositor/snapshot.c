@@ -173,7 +173,7 @@ void view_snapshots_push(struct view_snapshots *snapshots,
 		.transform = (uint32_t)output->transform,
 		.damage = *damage,
 		// The copy was drawn after the frame: it is finished when all is
-		.fence_fd = view_render_fence(output->renderer, NULL),
+		.fence_fd = view_render_fence(output->renderer, NULL, copy),
 	});
 	wlr_buffer_unlock(copy);
 }

@@ -20,6 +20,9 @@
 #include "session.h"
 #include "source.h"
 
+/** So many frames in foreign buffers, and sessions give up on zero-copy. */
+#define FOREIGN_FRAMES_CAP 3
+
 /** Whether the output's buffers are shown by another display server. */
 static bool output_is_nested(struct wlr_output *output) {
 #if WLR_HAS_X11_BACKEND
@@ -127,10 +130,24 @@ static void source_submit_direct(struct view_source *source,
 		.when = event->when,
 		.transform = (uint32_t)source->output->transform,
 		.damage = *damage,
-		.fence_fd = view_render_fence(source->output->renderer, event->state),
+		.fence_fd = view_render_fence(source->output->renderer, event->state,
+			event->state->buffer),
 		.waits_for_present = output_is_nested(source->output),
 		.commit_seq = source->output->commit_seq,
 	});
+}
+
+/**
+ * Whether a buffer cannot be shared just now, but its like may be with the next
+ * frame: compositors commit a new swapchain's buffer at a change of mode before they
+ * make the swapchain the output's.
+ */
+static bool source_expects_home(struct view_source *source, const struct view_buffer *buffer) {
+	if (buffer == NULL || source_can_share(source, buffer)) {
+		source->n_foreign = 0;
+		return false;
+	}
+	return ++source->n_foreign <= FOREIGN_FRAMES_CAP;
 }
 
 static void source_handle_output_commit(struct wl_listener *listener, void *data) {
@@ -140,9 +157,14 @@ static void source_handle_output_commit(struct wl_listener *listener, void *data
 		return;
 	}
 
+	if (source->wants_deferred) {
+		view_source_defer(source);
+	}
+
 	struct wlr_buffer *buffer = event->state->buffer;
 	struct view_buffer *view_buffer = view_buffer_try_from_buffer(buffer);
-	if (source->n_unattached > 0) {
+	bool may_come_home = source_expects_home(source, view_buffer);
+	if (source->n_unattached > 0 && !may_come_home) {
 		source_attach_sessions(source, view_buffer);
 	}
 
@@ -155,7 +177,10 @@ static void source_handle_output_commit(struct wl_listener *listener, void *data
 		pixman_region32_init_rect(&damage, 0, 0, (unsigned)buffer->width,
 			(unsigned)buffer->height);
 	}
-	if (!wl_list_empty(&source->direct.sessions)) {
+	if (may_come_home) {
+		view_stream_lose(&source->direct, &damage);
+		view_source_request_frame(source);
+	} else if (!wl_list_empty(&source->direct.sessions)) {
 		source_submit_direct(source, event, view_buffer, &damage);
 	}
 	if (!wl_list_empty(&source->snapshots.stream.sessions)) {
@@ -241,6 +266,7 @@ static void source_handle_deferred(void *data) {
 			view_session_stop(session, session->deferred_reason);
 		} else if (session->deferred == VIEW_SESSION_DEFER_DETACH) {
 			session->deferred = VIEW_SESSION_DEFER_NOTHING;
+			view_session_take_back_all(session);
 			source_detach_session(source, session);
 			source->n_unattached++;
 			view_source_request_frame(source);
@@ -258,6 +284,7 @@ void view_source_defer(struct view_source *source) {
 		if (source->deferred == NULL) {
 			wlr_log(WLR_ERROR, "Allocation failed"); // the next commit tries again
 		}
+		source->wants_deferred = source->deferred == NULL;
 	}
 }
 

@@ -43,6 +43,10 @@ struct view_source {
 
 	/** Ends and moves of sessions that may not happen inside of a commit. */
 	struct wl_event_source *deferred; // NULL if there is nothing to do
+	bool wants_deferred; // there is, but it could not be scheduled
+
+	/** Frames in a row in buffers of ours that were not the output's own (yet). */
+	uint32_t n_foreign;
 };
 
 /**

@@ -27,7 +27,6 @@ struct buffer_view {
 	uint32_t allowed; // guarantees that both sides can live with
 
 	struct wlr_dmabuf_attributes dmabuf; // with file descriptors of our own
-	int plane; // the first one that may still be written to
 	struct wl_event_source *event_source; // NULL when it waits for nothing
 };
 
@@ -70,20 +69,45 @@ static void close_derived(struct vitrine_derived_fd *derived, int len) {
 	}
 }
 
-/**
- * Derives all planes with the same guarantee. The whole memory of a plane is
- * derived, since offsets are from its beginning.
- */
+/** How much of a plane's memory a view has to cover, from its beginning. */
+static uint64_t view_get_plane_size(const struct buffer_view *view, int plane,
+		enum vitrine_guarantee guarantee) {
+	off_t end = lseek(view->dmabuf.fd[plane], 0, SEEK_END);
+	uint64_t size = end > 0 ? (uint64_t)end : 0;
+	// No more is copied than there is to see
+	uint64_t used = view->dmabuf.offset[plane] +
+		(uint64_t)view->dmabuf.stride[plane] * (uint64_t)view->dmabuf.height;
+	return guarantee == VITRINE_GUARANTEE_SNAPSHOT && used < size ? used : size;
+}
+
+static int view_derive_plane(struct buffer_view *view, int plane,
+		enum vitrine_guarantee guarantee, struct vitrine_derived_fd *derived) {
+	const struct vitrine_derive_source source = {
+		.memfd = -1,
+		.dmabuf_fd = view->dmabuf.fd[plane],
+		.size = view_get_plane_size(view, plane, guarantee),
+	};
+	bool is_copy = guarantee == VITRINE_GUARANTEE_SNAPSHOT;
+	if (is_copy && source.size > view->manager->base.limits.retired_bytes_per_client) {
+		return -ENOMEM;
+	}
+	int ret = vitrine_derive_fd(view->manager->derive, &source, guarantee, derived);
+	if (ret < 0) {
+		return ret;
+	}
+	// A copy is the client's from here on, for as long as it keeps it
+	if (is_copy && !view_retired_memory_watch_copy(view->quota, derived->fd, source.size)) {
+		close(derived->fd);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+/** Derives all planes with the same guarantee. */
 static int view_derive_planes(struct buffer_view *view, enum vitrine_guarantee guarantee,
 		struct vitrine_derived_fd derived[static WLR_DMABUF_MAX_PLANES]) {
 	for (int i = 0; i < view->dmabuf.n_planes; i++) {
-		off_t size = lseek(view->dmabuf.fd[i], 0, SEEK_END);
-		const struct vitrine_derive_source source = {
-			.memfd = -1,
-			.dmabuf_fd = view->dmabuf.fd[i],
-			.size = size > 0 ? (uint64_t)size : 0,
-		};
-		int ret = vitrine_derive_fd(view->manager->derive, &source, guarantee, &derived[i]);
+		int ret = view_derive_plane(view, i, guarantee, &derived[i]);
 		if (ret < 0) {
 			close_derived(derived, i);
 			return ret;
@@ -117,6 +141,9 @@ static void view_describe(struct buffer_view *view) {
 		return;
 	}
 
+	if (derived[0].guarantee == VITRINE_GUARANTEE_SNAPSHOT) {
+		view_quota_take_token(view->quota);
+	}
 	const struct wlr_dmabuf_attributes *dmabuf = &view->dmabuf;
 	xx_dmabuf_view_v1_send_format(view->resource, derived[0].storage, (uint32_t)dmabuf->width,
 		(uint32_t)dmabuf->height, dmabuf->format, (uint32_t)(dmabuf->modifier >> 32),
@@ -136,19 +163,44 @@ static int view_handle_readable(int fd, uint32_t mask, void *data) {
 	struct buffer_view *view = data;
 	wl_event_source_remove(view->event_source);
 	view->event_source = NULL;
-	view->plane++;
 	view_wait(view);
 	return 0;
 }
 
+static int view_handle_timer(void *data) {
+	return view_handle_readable(-1, 0, data);
+}
+
+static void view_wait_ms(struct buffer_view *view, uint32_t ms) {
+	view->event_source =
+		wl_event_loop_add_timer(view->manager->loop, view_handle_timer, view);
+	if (view->event_source == NULL) {
+		view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
+		return;
+	}
+	wl_event_source_timer_update(view->event_source, (int)ms);
+}
+
 /** A dma-buf polls readable when no write to it is pending. */
+static bool plane_is_idle(const struct buffer_view *view, int plane) {
+	struct pollfd pollfd = { .fd = view->dmabuf.fd[plane], .events = POLLIN };
+	return poll(&pollfd, 1, 0) == 1;
+}
+
 static void view_wait(struct buffer_view *view) {
-	for (; view->plane < view->dmabuf.n_planes; view->plane++) {
-		struct pollfd pollfd = { .fd = view->dmabuf.fd[view->plane], .events = POLLIN };
-		if (poll(&pollfd, 1, 0) == 1) {
+	// Copies are rationed like the buffers of sessions
+	uint32_t delay = view->allowed & VITRINE_GUARANTEE_SNAPSHOT ?
+		view_quota_get_delay(view->quota) : 0;
+	if (delay > 0) {
+		view_wait_ms(view, delay);
+		return;
+	}
+	// All planes each time: the client can have written to one that was idle
+	for (int i = 0; i < view->dmabuf.n_planes; i++) {
+		if (plane_is_idle(view, i)) {
 			continue;
 		}
-		view->event_source = wl_event_loop_add_fd(view->manager->loop, pollfd.fd,
+		view->event_source = wl_event_loop_add_fd(view->manager->loop, view->dmabuf.fd[i],
 			WL_EVENT_READABLE, view_handle_readable, view);
 		if (view->event_source == NULL) {
 			view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
@@ -184,7 +236,7 @@ static struct buffer_view *view_create(struct view_manager *manager,
 	if (view->quota == NULL) {
 		goto err_view;
 	}
-	if (!view_quota_add_object(view->quota)) {
+	if (!view_quota_allows_memory(view->quota) || !view_quota_add_object(view->quota)) {
 		goto err_quota;
 	}
 	// "The view lives on when the wl_buffer is destroyed"

@@ -99,6 +99,10 @@ static void stop_denied_sessions(struct view_manager *manager, struct wl_list *s
 		if (session->allowed == 0 ||
 				(session->guarantee != 0 && !(session->guarantee & session->allowed))) {
 			view_session_stop(session, VITRINE_VIEW_STOP_DENIED);
+		} else if (session->stream != NULL && session->guarantee == 0) {
+			// It has a stream, but for what was allowed before
+			session->deferred = VIEW_SESSION_DEFER_DETACH;
+			view_source_defer(session->source);
 		}
 	}
 }

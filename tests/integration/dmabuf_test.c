@@ -635,6 +635,35 @@ TEST(buffer_views_beyond_the_quota_fail_with_no_resources) {
 	server_finish(&server);
 }
 
+TEST(copies_that_a_client_keeps_are_charged) {
+	struct server server;
+	server_init(&server, &(struct server_options){ .linux_dmabuf_device = DEVICE });
+	server.manager->limits.retired_bytes_per_client = 4 * BUFFER_SIZE;
+	struct client *client = client_create(&server);
+	int fd = make_dmabuf(false, BUFFER_SIZE);
+	struct wl_buffer *buffer = create_dmabuf_buffer(client, fd, 0, DRM_FORMAT_XRGB8888);
+	struct buffer_view views[32];
+	int n_views = 0;
+	do {
+		check_int(n_views, <, 32);
+		buffer_view_init(&views[n_views++], client, buffer, SNAPSHOT);
+		client_roundtrip(client);
+	} while (!views[n_views - 1].failed);
+	check_int(n_views, >, 2);
+	check_int(views[n_views - 1].reason, ==, XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
+	for (int i = 0; i < n_views; i++) {
+		buffer_view_finish(&views[i]);
+	}
+	// Everything is closed: the client may go on
+	buffer_view_init(&views[0], client, buffer, SNAPSHOT);
+	client_roundtrip(client);
+	check(views[0].done);
+	buffer_view_finish(&views[0]);
+	wl_buffer_destroy(buffer);
+	close(fd);
+	server_finish(&server);
+}
+
 TEST(pending_buffer_view_fails_when_the_compositor_goes) {
 	struct test_fence fence;
 	fence_init(&fence);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <drm_fourcc.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -1232,6 +1234,48 @@ TEST(client_that_keeps_retired_memory_gets_no_more) {
 	}
 	// Everything is closed: the client may go on
 	struct test_session *session = start_session(client, ALL);
+	test_session_destroy(session);
+	server_finish(&server);
+}
+
+TEST(running_session_that_keeps_too_much_is_stopped) {
+	struct server server;
+	server_init(&server, NULL);
+	server.manager->limits.retired_bytes_per_client = 64 * 48 * 4 * 4;
+	struct client *client = client_create(&server);
+	struct test_session *session = start_session(client, ALL);
+	session->auto_release = true;
+	// Each change of size retires a buffer, and this client closes nothing
+	for (int i = 0; i < 32 && !session->stopped; i++) {
+		output_resize(server.output, i % 2 == 0 ? 48 : 64, i % 2 == 0 ? 64 : 48);
+		paint(&server, frame_color((uint32_t)i));
+		client_roundtrip(client);
+	}
+	check(session->stopped);
+	check_int(session->stop_reason, ==, VITRINE_VIEW_STOP_NO_RESOURCES);
+	test_session_destroy(session);
+	server_finish(&server);
+}
+
+TEST(holder_cannot_take_a_lease) {
+	// The positive case: nobody else holds this one
+	int memfd = vitrine_memfd_create(4096);
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", memfd);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	check(fd >= 0);
+	check(fcntl(fd, F_SETLEASE, F_RDLCK) == 0);
+	close(fd);
+	close(memfd);
+
+	struct server server;
+	server_init(&server, NULL);
+	struct client *client = client_create(&server);
+	struct test_session *session = start_session(client, ALL);
+	paint(&server, 1);
+	// With it, the compositor would have to wait for us when it opens the file
+	check(fcntl(session->views[0].fd, F_SETLEASE, F_RDLCK) < 0);
+	check(fcntl(session->views[0].fd, F_SETLEASE, F_WRLCK) < 0);
 	test_session_destroy(session);
 	server_finish(&server);
 }

@@ -20,9 +20,9 @@
 static int next_fence_fd = -1;
 
 int __wrap_view_render_fence(struct wlr_renderer *renderer,
-	const struct wlr_output_state *state);
+	const struct wlr_output_state *state, struct wlr_buffer *buffer);
 int __wrap_view_render_fence(struct wlr_renderer *renderer,
-		const struct wlr_output_state *state) {
+		const struct wlr_output_state *state, struct wlr_buffer *buffer) {
 	return next_fence_fd >= 0 ? fcntl(next_fence_fd, F_DUPFD_CLOEXEC, 0) : -1;
 }
 
