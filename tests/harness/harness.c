@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -142,7 +143,7 @@ static const char *describe_status(int status, char *text, size_t size) {
 static bool run_test(const struct harness_test *test, size_t number) {
 	char runtime_dir[] = "/tmp/vitrine-test-XXXXXX";
 	int reason_pipe[2];
-	if (mkdtemp(runtime_dir) == NULL || pipe(reason_pipe) != 0) {
+	if (mkdtemp(runtime_dir) == NULL || pipe2(reason_pipe, O_CLOEXEC | O_NONBLOCK) != 0) {
 		perror("harness");
 		abort();
 	}
@@ -158,6 +159,7 @@ static bool run_test(const struct harness_test *test, size_t number) {
 		abort();
 	}
 	if (pid == 0) {
+		setpgid(0, 0);
 		close(reason_pipe[0]);
 		dup2(STDERR_FILENO, STDOUT_FILENO); // stdout is for TAP
 		run_in_child(test, reason_pipe[1]);
@@ -166,6 +168,7 @@ static bool run_test(const struct harness_test *test, size_t number) {
 	int status;
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
 	}
+	kill(-pid, SIGKILL); // children that the test has left behind
 	char reason[256] = "";
 	ssize_t len = read(reason_pipe[0], reason, sizeof(reason) - 1);
 	reason[len > 0 ? len : 0] = '\0';
