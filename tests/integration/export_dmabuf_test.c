@@ -342,7 +342,6 @@ TEST(overlay_cursor_is_in_software_while_it_is_captured) {
 	struct server server;
 	struct exporter exporter;
 	init(&server, &exporter);
-	server.manager->limits.deadline_ms = 1;
 	struct wlr_output *output = server.output->wlr_output;
 	frame_free(capture_color(&exporter, 1));
 	check_int(output->software_cursor_locks, ==, 0);
