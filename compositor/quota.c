@@ -210,13 +210,17 @@ static void release_retired_memory(struct view_manager *manager) {
 	}
 }
 
+static bool quota_is_within_limits(const struct view_quota *quota) {
+	return quota->retired_bytes <= quota->manager->base.limits.retired_bytes_per_client &&
+		quota->n_retired <= RETIRED_CAP;
+}
+
 bool view_quota_allows_memory(const struct view_quota *quota) {
-	uint64_t limit = quota->manager->base.limits.retired_bytes_per_client;
-	if (quota->retired_bytes > limit) {
+	if (!quota_is_within_limits(quota)) {
 		// It may have been closed since the last look
 		release_retired_memory(quota->manager);
 	}
-	return quota->retired_bytes <= limit;
+	return quota_is_within_limits(quota);
 }
 
 static int manager_handle_watch_timer(void *data) {
@@ -264,11 +268,6 @@ static struct view_retired_memory *retired_memory_create(uint64_t size, size_t q
 	return memory;
 }
 
-/** Whether the client may keep what it does, after a look at what it has closed. */
-static bool quota_is_kept(struct view_quota *quota) {
-	return view_quota_allows_memory(quota) && quota->n_retired <= RETIRED_CAP;
-}
-
 /** A client that keeps too much alive sees no more. */
 static void quota_stop_sessions(struct view_quota *quota) {
 	struct view_source *source;
@@ -312,7 +311,7 @@ void view_retired_memory_watch(struct view_manager *manager, const struct view_b
 	}
 	retired_memory_start_watching(memory, manager, quotas);
 	for (size_t i = 0; i < quotas_len; i++) {
-		if (!quota_is_kept(quotas[i])) {
+		if (!view_quota_allows_memory(quotas[i])) {
 			quota_stop_sessions(quotas[i]);
 		}
 	}
