@@ -257,7 +257,16 @@ def test_log(compositor):
     """the log and the command say who looks, at what, and when it ends"""
     session = compositor.start(VITRINE, 'record', '--frames', '5', '--format', 'raw', 'raw')
     session.communicate(timeout=TIMEOUT)
-    lines = [line for line in compositor.read('log').splitlines() if f' pid={session.pid} ' in line]
+    # The client may be gone before the compositor has seen that it is
+    lines = []
+    tail = compositor.start('timeout', str(TIMEOUT), 'tail', '-n', '+1', '-F', 'log')
+    for line in tail.stdout:
+        if f' pid={session.pid} ' in line:
+            lines.append(line.rstrip('\n'))
+        if len(lines) == 2:
+            break
+    tail.terminate()
+    tail.communicate(timeout=TIMEOUT)
     need(len(lines) == 2, lines)
     for line, what in zip(lines, ('start', 'stop')):
         need(re.search(rf'vitrine: capture {what} source=HEADLESS-1 guarantee=sealed pid=\d+ '
