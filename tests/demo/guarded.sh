@@ -21,10 +21,10 @@ export XDG_RUNTIME_DIR=$runtime WLR_RENDERER=pixman
 uname -r >"$out/kernel"
 mkfifo "$runtime/ready"
 exec 3<>"$runtime/ready"
-vitrine-compositor --backend headless --output 640x360@30 -s weston-simple-shm \
+vitrine-compositor --backend headless --output 320x240@60 -s weston-simple-shm \
 	>"$runtime/ready" 2>"$out/compositor.log" 3>&- &
 compositor=$!
 read -r -t 60 -u 3 line
 export WAYLAND_DISPLAY=${line#WAYLAND_DISPLAY=}
-timeout 60 vitrine watch --guarantee guarded --frames 30 --json >"$out/watch.json"
+timeout 60 vitrine watch --guarantee guarded --frames 15 --json >"$out/watch.json"
 timeout 60 vitrine audit --no-machine --guarantee guarded --json >"$out/audit.json"
