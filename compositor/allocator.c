@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 #include <vitrine/allocator.h>
 #include <wlr/backend.h>
@@ -23,6 +22,7 @@
 struct view_allocator {
 	struct wlr_allocator base;
 	struct vitrine_derive *derive; // for /dev/udmabuf
+	struct view_memory_pool *pool; // NULL if it makes dumb buffers
 	bool needs_dmabuf; // the renderer or the backend cannot use anything else
 	int drm_fd; // makes dumb buffers instead of memfds; -1 if it does not
 };
@@ -89,18 +89,15 @@ static void buffer_destroy(struct wlr_buffer *wlr_buffer) {
 	if (buffer->drm_fd >= 0) {
 		view_buffer_finish_dumb(buffer);
 	} else {
-		if (buffer->data != NULL) {
-			munmap(buffer->data, buffer->size);
-		}
-		close(buffer->lease_fd);
-		close(buffer->shm.fd);
+		view_memory_finish(&buffer->memory);
+		view_memory_pool_unref(buffer->pool);
 	}
 	free(buffer);
 }
 
 static bool buffer_get_shm(struct wlr_buffer *wlr_buffer, struct wlr_shm_attributes *shm) {
 	struct view_buffer *buffer = view_buffer_try_from_buffer(wlr_buffer);
-	if (buffer->shm.fd < 0) {
+	if (buffer->shm.fd < 0 || buffer->is_detached) {
 		return false;
 	}
 	*shm = buffer->shm;
@@ -117,10 +114,21 @@ static bool buffer_get_dmabuf(struct wlr_buffer *wlr_buffer,
 	return true;
 }
 
-static int open_lease_fd(int memfd) {
-	char path[64];
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", memfd);
-	return open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+bool view_buffer_can_replace_memory(const struct view_buffer *buffer) {
+	// Users of a dma-buf would go on with the old memory
+	return buffer->dmabuf.n_planes == 0;
+}
+
+void view_buffer_retire(struct view_buffer *buffer) {
+	buffer->retired = true;
+	// Its holders are counted from now on, and we are none of them
+	buffer_forget_sealed(buffer);
+}
+
+void view_buffer_prepare_memory(const struct view_buffer *buffer) {
+	if (buffer->pool != NULL) {
+		view_memory_pool_prepare(buffer->pool, buffer->memory.size);
+	}
 }
 
 /**
@@ -128,59 +136,36 @@ static int open_lease_fd(int memfd) {
  * do not reach the holders of the old memory. The renderer keeps its pointer.
  */
 static bool buffer_replace_memory(struct view_buffer *buffer) {
-	if (buffer->dmabuf.n_planes > 0) {
-		// Users of the dma-buf would go on with the old memory
+	if (!view_buffer_can_replace_memory(buffer)) {
 		wlr_log(WLR_ERROR, "Refused to draw into a retired dma-buf");
 		return false;
 	}
-	int memfd = vitrine_memfd_create(buffer->size);
-	if (memfd < 0) {
-		wlr_log(WLR_ERROR, "Failed to replace retired memory: %s", strerror(-memfd));
-		return false;
-	}
-	int lease_fd = open_lease_fd(memfd);
-	void *fresh = mmap(NULL, buffer->size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
-	if (lease_fd < 0 || fresh == MAP_FAILED) {
-		goto err;
-	}
-	memcpy(fresh, buffer->data, buffer->size);
-	if (mremap(fresh, buffer->size, buffer->size, MREMAP_MAYMOVE | MREMAP_FIXED,
-			buffer->data) == MAP_FAILED) {
-		// What was there may be gone, and sealed memory cannot be mapped again
-		munmap(buffer->data, buffer->size);
-		buffer->data = NULL;
-		munmap(fresh, buffer->size);
-		fresh = MAP_FAILED;
-		goto err;
-	}
 	buffer_forget_sealed(buffer);
-	close(buffer->shm.fd);
-	close(buffer->lease_fd);
-	buffer->shm.fd = memfd;
-	buffer->lease_fd = lease_fd;
+	struct view_memory fresh;
+	if (view_memory_pool_take(buffer->pool, buffer->size, &fresh) &&
+			view_memory_replace(&buffer->memory, &fresh)) {
+		buffer->shm.fd = buffer->memory.memfd;
+		buffer->is_detached = false;
+	} else if (!buffer->is_detached) {
+		if (!view_memory_detach(&buffer->memory)) {
+			return false;
+		}
+		buffer->is_detached = true;
+	}
 	buffer->retired = false;
 	return true;
-err:
-	wlr_log_errno(WLR_ERROR, "Failed to replace retired memory");
-	if (fresh != MAP_FAILED) {
-		munmap(fresh, buffer->size);
-	}
-	if (lease_fd >= 0) {
-		close(lease_fd);
-	}
-	close(memfd);
-	return false;
 }
 
 static bool buffer_begin_data_ptr_access(struct wlr_buffer *wlr_buffer, uint32_t flags,
 		void **data, uint32_t *format, size_t *stride) {
 	struct view_buffer *buffer = view_buffer_try_from_buffer(wlr_buffer);
-	if (buffer->data == NULL || (buffer->retired && (flags & WLR_BUFFER_DATA_PTR_ACCESS_WRITE) &&
-			!buffer_replace_memory(buffer))) {
+	bool wants_fresh = buffer->retired || buffer->is_detached;
+	if (buffer->memory.data == NULL || (wants_fresh &&
+			(flags & WLR_BUFFER_DATA_PTR_ACCESS_WRITE) && !buffer_replace_memory(buffer))) {
 		// Better no frame than one that the wrong people see
 		return false;
 	}
-	*data = buffer->data;
+	*data = buffer->memory.data;
 	*format = buffer->shm.format;
 	*stride = (size_t)buffer->shm.stride;
 	return true;
@@ -208,6 +193,9 @@ static bool buffer_dup_sealed(const struct view_buffer *buffer,
 
 bool view_buffer_derive(struct view_buffer *buffer, struct vitrine_derive *derive,
 		uint32_t acceptable, bool is_scanned_out, struct vitrine_derived_fd *derived) {
+	if (buffer->is_detached) {
+		return false; // what is derived from the memfd has not what is drawn
+	}
 	if (buffer->sealed.fd >= 0 && (acceptable & VITRINE_GUARANTEE_SEALED)) {
 		return buffer_dup_sealed(buffer, derived);
 	}
@@ -264,7 +252,7 @@ static bool layout_buffer(struct view_buffer *buffer, int width, int height, uin
  * once it is sealed against writing.
  */
 static void buffer_add_dmabuf(struct view_buffer *buffer, struct vitrine_derive *derive) {
-	int fd = vitrine_udmabuf_create(derive, buffer->shm.fd, buffer->size);
+	int fd = vitrine_udmabuf_create(derive, buffer->memory.memfd, buffer->memory.size);
 	if (fd < 0) {
 		if (fd != -ENODEV) {
 			wlr_log(WLR_INFO, "No dma-buf for a buffer of %zu bytes: %s (see the udmabuf "
@@ -286,41 +274,19 @@ static void buffer_add_dmabuf(struct view_buffer *buffer, struct vitrine_derive 
 static bool buffer_init_memfd(struct view_buffer *buffer, const struct view_allocator *allocator,
 		int width, int height, uint32_t fourcc) {
 	buffer->drm_fd = -1;
-	if (!layout_buffer(buffer, width, height, fourcc)) {
+	if (!layout_buffer(buffer, width, height, fourcc) ||
+			!view_memory_pool_take(allocator->pool, buffer->size, &buffer->memory)) {
 		return false;
 	}
-	buffer->shm.fd = vitrine_memfd_create(buffer->size);
-	if (buffer->shm.fd < 0) {
-		wlr_log(WLR_ERROR, "Failed to allocate %zu bytes: %s", buffer->size,
-			strerror(-buffer->shm.fd));
-		return false;
-	}
-	// All of it is painted at once: faulting it in page by page costs a fifth more
-	buffer->data = mmap(NULL, buffer->size, PROT_READ | PROT_WRITE,
-		MAP_SHARED | MAP_POPULATE, buffer->shm.fd, 0);
-	if (buffer->data == MAP_FAILED) {
-		wlr_log_errno(WLR_ERROR, "Failed to map %zu bytes", buffer->size);
-		goto err_close;
-	}
-	buffer->lease_fd = open_lease_fd(buffer->shm.fd);
-	if (buffer->lease_fd < 0) {
-		wlr_log_errno(WLR_ERROR, "Failed to open a memfd again");
-		goto err_unmap;
-	}
+	buffer->shm.fd = buffer->memory.memfd;
 	buffer_add_dmabuf(buffer, allocator->derive);
 	if (allocator->needs_dmabuf && buffer->dmabuf.n_planes == 0) {
 		wlr_log(WLR_ERROR, "The renderer or the backend needs a dma-buf, and there is none");
-		goto err_lease;
+		view_memory_finish(&buffer->memory);
+		return false;
 	}
+	buffer->pool = view_memory_pool_ref(allocator->pool);
 	return true;
-
-err_lease:
-	close(buffer->lease_fd);
-err_unmap:
-	munmap(buffer->data, buffer->size);
-err_close:
-	close(buffer->shm.fd);
-	return false;
 }
 
 static struct wlr_buffer *allocator_create_buffer(struct wlr_allocator *wlr_allocator,
@@ -337,7 +303,7 @@ static struct wlr_buffer *allocator_create_buffer(struct wlr_allocator *wlr_allo
 		return NULL;
 	}
 	buffer->sealed.fd = -1;
-	buffer->lease_fd = -1;
+	buffer->memory = (struct view_memory){ .memfd = -1, .lease_fd = -1 };
 	bool ok = allocator->drm_fd >= 0 ?
 		view_buffer_init_dumb(buffer, allocator->drm_fd, width, height, format->format) :
 		buffer_init_memfd(buffer, allocator, width, height, format->format);
@@ -352,6 +318,7 @@ static struct wlr_buffer *allocator_create_buffer(struct wlr_allocator *wlr_allo
 static void allocator_destroy(struct wlr_allocator *wlr_allocator) {
 	struct view_allocator *allocator = wl_container_of(wlr_allocator, allocator, base);
 	vitrine_derive_destroy(allocator->derive);
+	view_memory_pool_unref(allocator->pool); // its buffers have their own references
 	if (allocator->drm_fd >= 0) {
 		close(allocator->drm_fd);
 	}
@@ -385,7 +352,10 @@ static struct view_allocator *allocator_create(uint32_t *caps) {
 	}
 	allocator->drm_fd = -1;
 	allocator->derive = vitrine_derive_create();
-	if (allocator->derive == NULL) {
+	allocator->pool = view_memory_pool_create();
+	if (allocator->derive == NULL || allocator->pool == NULL) {
+		vitrine_derive_destroy(allocator->derive);
+		view_memory_pool_unref(allocator->pool);
 		free(allocator);
 		return NULL;
 	}
@@ -416,6 +386,7 @@ struct wlr_allocator *vitrine_allocator_create(struct wlr_backend *backend,
 	if (!(caps & backend->buffer_caps) || !(caps & renderer->render_buffer_caps)) {
 		wlr_log(WLR_DEBUG, "The backend or the renderer cannot use viewable buffers");
 		vitrine_derive_destroy(allocator->derive);
+		view_memory_pool_unref(allocator->pool);
 		free(allocator);
 		return NULL;
 	}

@@ -7,6 +7,8 @@
 #include <wlr/render/dmabuf.h>
 #include <wlr/interfaces/wlr_buffer.h>
 
+#include "memory.h"
+
 /**
  * A buffer of vitrine_allocator_create(), of one of two kinds:
  *
@@ -17,26 +19,18 @@
 struct view_buffer {
 	struct wlr_buffer base;
 
-	void *data; // the whole memory, mapped read-write for as long as the buffer lives
-	size_t size;
-	struct wlr_shm_attributes shm; // shm.fd is the sealable memfd, -1 if there is none
+	struct view_memory memory; // mapped for as long as the buffer lives
+	struct view_memory_pool *pool; // where fresh memory comes from; NULL of a dumb buffer
+	size_t size; // of the pixels, at most that of the memory
+	struct wlr_shm_attributes shm; // shm.fd is the memfd, -1 if there is none
 	struct wlr_dmabuf_attributes dmabuf; // n_planes is 0 if it is no dma-buf
-	/**
-	 * The memfd, opened for writing once more before anybody else has it: the
-	 * kernel counts it as a writer then, so that no holder of a view can take a
-	 * lease on the file, which would make us wait. -1 if there is no memfd.
-	 */
-	int lease_fd;
 	int drm_fd; // borrowed from the allocator, of a dumb buffer; else -1
 	uint32_t gem_handle; // likewise
 
 	struct vitrine_derived_fd sealed; // derived once for all; fd is -1 before
 
-	/**
-	 * Whether what is drawn from now on must not be seen by who holds a derived
-	 * file descriptor. The next CPU write goes to fresh memory then.
-	 */
-	bool retired;
+	bool retired; // see view_buffer_retire()
+	bool is_detached; // there was no fresh memory: what is drawn is not in the memfd
 };
 
 /** NULL if the buffer is not one of ours. */
@@ -51,6 +45,18 @@ struct view_buffer *view_buffer_try_from_buffer(struct wlr_buffer *buffer);
  */
 bool view_buffer_derive(struct view_buffer *buffer, struct vitrine_derive *derive,
 	uint32_t acceptable, bool is_scanned_out, struct vitrine_derived_fd *derived);
+
+/**
+ * What is drawn from now on must not be seen by who holds a derived file descriptor:
+ * the next write of the CPU goes to fresh memory. Until then the buffer may be derived
+ * from and retired again, as nothing has changed. Without fresh memory drawing goes on,
+ * and nothing is derived from the buffer.
+ */
+void view_buffer_retire(struct view_buffer *buffer);
+/** Whether fresh memory can take the place of what is retired; else it cannot be written. */
+bool view_buffer_can_replace_memory(const struct view_buffer *buffer);
+/** Fresh memory for this buffer, or for one that takes its place, is likely to be needed. */
+void view_buffer_prepare_memory(const struct view_buffer *buffer);
 
 /** Bytes per pixel of the packed formats that renderers draw to, or 0. */
 uint32_t view_format_get_bytes_per_pixel(uint32_t fourcc);

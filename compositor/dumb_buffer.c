@@ -45,8 +45,8 @@ bool view_buffer_init_dumb(struct view_buffer *buffer, int drm_fd, int width, in
 		goto err_map;
 	}
 
-	buffer->data = data;
-	buffer->size = (size_t)size;
+	buffer->memory.data = data;
+	buffer->memory.size = buffer->size = (size_t)size;
 	buffer->drm_fd = drm_fd;
 	buffer->gem_handle = handle;
 	buffer->shm = (struct wlr_shm_attributes){
@@ -75,6 +75,6 @@ err_handle:
 }
 
 void view_buffer_finish_dumb(struct view_buffer *buffer) {
-	munmap(buffer->data, buffer->size);
+	munmap(buffer->memory.data, buffer->memory.size);
 	drmModeDestroyDumbBuffer(buffer->drm_fd, buffer->gem_handle);
 }

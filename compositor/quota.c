@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include <wlr/util/log.h>
@@ -25,9 +26,10 @@ struct view_retired_memory {
 	struct wl_list link; // view_manager.retired_memory
 	int memfd; // open for writing, -1 if it is no memfd
 	int dmabuf_fd; // -1 if it is no dma-buf
+	dev_t dev; // of the one or the other, which tell this memory from any other
+	ino_t ino;
 	uint64_t size;
-	struct view_quota **quotas;
-	size_t quotas_len;
+	struct wl_array quotas; // struct view_quota *, to whom it was announced
 };
 
 static uint64_t now_ms(void) {
@@ -148,15 +150,16 @@ static void retired_memory_free(struct view_retired_memory *memory) {
 	if (memory->dmabuf_fd >= 0) {
 		close(memory->dmabuf_fd);
 	}
-	free(memory->quotas);
+	wl_array_release(&memory->quotas);
 	free(memory);
 }
 
 static void retired_memory_destroy(struct view_retired_memory *memory) {
-	for (size_t i = 0; i < memory->quotas_len; i++) {
-		memory->quotas[i]->retired_bytes -= memory->size;
-		memory->quotas[i]->n_retired--;
-		view_quota_unref(memory->quotas[i]);
+	struct view_quota **quota;
+	wl_array_for_each(quota, &memory->quotas) {
+		(*quota)->retired_bytes -= memory->size;
+		(*quota)->n_retired--;
+		view_quota_unref(*quota);
 	}
 	wl_list_remove(&memory->link);
 	retired_memory_free(memory);
@@ -170,7 +173,12 @@ static void retired_memory_destroy(struct view_retired_memory *memory) {
 static bool memfd_is_ours_alone(int fd) {
 	// Somebody who opens the file through /proc right now breaks the lease: the
 	// signal for that must be one that is ignored, which SIGIO is not
-	return fcntl(fd, F_SETSIG, SIGURG) == 0 && fcntl(fd, F_SETLEASE, F_WRLCK) == 0;
+	if (fcntl(fd, F_SETSIG, SIGURG) != 0 || fcntl(fd, F_SETLEASE, F_WRLCK) != 0) {
+		return false;
+	}
+	// We may derive from the memory again, and would wait for ourselves
+	fcntl(fd, F_SETLEASE, F_UNLCK);
+	return true;
 }
 
 /**
@@ -235,10 +243,21 @@ static int manager_handle_watch_timer(void *data) {
 	return 0;
 }
 
+static bool retired_memory_identify(struct view_retired_memory *memory, int borrowed_fd) {
+	struct stat st;
+	if (fstat(borrowed_fd, &st) != 0) {
+		return false;
+	}
+	memory->dev = st.st_dev;
+	memory->ino = st.st_ino;
+	return true;
+}
+
 static bool retired_memory_open(struct view_retired_memory *memory,
 		const struct view_buffer *buffer) {
-	if (buffer->lease_fd >= 0) {
-		memory->memfd = fcntl(buffer->lease_fd, F_DUPFD_CLOEXEC, 0);
+	int lease_fd = buffer->memory.lease_fd;
+	if (lease_fd >= 0) {
+		memory->memfd = fcntl(lease_fd, F_DUPFD_CLOEXEC, 0);
 		if (memory->memfd < 0) {
 			return false;
 		}
@@ -249,22 +268,33 @@ static bool retired_memory_open(struct view_retired_memory *memory,
 			return false;
 		}
 	}
-	return true;
+	return retired_memory_identify(memory, lease_fd >= 0 ? lease_fd : memory->dmabuf_fd);
 }
 
-static struct view_retired_memory *retired_memory_create(uint64_t size, size_t quotas_len) {
+/** What is retired already, shown once more because it has not changed, and retired again. */
+static struct view_retired_memory *find_retired_memory(const struct view_manager *manager,
+		const struct view_buffer *buffer) {
+	struct view_retired_memory key = { 0 }, *memory;
+	int lease_fd = buffer->memory.lease_fd;
+	if (!retired_memory_identify(&key, lease_fd >= 0 ? lease_fd : buffer->dmabuf.fd[0])) {
+		return NULL;
+	}
+	wl_list_for_each(memory, &manager->retired_memory, link) {
+		if (memory->dev == key.dev && memory->ino == key.ino) {
+			return memory;
+		}
+	}
+	return NULL;
+}
+
+static struct view_retired_memory *retired_memory_create(uint64_t size) {
 	struct view_retired_memory *memory = calloc(1, sizeof(*memory));
 	if (memory == NULL) {
 		return NULL;
 	}
 	memory->memfd = memory->dmabuf_fd = -1;
 	memory->size = size;
-	memory->quotas_len = quotas_len;
-	memory->quotas = calloc(quotas_len, sizeof(memory->quotas[0]));
-	if (memory->quotas == NULL) {
-		free(memory);
-		return NULL;
-	}
+	wl_array_init(&memory->quotas);
 	return memory;
 }
 
@@ -283,33 +313,57 @@ static void quota_stop_sessions(struct view_quota *quota) {
 	}
 }
 
-static void retired_memory_start_watching(struct view_retired_memory *memory,
-		struct view_manager *manager, struct view_quota *const *quotas) {
-	wl_list_insert(&manager->retired_memory, &memory->link);
-	for (size_t i = 0; i < memory->quotas_len; i++) {
-		memory->quotas[i] = view_quota_ref(quotas[i]);
-		memory->quotas[i]->retired_bytes += memory->size;
-		memory->quotas[i]->n_retired++;
+/** Once for each quota, however often it was shown. False on allocation failure. */
+static bool retired_memory_charge(struct view_retired_memory *memory, struct view_quota *quota) {
+	struct view_quota **entry;
+	wl_array_for_each(entry, &memory->quotas) {
+		if (*entry == quota) {
+			return true;
+		}
 	}
+	entry = wl_array_add(&memory->quotas, sizeof(*entry));
+	if (entry == NULL) {
+		return false;
+	}
+	*entry = view_quota_ref(quota);
+	quota->retired_bytes += memory->size;
+	quota->n_retired++;
+	return true;
+}
+
+static void manager_watch_soon(struct view_manager *manager) {
 	manager->watch_interval_ms = WATCH_FIRST_MS;
 	wl_event_source_timer_update(manager->watch_timer, WATCH_FIRST_MS);
 }
 
-void view_retired_memory_watch(struct view_manager *manager, const struct view_buffer *buffer,
-		struct view_quota *const *quotas, size_t quotas_len) {
-	if (quotas_len == 0) {
-		return;
+static struct view_retired_memory *watch_buffer(struct view_manager *manager,
+		const struct view_buffer *buffer) {
+	manager_watch_soon(manager);
+	struct view_retired_memory *memory = find_retired_memory(manager, buffer);
+	if (memory != NULL) {
+		return memory;
 	}
-	struct view_retired_memory *memory = retired_memory_create(buffer->size, quotas_len);
+	memory = retired_memory_create(buffer->memory.size);
 	if (memory == NULL || !retired_memory_open(memory, buffer)) {
-		// Not fatal: the memory is then not accounted for
 		wlr_log_errno(WLR_ERROR, "Failed to watch retired memory");
 		if (memory != NULL) {
 			retired_memory_free(memory);
 		}
-		return;
+		return NULL;
 	}
-	retired_memory_start_watching(memory, manager, quotas);
+	wl_list_insert(&manager->retired_memory, &memory->link);
+	return memory;
+}
+
+void view_retired_memory_watch(struct view_manager *manager, const struct view_buffer *buffer,
+		struct view_quota *const *quotas, size_t quotas_len) {
+	struct view_retired_memory *memory = quotas_len > 0 ? watch_buffer(manager, buffer) : NULL;
+	if (memory == NULL) {
+		return; // not fatal: the memory is then not accounted for
+	}
+	for (size_t i = 0; i < quotas_len; i++) {
+		retired_memory_charge(memory, quotas[i]);
+	}
 	for (size_t i = 0; i < quotas_len; i++) {
 		if (!view_quota_allows_memory(quotas[i])) {
 			quota_stop_sessions(quotas[i]);
@@ -318,18 +372,20 @@ void view_retired_memory_watch(struct view_manager *manager, const struct view_b
 }
 
 bool view_retired_memory_watch_copy(struct view_quota *quota, int memfd, uint64_t size) {
-	struct view_retired_memory *memory = retired_memory_create(size, 1);
+	struct view_retired_memory *memory = retired_memory_create(size);
 	if (memory == NULL) {
 		return false;
 	}
 	char path[64];
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", memfd);
 	memory->memfd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
-	if (memory->memfd < 0) {
+	if (memory->memfd < 0 || !retired_memory_identify(memory, memory->memfd) ||
+			!retired_memory_charge(memory, quota)) {
 		retired_memory_free(memory);
 		return false;
 	}
-	retired_memory_start_watching(memory, quota->manager, &quota);
+	wl_list_insert(&quota->manager->retired_memory, &memory->link);
+	manager_watch_soon(quota->manager);
 	return true;
 }
 

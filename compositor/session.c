@@ -122,6 +122,7 @@ bool view_session_waits(const struct vitrine_view_session_v1 *session) {
 	// Who has not confirmed that a frame was taken back gets no other one, and
 	// nothing is kept for it
 	return session->stream != NULL && session->seen_seq < session->stream->seq &&
+		session->first_seq <= session->stream->seq &&
 		session->n_revoked == 0 && !session->idle &&
 		session->deferred == VIEW_SESSION_DEFER_NOTHING;
 }
@@ -323,9 +324,10 @@ void view_session_pull(struct vitrine_view_session_v1 *session) {
 	session->slow = false;
 	session_release_seen(session);
 	if (session->stream != NULL) {
+		session->first_seq = session->stream->seq + 1;
 		view_stream_serve(session->stream);
 	}
-	if (session->source != NULL && !session->idle) {
+	if (session->source != NULL) {
 		view_source_request_frame(session->source);
 	}
 }
@@ -369,12 +371,16 @@ static void session_start(struct vitrine_view_session_v1 *session) {
 		return;
 	}
 	wl_list_remove(&session->link);
+	wl_list_init(&session->link);
+	if (!view_source_add_session(source, session)) {
+		view_session_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
+		return;
+	}
 	wl_list_remove(&session->output_destroy.link); // the source knows when it goes
 	wl_list_init(&session->output_destroy.link);
 	if (session->impl->start != NULL) {
 		session->impl->start(session);
 	}
-	view_source_add_session(source, session);
 	wl_signal_emit_mutable(&session->manager->base.events.session_start, session);
 }
 

@@ -108,6 +108,7 @@ struct vitrine_view_session_v1 {
 	enum vitrine_view_stop_reason deferred_reason;
 
 	uint64_t seen_seq; // of the last frame that it got
+	uint64_t first_seq; // of the frame that was the next one when it asked, if it pulls
 	uint64_t n_skipped; // frames before that
 	/** What changed since then, as far as it is not sent with the next frame. */
 	pixman_region32_t damage;

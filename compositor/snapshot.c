@@ -178,10 +178,27 @@ void view_snapshots_push(struct view_snapshots *snapshots,
 	wlr_buffer_unlock(copy);
 }
 
-void view_snapshots_retire(struct view_snapshots *snapshots) {
-	view_stream_retire(&snapshots->stream);
+static void snapshots_drop_swapchain(struct view_snapshots *snapshots) {
 	wlr_swapchain_destroy(snapshots->swapchain);
 	snapshots->swapchain = NULL;
+}
+
+bool view_snapshots_retire(struct view_snapshots *snapshots) {
+	bool must_drop = false;
+	const struct stream_buffer *buffer;
+	wl_list_for_each(buffer, &snapshots->stream.buffers, link) {
+		must_drop |= !view_buffer_can_replace_memory(buffer->buffer);
+	}
+	bool retired = view_stream_retire(&snapshots->stream);
+	if (must_drop) {
+		snapshots_drop_swapchain(snapshots);
+	}
+	return retired;
+}
+
+void view_snapshots_forget(struct view_snapshots *snapshots) {
+	view_stream_forget(&snapshots->stream);
+	snapshots_drop_swapchain(snapshots);
 }
 
 bool view_snapshots_init(struct view_snapshots *snapshots, struct view_source *source) {
@@ -191,7 +208,7 @@ bool view_snapshots_init(struct view_snapshots *snapshots, struct view_source *s
 
 void view_snapshots_finish(struct view_snapshots *snapshots) {
 	view_stream_finish(&snapshots->stream);
-	wlr_swapchain_destroy(snapshots->swapchain);
+	snapshots_drop_swapchain(snapshots);
 	wlr_allocator_destroy(snapshots->allocator);
 	wlr_damage_ring_finish(&snapshots->damage_ring);
 }

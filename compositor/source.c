@@ -23,6 +23,8 @@
 /** So many frames in foreign buffers, and sessions give up on zero-copy. */
 #define FOREIGN_FRAMES_CAP 3
 
+static void source_destroy(struct view_source *source);
+
 /** Whether the output's buffers are shown by another display server. */
 static bool output_is_nested(struct wlr_output *output) {
 #if WLR_HAS_X11_BACKEND
@@ -81,10 +83,20 @@ static struct view_stream *source_choose_stream(struct view_source *source,
 	return session->allowed & VITRINE_GUARANTEE_SNAPSHOT ? &source->snapshots.stream : NULL;
 }
 
+static bool session_is_unattached(const struct vitrine_view_session_v1 *session) {
+	return session->stream == NULL && session->deferred == VIEW_SESSION_DEFER_NOTHING;
+}
+
+static void source_attach_session(struct view_source *source,
+		struct vitrine_view_session_v1 *session, struct view_stream *stream) {
+	view_stream_add_session(stream, session);
+	source->n_unattached--;
+}
+
 static void source_attach_sessions(struct view_source *source, struct view_buffer *buffer) {
 	struct vitrine_view_session_v1 *session;
 	wl_list_for_each(session, &source->sessions, link) {
-		if (session->stream != NULL || session->deferred != VIEW_SESSION_DEFER_NOTHING) {
+		if (!session_is_unattached(session)) {
 			continue;
 		}
 		struct view_stream *stream = source_choose_stream(source, session, buffer);
@@ -94,9 +106,40 @@ static void source_attach_sessions(struct view_source *source, struct view_buffe
 			view_source_defer(source);
 			continue;
 		}
-		view_stream_add_session(stream, session);
-		source->n_unattached--;
+		source_attach_session(source, session, stream);
 	}
+}
+
+/** Whether the session can begin with what was kept: the output shows it, and goes on to. */
+static bool source_has_current(const struct view_source *source,
+		const struct vitrine_view_session_v1 *session) {
+	return !source->output->needs_frame && source->output->enabled && source->pacer == NULL &&
+		!session->impl->pulls && (view_stream_has_current(&source->direct) ||
+		view_stream_has_current(&source->snapshots.stream));
+}
+
+/** The stream whose newest frame the session can begin with, NULL if there is none. */
+static struct view_stream *source_choose_current(struct view_source *source,
+		const struct vitrine_view_session_v1 *session) {
+	struct view_stream *direct = &source->direct, *stream = &source->snapshots.stream;
+	if (view_stream_has_current(direct)) {
+		stream = source_choose_stream(source, session, direct->newest.buffer->buffer);
+	} else if (session->allowed & VIEW_GUARANTEES_ZERO_COPY) {
+		return NULL; // whether it can have one of these, the output's next buffer tells
+	}
+	return stream != NULL && view_stream_has_current(stream) ? stream : NULL;
+}
+
+/** Shows the session what is there, or asks for a frame. */
+static void source_begin(struct view_source *source, struct vitrine_view_session_v1 *session) {
+	struct view_stream *stream =
+		source_has_current(source, session) ? source_choose_current(source, session) : NULL;
+	if (stream == NULL) {
+		view_source_request_frame(source);
+		return;
+	}
+	source_attach_session(source, session, stream);
+	view_stream_serve_session(stream, session);
 }
 
 /** The output has changed to buffers that cannot be shared: choose anew. */
@@ -150,24 +193,10 @@ static bool source_expects_home(struct view_source *source, const struct view_bu
 	return ++source->n_foreign <= FOREIGN_FRAMES_CAP;
 }
 
-static void source_handle_output_commit(struct wl_listener *listener, void *data) {
-	struct view_source *source = wl_container_of(listener, source, output_commit);
-	const struct wlr_output_event_commit *event = data;
-	if (!(event->state->committed & WLR_OUTPUT_STATE_BUFFER)) {
-		return;
-	}
-
-	if (source->wants_deferred) {
-		view_source_defer(source);
-	}
-
+static void source_deliver(struct view_source *source,
+		const struct wlr_output_event_commit *event, struct view_buffer *view_buffer,
+		bool may_come_home) {
 	struct wlr_buffer *buffer = event->state->buffer;
-	struct view_buffer *view_buffer = view_buffer_try_from_buffer(buffer);
-	bool may_come_home = source_expects_home(source, view_buffer);
-	if (source->n_unattached > 0 && !may_come_home) {
-		source_attach_sessions(source, view_buffer);
-	}
-
 	pixman_region32_t damage;
 	if (event->state->committed & WLR_OUTPUT_STATE_DAMAGE) {
 		pixman_region32_init(&damage);
@@ -182,11 +211,38 @@ static void source_handle_output_commit(struct wl_listener *listener, void *data
 		view_source_request_frame(source);
 	} else if (!wl_list_empty(&source->direct.sessions)) {
 		source_submit_direct(source, event, view_buffer, &damage);
+	} else {
+		view_stream_forget(&source->direct);
 	}
 	if (!wl_list_empty(&source->snapshots.stream.sessions)) {
 		view_snapshots_push(&source->snapshots, event, &damage);
+	} else {
+		view_snapshots_forget(&source->snapshots);
 	}
 	pixman_region32_fini(&damage);
+}
+
+static void source_handle_output_commit(struct wl_listener *listener, void *data) {
+	struct view_source *source = wl_container_of(listener, source, output_commit);
+	const struct wlr_output_event_commit *event = data;
+	if (!(event->state->committed & WLR_OUTPUT_STATE_BUFFER)) {
+		return;
+	}
+	if (wl_list_empty(&source->sessions)) {
+		source_destroy(source); // what it was kept for is not on the screen any more
+		return;
+	}
+
+	if (source->wants_deferred) {
+		view_source_defer(source);
+	}
+
+	struct view_buffer *view_buffer = view_buffer_try_from_buffer(event->state->buffer);
+	bool may_come_home = source_expects_home(source, view_buffer);
+	if (source->n_unattached > 0 && !may_come_home) {
+		source_attach_sessions(source, view_buffer);
+	}
+	source_deliver(source, event, view_buffer, may_come_home);
 	if (source->pacer != NULL) {
 		view_pacer_handle_commit(source->pacer);
 	}
@@ -209,47 +265,51 @@ void view_source_request_frame(struct view_source *source) {
 /* Retirement */
 
 /**
- * "The memory that the client can reach through them never changes again": takes
- * the announced buffers away from the output, which draws to new ones then.
+ * Whether the output would go on to use the memory of a buffer, whatever is done to
+ * it: a dma-buf, or memory that the display server around us has mapped.
  */
-static void source_retire_direct(struct view_source *source) {
+static bool source_must_drop(const struct view_source *source, const struct view_buffer *buffer) {
+	return (output_is_nested(source->output) || !view_buffer_can_replace_memory(buffer)) &&
+		source->output->swapchain != NULL &&
+		wlr_swapchain_has_buffer(source->output->swapchain, (struct wlr_buffer *)&buffer->base);
+}
+
+/**
+ * "The memory that the client can reach through them never changes again": the
+ * announced buffers get other memory before they are drawn to. Those that cannot are
+ * taken away from the output, which draws to new ones then.
+ */
+static bool source_retire_direct(struct view_source *source) {
 	struct wlr_output *output = source->output;
-	bool in_swapchain = false;
+	bool must_drop = false;
 	struct stream_buffer *buffer;
 	wl_list_for_each(buffer, &source->direct.buffers, link) {
-		in_swapchain |= !buffer->retired && buffer->quotas.size > 0 &&
-			output->swapchain != NULL &&
-			wlr_swapchain_has_buffer(output->swapchain, &buffer->buffer->base);
+		must_drop |= buffer->quotas.size > 0 && source_must_drop(source, buffer->buffer);
 	}
-	view_stream_retire(&source->direct);
-	if (in_swapchain) {
+	bool retired = view_stream_retire(&source->direct);
+	if (must_drop) {
 		// Buffers that nobody holds are destroyed by this
 		wlr_swapchain_destroy(output->swapchain);
 		output->swapchain = NULL;
 	}
+	return retired;
 }
 
-static void source_retire_stream(struct view_source *source, struct view_stream *stream) {
-	if (stream == &source->direct) {
-		source_retire_direct(source);
-	} else {
-		view_snapshots_retire(&source->snapshots);
-	}
-}
-
-/** Returns whether buffers were retired because of it. */
+/** Returns whether there will have to be other memory because of it. */
 static bool source_detach_session(struct view_source *source,
 		struct vitrine_view_session_v1 *session) {
 	struct view_stream *stream = session->stream;
-	bool retire = view_stream_must_retire_for(stream, session);
+	bool is_known = view_stream_is_known_to(stream, session);
 	view_stream_remove_session(stream, session);
-	if (retire) {
-		source_retire_stream(source, stream);
-		if (!wl_list_empty(&stream->sessions)) {
-			view_source_request_frame(source); // for those who waited for a retired one
-		}
+	if (!is_known) {
+		return false;
 	}
-	return retire;
+	bool retired = stream == &source->direct ? source_retire_direct(source) :
+		view_snapshots_retire(&source->snapshots);
+	if (!wl_list_empty(&stream->sessions)) {
+		view_source_request_frame(source); // for those who waited for a retired one
+	}
+	return retired;
 }
 
 /* Sessions */
@@ -257,11 +317,8 @@ static bool source_detach_session(struct view_source *source,
 static void source_handle_deferred(void *data) {
 	struct view_source *source = data;
 	source->deferred = NULL;
-	// Stopping the last session destroys the source, and with it the list
-	size_t n_sessions = (size_t)wl_list_length(&source->sessions);
 	struct vitrine_view_session_v1 *session, *tmp;
 	wl_list_for_each_safe(session, tmp, &source->sessions, link) {
-		bool last = --n_sessions == 0;
 		if (session->deferred == VIEW_SESSION_DEFER_STOP) {
 			view_session_stop(session, session->deferred_reason);
 		} else if (session->deferred == VIEW_SESSION_DEFER_DETACH) {
@@ -270,9 +327,8 @@ static void source_handle_deferred(void *data) {
 			source_detach_session(source, session);
 			source->n_unattached++;
 			view_source_request_frame(source);
-		}
-		if (last) {
-			break;
+		} else if (session_is_unattached(session)) {
+			source_begin(source, session);
 		}
 	}
 }
@@ -288,18 +344,48 @@ void view_source_defer(struct view_source *source) {
 	}
 }
 
-void view_source_add_session(struct view_source *source,
+/** False on allocation failure. */
+static bool source_start(struct view_source *source) {
+	struct view_capture_source *capture_source =
+		view_manager_find_capture_source(source->manager, source->output);
+	if (capture_source != NULL) {
+		source->pacer = view_pacer_create(capture_source);
+		if (source->pacer == NULL) {
+			return false;
+		}
+	}
+	// Without it, a client's own buffer could be on the screen
+	wlr_output_lock_attach_render(source->output, true);
+	return true;
+}
+
+static void source_stop(struct view_source *source) {
+	wlr_output_lock_attach_render(source->output, false);
+	view_pacer_destroy(source->pacer);
+	source->pacer = NULL;
+}
+
+bool view_source_add_session(struct view_source *source,
 		struct vitrine_view_session_v1 *session) {
+	if (wl_list_empty(&source->sessions) && !source_start(source)) {
+		return false;
+	}
 	session->source = source;
 	wl_list_insert(source->sessions.prev, &session->link);
 	source->n_unattached++;
 	if (session->options & VITRINE_VIEW_OPTION_PAINT_CURSORS) {
 		wlr_output_lock_software_cursors(source->output, true);
 	}
-	view_source_request_frame(source);
+	if (source_has_current(source, session)) {
+		view_source_defer(source); // see source_begin()
+	}
+	if (source->deferred == NULL) {
+		view_source_request_frame(source);
+	}
+	return true;
 }
 
-/** Frees the source. It must have no sessions any more. */
+/** It must have no sessions any more. */
 static void source_destroy(struct view_source *source) {
 	assert(wl_list_empty(&source->sessions));
 	view_stream_finish(&source->direct);
@@ -309,10 +395,8 @@ static void source_destroy(struct view_source *source) {
 	}
 	wl_list_remove(&source->output_commit.link);
 	wl_list_remove(&source->output_present.link);
-	view_pacer_destroy(source->pacer);
 	wlr_addon_finish(&source->addon);
 	wl_list_remove(&source->link);
-	wlr_output_lock_attach_render(source->output, false);
 	free(source);
 }
 
@@ -331,26 +415,27 @@ bool view_source_remove_session(struct view_source *source,
 	wl_list_remove(&session->link);
 	session->source = NULL;
 	if (wl_list_empty(&source->sessions)) {
-		source_destroy(source);
+		source_stop(source);
 	}
 	return retired;
 }
 
 void view_source_stop_sessions(struct view_source *source,
 		enum vitrine_view_stop_reason reason) {
-	// The source goes with its last session
-	bool last = wl_list_empty(&source->sessions);
-	while (!last) {
-		struct vitrine_view_session_v1 *session =
-			wl_container_of(source->sessions.next, session, link);
-		last = session->link.next == &source->sessions;
+	struct vitrine_view_session_v1 *session, *tmp;
+	wl_list_for_each_safe(session, tmp, &source->sessions, link) {
 		view_session_stop(session, reason);
 	}
 }
 
+void view_source_destroy(struct view_source *source, enum vitrine_view_stop_reason reason) {
+	view_source_stop_sessions(source, reason);
+	source_destroy(source);
+}
+
 static void source_handle_addon_destroy(struct wlr_addon *addon) {
 	struct view_source *source = wl_container_of(addon, source, addon);
-	view_source_stop_sessions(source, VITRINE_VIEW_STOP_SOURCE_GONE);
+	view_source_destroy(source, VITRINE_VIEW_STOP_SOURCE_GONE);
 }
 
 static const struct wlr_addon_interface source_addon_impl = {
@@ -375,14 +460,7 @@ struct view_source *view_source_get(struct view_manager *manager, struct wlr_out
 	// Both, so that both can be finished
 	bool ok = view_stream_init(&source->direct, source);
 	ok &= view_snapshots_init(&source->snapshots, source);
-	struct view_capture_source *capture_source =
-		view_manager_find_capture_source(manager, output);
-	if (capture_source != NULL) {
-		source->pacer = view_pacer_create(capture_source);
-		ok &= source->pacer != NULL;
-	}
 	if (!ok) {
-		view_pacer_destroy(source->pacer);
 		view_stream_finish(&source->direct);
 		view_snapshots_finish(&source->snapshots);
 		free(source);
@@ -395,7 +473,5 @@ struct view_source *view_source_get(struct view_manager *manager, struct wlr_out
 	wl_signal_add(&output->events.commit, &source->output_commit);
 	source->output_present.notify = source_handle_output_present;
 	wl_signal_add(&output->events.present, &source->output_present);
-	// Without it, a client's own buffer could be on the screen
-	wlr_output_lock_attach_render(output, true);
 	return source;
 }

@@ -20,9 +20,9 @@ struct view_snapshots {
 };
 
 /**
- * An output that is viewed. Exists from the first session to the end of the
- * last, attached to the output, so that an output that nobody views costs
- * nothing.
+ * An output that is viewed. Exists from the first session to the first frame after
+ * the end of the last one, attached to the output, so that an output that nobody
+ * views costs nothing. While it stands still, who looks next sees the same frame.
  */
 struct view_source {
 	struct wl_list link; // view_manager.sources
@@ -34,7 +34,7 @@ struct view_source {
 	struct view_stream direct; // the output's own buffers
 	struct view_snapshots snapshots;
 
-	struct view_pacer *pacer; // NULL unless the output is there for a capture source
+	struct view_pacer *pacer; // NULL unless it draws a capture source that is viewed
 
 	size_t n_unattached; // sessions without a stream, which the next frame decides
 
@@ -54,21 +54,22 @@ struct view_source {
  */
 struct view_source *view_source_get(struct view_manager *manager, struct wlr_output *output);
 
-/** Starts delivering frames to the session. */
-void view_source_add_session(struct view_source *source, struct vitrine_view_session_v1 *session);
+/** Starts delivering frames to the session. False on allocation failure. */
+bool view_source_add_session(struct view_source *source, struct vitrine_view_session_v1 *session);
 /**
  * Stops delivering, and sees to it that what the session can reach never changes
- * again. Returns whether this made the output allocate new buffers. May destroy
- * the source.
+ * again. Returns whether other memory will be needed because of it.
  */
 bool view_source_remove_session(struct view_source *source, struct vitrine_view_session_v1 *session);
 
 /** Asks the output for a frame even though nothing has changed. */
 void view_source_request_frame(struct view_source *source);
 
-/** Stops all sessions, which destroys the source. */
+/** Stops all sessions. */
 void view_source_stop_sessions(struct view_source *source,
 	enum vitrine_view_stop_reason reason);
+/** Stops all sessions, and frees the source. */
+void view_source_destroy(struct view_source *source, enum vitrine_view_stop_reason reason);
 
 /** Whether a display reads the output's buffers, and waits for their fences. */
 bool view_source_is_scanned_out(const struct view_source *source);
@@ -81,7 +82,12 @@ void view_snapshots_finish(struct view_snapshots *snapshots);
 /** Copies a committed frame if a session can take it, and delivers the copy. */
 void view_snapshots_push(struct view_snapshots *snapshots,
 	const struct wlr_output_event_commit *event, const pixman_region32_t *damage);
-/** Sees to it that no announced copy is drawn to again. */
-void view_snapshots_retire(struct view_snapshots *snapshots);
+/** Drops what was kept for sessions, of which there are none. */
+void view_snapshots_forget(struct view_snapshots *snapshots);
+/**
+ * Sees to it that no announced copy is drawn to again. Returns whether there was one
+ * that was not retired before.
+ */
+bool view_snapshots_retire(struct view_snapshots *snapshots);
 
 #endif

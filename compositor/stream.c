@@ -77,12 +77,12 @@ static void buffer_forget_quotas(struct stream_buffer *buffer) {
 	buffer->quotas.size = 0;
 }
 
-void stream_buffer_retire(struct stream_buffer *buffer) {
-	if (buffer->retired || !buffer_was_announced(buffer)) {
-		return;
+bool stream_buffer_retire(struct stream_buffer *buffer) {
+	if (!buffer_was_announced(buffer)) {
+		return false;
 	}
-	buffer->retired = true;
-	buffer->buffer->retired = true;
+	bool is_first_time = !buffer->buffer->retired;
+	view_buffer_retire(buffer->buffer);
 	// From here on the memory costs without being of use
 	view_retired_memory_watch(buffer->stream->manager, buffer->buffer, buffer->quotas.data,
 		buffer->quotas.size / sizeof(struct view_quota *));
@@ -92,24 +92,31 @@ void stream_buffer_retire(struct stream_buffer *buffer) {
 	wl_list_for_each(session, &buffer->stream->sessions, stream_link) {
 		view_session_retire(session, buffer);
 	}
+	return is_first_time;
 }
 
-void view_stream_retire(struct view_stream *stream) {
-	// The newest frame would be in a view that is retired
-	if (stream->newest.buffer != NULL && buffer_was_announced(stream->newest.buffer)) {
+bool view_stream_retire(struct view_stream *stream) {
+	// For those who go on the newest frame would be in a view that is retired
+	if (stream->newest.buffer != NULL && buffer_was_announced(stream->newest.buffer) &&
+			!wl_list_empty(&stream->sessions)) {
 		stream_drop_newest(stream);
 	}
-	struct stream_buffer *buffer;
-	wl_list_for_each(buffer, &stream->buffers, link) {
-		stream_buffer_retire(buffer);
+	bool any = false;
+	struct stream_buffer *buffer, *tmp;
+	wl_list_for_each_safe(buffer, tmp, &stream->buffers, link) {
+		if (stream_buffer_retire(buffer)) {
+			view_buffer_prepare_memory(buffer->buffer);
+			any = true;
+		}
 	}
+	return any;
 }
 
-bool view_stream_must_retire_for(const struct view_stream *stream,
+bool view_stream_is_known_to(const struct view_stream *stream,
 		const struct vitrine_view_session_v1 *session) {
 	const struct stream_buffer *buffer;
 	wl_list_for_each(buffer, &stream->buffers, link) {
-		if (!buffer->retired && view_session_knows(session, buffer)) {
+		if (view_session_knows(session, buffer)) {
 			return true;
 		}
 	}
@@ -140,15 +147,14 @@ static const struct wlr_addon_interface buffer_addon_impl = {
 
 struct stream_buffer *view_stream_get_buffer(struct view_stream *stream,
 		struct view_buffer *view_buffer) {
+	if (view_buffer->retired && !view_buffer_can_replace_memory(view_buffer)) {
+		return NULL;
+	}
 	struct stream_buffer *buffer;
 	struct wlr_addon *addon =
 		wlr_addon_find(&view_buffer->base.addons, stream, &buffer_addon_impl);
 	if (addon != NULL) {
 		buffer = wl_container_of(addon, buffer, addon);
-		if (buffer->retired && view_buffer->retired) {
-			return NULL;
-		}
-		buffer->retired = false; // it has got fresh memory
 		return buffer;
 	}
 
@@ -244,20 +250,6 @@ static void stream_try_send(struct view_stream *stream, struct vitrine_view_sess
 	}
 }
 
-/** A finished frame is kept only for those who can get it by releasing. */
-static void stream_drop_newest_if_unneeded(struct view_stream *stream) {
-	if (stream->newest.buffer == NULL || !frame_is_finished(&stream->newest)) {
-		return;
-	}
-	struct vitrine_view_session_v1 *session;
-	wl_list_for_each(session, &stream->sessions, stream_link) {
-		if (view_session_waits(session)) {
-			return;
-		}
-	}
-	stream_drop_newest(stream);
-}
-
 void view_stream_serve(struct view_stream *stream) {
 	if (stream->newest.buffer == NULL) {
 		return;
@@ -268,14 +260,12 @@ void view_stream_serve(struct view_stream *stream) {
 			stream_try_send(stream, session);
 		}
 	}
-	stream_drop_newest_if_unneeded(stream);
 }
 
 void view_stream_serve_session(struct view_stream *stream,
 		struct vitrine_view_session_v1 *session) {
 	if (stream->newest.buffer != NULL && view_session_waits(session)) {
 		stream_try_send(stream, session);
-		stream_drop_newest_if_unneeded(stream);
 	}
 }
 
@@ -308,7 +298,6 @@ static int stream_handle_deadline(void *data) {
 		view_session_revoke(session, NULL, before);
 	}
 	view_stream_serve(stream);
-	stream_drop_newest_if_unneeded(stream);
 	stream_arm_deadline(stream);
 	return 0;
 }
@@ -336,7 +325,6 @@ static void stream_deliver(struct view_stream *stream) {
 			view_session_miss_frame(session, &frame->damage);
 		}
 	}
-	stream_drop_newest_if_unneeded(stream);
 	stream_arm_deadline(stream);
 }
 
@@ -371,6 +359,9 @@ void view_stream_handle_present(struct view_stream *stream, uint32_t commit_seq)
 }
 
 void view_stream_lose(struct view_stream *stream, const pixman_region32_t *damage) {
+	if (frame_is_finished(&stream->newest)) {
+		stream_drop_newest(stream); // there is a newer one, which nobody gets
+	}
 	stream->n_lost++;
 	pixman_region32_union(&stream->lost_damage, &stream->lost_damage, damage);
 }
@@ -458,10 +449,23 @@ void view_stream_finish(struct view_stream *stream) {
 	}
 }
 
+void view_stream_forget(struct view_stream *stream) {
+	assert(wl_list_empty(&stream->sessions));
+	stream_drop_newest(stream);
+	stream->n_lost = 0;
+	pixman_region32_clear(&stream->lost_damage);
+}
+
+bool view_stream_has_current(const struct view_stream *stream) {
+	return stream->newest.buffer != NULL && stream->n_lost == 0;
+}
+
 void view_stream_add_session(struct view_stream *stream, struct vitrine_view_session_v1 *session) {
 	assert(session->stream == NULL);
 	session->stream = stream;
-	session->seen_seq = stream->seq;
+	// The newest frame is news to it, unless it asks for one that is yet to be drawn
+	session->seen_seq = view_stream_has_current(stream) ? stream->seq - 1 : stream->seq;
+	session->first_seq = session->impl->pulls ? stream->seq + 1 : 0;
 	session->slow = false;
 	session->damage_all = true;
 	wl_list_insert(stream->sessions.prev, &session->stream_link);
@@ -476,5 +480,4 @@ void view_stream_remove_session(struct view_stream *stream,
 	session->stream = NULL;
 	// Others may have waited for what it held
 	view_stream_serve(stream);
-	stream_drop_newest_if_unneeded(stream);
 }

@@ -40,8 +40,6 @@ struct stream_buffer {
 	size_t n_holds; // frames that sessions hold
 	uint64_t held_since; // sequence number of the frame that was held first
 
-	/** Announced, and then retired: it must not be drawn to as it is. */
-	bool retired;
 	struct wl_array quotas; // struct view_quota *, to whom it was announced
 };
 
@@ -83,9 +81,9 @@ struct view_stream {
 	struct wl_list buffers; // stream_buffer.link
 
 	/**
-	 * The newest frame, kept until it is finished, and while sessions wait for
-	 * it. Frames that come before it is finished are lost, rather than taking its
-	 * place: a renderer that is always late would never deliver.
+	 * The newest frame, kept for who comes late until the next one is there. Frames
+	 * that come before it is finished are lost, rather than taking its place: a
+	 * renderer that is always late would never deliver.
 	 */
 	struct stream_frame newest;
 	struct wl_event_source *fence_source; // for its fence, NULL if there is none
@@ -110,7 +108,7 @@ void view_stream_remove_session(struct view_stream *stream, struct vitrine_view_
 
 /**
  * The stream's state of a buffer, made if needed. NULL on allocation failure, or
- * if the buffer was retired and has not been drawn to since.
+ * if it is a retired dma-buf, to which nobody should have drawn.
  */
 struct stream_buffer *view_stream_get_buffer(struct view_stream *stream,
 	struct view_buffer *buffer);
@@ -121,6 +119,10 @@ struct stream_buffer *view_stream_get_buffer(struct view_stream *stream,
  * the frame's buffer by reference, its fence over, and copies its damage.
  */
 void view_stream_submit(struct view_stream *stream, const struct stream_frame *frame);
+/** Whether the newest frame is what the source has, and may be sent as it is. */
+bool view_stream_has_current(const struct view_stream *stream);
+/** Drops what was kept for sessions, of which there are none. */
+void view_stream_forget(struct view_stream *stream);
 /** Whether a session could be sent a frame now. */
 bool view_stream_wants_frame(const struct view_stream *stream);
 /** Accounts for a frame of the source that cannot be delivered. */
@@ -142,13 +144,14 @@ void stream_buffer_unhold(struct stream_buffer *buffer);
 /**
  * Marks each buffer that was announced to anybody as retired and tells the
  * sessions. The caller sees to it that the producer does not draw to them again.
+ * Returns whether there was one that was not retired before.
  */
-void view_stream_retire(struct view_stream *stream);
-/** Retires one buffer. */
-void stream_buffer_retire(struct stream_buffer *buffer);
+bool view_stream_retire(struct view_stream *stream);
+/** Retires one buffer, if it was announced. */
+bool stream_buffer_retire(struct stream_buffer *buffer);
 
-/** Whether a buffer that was announced to the session can still be drawn to. */
-bool view_stream_must_retire_for(const struct view_stream *stream,
+/** Whether the session knows a buffer of the stream. */
+bool view_stream_is_known_to(const struct view_stream *stream,
 	const struct vitrine_view_session_v1 *session);
 
 #endif

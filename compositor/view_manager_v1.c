@@ -82,12 +82,8 @@ static uint32_t binding_get_guarantees(const struct view_binding *binding) {
 
 /** Stops the sessions of a list that are not allowed any more. */
 static void stop_denied_sessions(struct view_manager *manager, struct wl_list *sessions) {
-	bool last = wl_list_empty(sessions);
 	struct vitrine_view_session_v1 *session, *tmp;
-	for (session = wl_container_of(sessions->next, session, link); !last; session = tmp) {
-		// Stopping the last session frees its source, and with it the list
-		tmp = wl_container_of(session->link.next, tmp, link);
-		last = &tmp->link == sessions;
+	wl_list_for_each_safe(session, tmp, sessions, link) {
 		struct vitrine_view_request request = {
 			.client = session->client,
 			.source = session->capture_source,
@@ -118,8 +114,8 @@ void vitrine_view_manager_v1_update_policy(struct vitrine_view_manager_v1 *base)
 		}
 	}
 	stop_denied_sessions(manager, &manager->starting);
-	struct view_source *source, *tmp;
-	wl_list_for_each_safe(source, tmp, &manager->sources, link) {
+	struct view_source *source;
+	wl_list_for_each(source, &manager->sources, link) {
 		stop_denied_sessions(manager, &source->sessions);
 	}
 }
@@ -165,8 +161,8 @@ void vitrine_view_manager_v1_stop_sessions(struct vitrine_view_manager_v1 *base,
 	wl_list_for_each_safe(session, session_tmp, &manager->starting, link) {
 		view_session_stop(session, reason);
 	}
-	struct view_source *source, *source_tmp;
-	wl_list_for_each_safe(source, source_tmp, &manager->sources, link) {
+	struct view_source *source;
+	wl_list_for_each(source, &manager->sources, link) {
 		view_source_stop_sessions(source, reason);
 	}
 }
@@ -230,6 +226,10 @@ static void manager_bind(struct wl_client *client, void *data, uint32_t version,
 static void manager_destroy(struct view_manager *manager) {
 	wl_signal_emit_mutable(&manager->base.events.destroy, manager);
 	vitrine_view_manager_v1_stop_sessions(&manager->base, VITRINE_VIEW_STOP_SOURCE_GONE);
+	struct view_source *source, *source_tmp;
+	wl_list_for_each_safe(source, source_tmp, &manager->sources, link) {
+		view_source_destroy(source, VITRINE_VIEW_STOP_SOURCE_GONE);
+	}
 	view_manager_fail_views(manager);
 	struct view_binding *binding, *tmp;
 	wl_list_for_each_safe(binding, tmp, &manager->bindings, link) {

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <vitrine/view_v1.h>
@@ -25,8 +26,14 @@ static unsigned calls_left;
 static bool in_server;
 static bool failed;
 static const char *failed_call;
+/** A call that fails each time, or NULL. */
+static const char *fails_for_ever;
 
 static bool fails(const char *call) {
+	if (in_server && fails_for_ever != NULL && strcmp(call, fails_for_ever) == 0) {
+		failed = true;
+		return true;
+	}
 	if (!in_server || calls_left == 0 || --calls_left > 0) {
 		return false;
 	}
@@ -160,6 +167,47 @@ TEST_TIMEOUT(each_call_of_a_sessions_life_can_fail, 120) {
 	} while (failed);
 	fprintf(stderr, "%u calls can fail\n", n - 1);
 	check_int(n, >, 50); // else nothing was wrapped
+}
+
+TEST(drawing_goes_on_without_fresh_memory) {
+	struct server server;
+	server_init(&server, NULL);
+	struct client *client = client_create(&server);
+	struct test_session *kept = test_session_create(client, 0, VITRINE_GUARANTEE_SEALED);
+	client_roundtrip(client);
+	kept->auto_release = true;
+	for (int i = 0; i < 4; i++) { // so that the output has the two buffers that it needs
+		check(output_paint(server.output, 0x111111, NULL));
+		pump(&server);
+	}
+	check_int(test_session_get_pixel(kept, 0, 0), ==, 0x111111);
+	test_session_end(kept);
+	client_roundtrip(client);
+
+	fixture_enter_server = enter_server;
+	fails_for_ever = "memfd_create";
+	for (uint32_t i = 0; i < 8; i++) {
+		check(output_paint(server.output, i, NULL));
+		pump(&server);
+		check_int(test_view_get_pixel(&kept->views[0], 0, 0), ==, 0x111111);
+	}
+	check(failed); // else nobody wanted any
+	// What is drawn to private pages is shown to nobody, and not in old memory either
+	struct test_session *late = test_session_create(client, 0, VITRINE_GUARANTEE_SEALED);
+	client_roundtrip(client);
+	for (uint32_t i = 0; i < 8 && !late->stopped; i++) {
+		check(output_paint(server.output, 0x222222, NULL));
+		pump(&server);
+		check(late->n_frames == 0 || test_session_get_pixel(late, 0, 0) == 0x222222);
+	}
+	fixture_enter_server = NULL;
+	fails_for_ever = NULL;
+	in_server = false;
+	test_session_destroy(late);
+	check_still_works(&server);
+	check_int(test_view_get_pixel(&kept->views[0], 0, 0), ==, 0x111111);
+	test_session_destroy(kept);
+	server_finish(&server);
 }
 
 TEST(creating_the_manager_can_fail) {

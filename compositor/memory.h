@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef COMPOSITOR_MEMORY_H
+#define COMPOSITOR_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/** Memory to draw to and to derive from: a memfd that is mapped for writing once. */
+struct view_memory {
+	int memfd; // sealable; -1 if there is none
+	/**
+	 * The memfd, opened for writing once more before anybody else has it: the
+	 * kernel counts it as a writer then, so that no holder of a view can take a
+	 * lease on the file, which would make us wait. -1 if there is none.
+	 */
+	int lease_fd;
+	void *data; // NULL if it is not mapped
+	size_t size; // of the file and of the mapping
+};
+
+/** The size that memory of at least so many bytes gets. */
+size_t view_memory_round_size(size_t size);
+
+/** Zeroed memory, faulted in. Returns false with an error in the log. */
+bool view_memory_init(struct view_memory *memory, size_t size);
+/** Twice is harmless. */
+void view_memory_finish(struct view_memory *memory);
+
+/**
+ * Copies the content of `memory` to `fresh`, of the same size, and puts that under
+ * the address of `memory`, whose own pages go on to be there for other holders
+ * alone. `fresh` is consumed. Returns false with an error in the log: what is there
+ * then is good for view_memory_detach() alone.
+ */
+bool view_memory_replace(struct view_memory *memory, struct view_memory *fresh);
+/**
+ * Writes go to pages of our own from now on rather than to the file, which keeps its
+ * content: for want of fresh memory. Returns false if even that cannot be had;
+ * there is no mapping then.
+ */
+bool view_memory_detach(struct view_memory *memory);
+
+/**
+ * A few pieces of fresh memory, made in the background while they are likely to be
+ * needed: the kernel has to zero all of it, and nobody should wait for that.
+ */
+struct view_memory_pool;
+
+/** With one reference. NULL on allocation failure. */
+struct view_memory_pool *view_memory_pool_create(void);
+struct view_memory_pool *view_memory_pool_ref(struct view_memory_pool *pool);
+/** Frees the pool with the last reference. Accepts NULL. */
+void view_memory_pool_unref(struct view_memory_pool *pool);
+
+/** Fresh memory of this size is likely to be needed soon. */
+void view_memory_pool_prepare(struct view_memory_pool *pool, size_t size);
+/** As view_memory_init(), from what is prepared if there is something. */
+bool view_memory_pool_take(struct view_memory_pool *pool, size_t size,
+	struct view_memory *memory);
+
+#endif

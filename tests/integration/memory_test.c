@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "harness.h"
+#include "memory.h"
+
+#define SIZE ((size_t)3 * 1000 * 1000)
+
+static bool is_zero(const struct view_memory *memory) {
+	const char *data = memory->data;
+	return data[0] == 0 && memcmp(data, data + 1, memory->size - 1) == 0;
+}
+
+static void wait_a_little(void) {
+	nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+}
+
+/** The thread tells nobody, but its pieces are file descriptors; the harness has a timeout. */
+static void wait_for_fds(int count) {
+	while (harness_count_fds() != count) {
+		wait_a_little();
+	}
+}
+
+TEST(memory_is_what_was_asked_for) {
+	for (size_t size = 1; size < 20 * 1000 * 1000; size *= 7) {
+		struct view_memory memory;
+		check(view_memory_init(&memory, size));
+		check(memory.size >= size && memory.size == view_memory_round_size(size));
+		check_int(lseek(memory.memfd, 0, SEEK_END), ==, (long)memory.size);
+		check(is_zero(&memory));
+		memset(memory.data, 0xff, memory.size);
+		view_memory_finish(&memory);
+		view_memory_finish(&memory);
+	}
+	struct view_memory memory;
+	check(!view_memory_init(&memory, SIZE_MAX));
+	check(!view_memory_init(&memory, SIZE_MAX / 2 + 1));
+}
+
+TEST(replaced_memory_keeps_its_address_and_content) {
+	struct view_memory memory, fresh;
+	check(view_memory_init(&memory, SIZE) && view_memory_init(&fresh, SIZE));
+	memset(memory.data, 1, SIZE);
+	void *old = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, memory.memfd, 0), *data = memory.data;
+	check(old != MAP_FAILED);
+	((char *)data)[0] = 2;
+	check_int(((char *)old)[0], ==, 2); // the positive case
+	check(view_memory_replace(&memory, &fresh));
+	check(memory.data == data);
+	check(((char *)data)[0] == 2 && ((char *)data)[SIZE - 1] == 1);
+	memset(data, 3, SIZE);
+	check(((char *)old)[0] == 2 && ((char *)old)[SIZE - 1] == 1);
+	munmap(old, SIZE);
+	view_memory_finish(&fresh); // which is empty
+	view_memory_finish(&memory);
+}
+
+TEST(detached_memory_writes_to_nobody) {
+	struct view_memory memory;
+	check(view_memory_init(&memory, SIZE));
+	memset(memory.data, 1, SIZE);
+	char *old = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, memory.memfd, 0);
+	check(old != MAP_FAILED);
+	check(view_memory_detach(&memory));
+	check_int(((char *)memory.data)[SIZE - 1], ==, 1);
+	memset(memory.data, 2, SIZE);
+	check(old[0] == 1 && old[SIZE - 1] == 1);
+	munmap(old, SIZE);
+	view_memory_finish(&memory);
+}
+
+TEST(pool_prepares_what_is_likely_to_be_needed) {
+	struct view_memory_pool *pool = view_memory_pool_create();
+	check(pool != NULL);
+	int n_fds = harness_count_fds();
+	view_memory_pool_prepare(pool, SIZE);
+	wait_for_fds(n_fds + 2 * 2);
+	struct view_memory memory[3];
+	for (int i = 0; i < 3; i++) {
+		check(view_memory_pool_take(pool, SIZE, &memory[i]));
+		check(memory[i].size == view_memory_round_size(SIZE) && is_zero(&memory[i]));
+		memset(memory[i].data, i, SIZE);
+	}
+	wait_for_fds(n_fds + 5 * 2); // it makes up for what was taken
+	// Another size: the pieces of the old one are given back
+	view_memory_pool_prepare(pool, 3 * SIZE);
+	wait_for_fds(n_fds + 5 * 2);
+	struct view_memory large;
+	check(view_memory_pool_take(pool, 3 * SIZE, &large));
+	check(large.size >= 3 * SIZE);
+	view_memory_finish(&large);
+	for (int i = 0; i < 3; i++) {
+		check_int(((char *)memory[i].data)[SIZE - 1], ==, i);
+		view_memory_finish(&memory[i]);
+	}
+	view_memory_pool_unref(pool);
+	check_int(harness_count_fds(), ==, n_fds);
+}
+
+TEST(pool_is_there_as_long_as_somebody_needs_it) {
+	struct view_memory_pool *pool = view_memory_pool_create();
+	check(pool != NULL && view_memory_pool_ref(pool) == pool);
+	view_memory_pool_prepare(pool, SIZE);
+	view_memory_pool_unref(pool);
+	struct view_memory memory;
+	check(view_memory_pool_take(pool, SIZE, &memory));
+	view_memory_pool_unref(pool); // maybe in the middle of making another one
+	memset(memory.data, 1, SIZE);
+	view_memory_finish(&memory);
+}
+
+TEST(small_memory_is_not_prepared) {
+	struct view_memory_pool *pool = view_memory_pool_create();
+	check(pool != NULL);
+	view_memory_pool_prepare(pool, 4096);
+	struct view_memory memory;
+	check(view_memory_pool_take(pool, 4096, &memory));
+	view_memory_finish(&memory);
+	view_memory_pool_unref(pool);
+}
