@@ -89,6 +89,7 @@ static void buffer_destroy(struct wlr_buffer *wlr_buffer) {
 	if (buffer->drm_fd >= 0) {
 		view_buffer_finish_dumb(buffer);
 	} else {
+		view_memory_pool_forget(buffer->pool, &buffer->memory);
 		view_memory_finish(&buffer->memory);
 		view_memory_pool_unref(buffer->pool);
 	}
@@ -126,7 +127,11 @@ void view_buffer_retire(struct view_buffer *buffer) {
 }
 
 void view_buffer_prepare_memory(const struct view_buffer *buffer) {
-	if (buffer->pool != NULL) {
+	if (buffer->pool == NULL) {
+		return;
+	} else if (view_buffer_can_replace_memory(buffer)) {
+		view_memory_pool_prepare_copy(buffer->pool, &buffer->memory);
+	} else {
 		view_memory_pool_prepare(buffer->pool, buffer->memory.size);
 	}
 }
@@ -141,9 +146,7 @@ static bool buffer_replace_memory(struct view_buffer *buffer) {
 		return false;
 	}
 	buffer_forget_sealed(buffer);
-	struct view_memory fresh;
-	if (view_memory_pool_take(buffer->pool, buffer->size, &fresh) &&
-			view_memory_replace(&buffer->memory, &fresh)) {
+	if (view_memory_pool_replace(buffer->pool, &buffer->memory)) {
 		buffer->shm.fd = buffer->memory.memfd;
 		buffer->is_detached = false;
 	} else if (!buffer->is_detached) {

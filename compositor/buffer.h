@@ -55,7 +55,7 @@ bool view_buffer_derive(struct view_buffer *buffer, struct vitrine_derive *deriv
 void view_buffer_retire(struct view_buffer *buffer);
 /** Whether fresh memory can take the place of what is retired; else it cannot be written. */
 bool view_buffer_can_replace_memory(const struct view_buffer *buffer);
-/** Fresh memory for this buffer, or for one that takes its place, is likely to be needed. */
+/** The retired buffer, or one that takes its place, is likely to be drawn to soon. */
 void view_buffer_prepare_memory(const struct view_buffer *buffer);
 
 /** Bytes per pixel of the packed formats that renderers draw to, or 0. */

@@ -42,9 +42,9 @@ static int open_lease_fd(int memfd) {
 }
 
 /** Maps to an address that huge pages can be mapped to. */
-static void *map_aligned(int fd, size_t size) {
+static void *map_aligned(int fd, size_t size, int prot) {
 	if (!can_use_huge_pages(size) || size > SIZE_MAX - HUGE_PAGE_SIZE) {
-		return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		return mmap(NULL, size, prot, MAP_SHARED, fd, 0);
 	}
 	size_t reserved = size + HUGE_PAGE_SIZE;
 	char *start = mmap(NULL, reserved, PROT_NONE,
@@ -53,7 +53,7 @@ static void *map_aligned(int fd, size_t size) {
 		return MAP_FAILED;
 	}
 	size_t before = HUGE_PAGE_SIZE - ((uintptr_t)start & (HUGE_PAGE_SIZE - 1));
-	char *data = mmap(start + before, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+	char *data = mmap(start + before, size, prot, MAP_SHARED | MAP_FIXED, fd, 0);
 	if (data == MAP_FAILED) {
 		munmap(start, reserved);
 		return MAP_FAILED;
@@ -95,7 +95,7 @@ bool view_memory_init(struct view_memory *memory, size_t size) {
 		memory->memfd = -1;
 		return false;
 	}
-	void *data = map_aligned(memory->memfd, memory->size);
+	void *data = map_aligned(memory->memfd, memory->size, PROT_READ | PROT_WRITE);
 	if (data == MAP_FAILED) {
 		wlr_log_errno(WLR_ERROR, "Failed to map %zu bytes", memory->size);
 		goto err;
@@ -128,9 +128,19 @@ void view_memory_finish(struct view_memory *memory) {
 	}
 }
 
+bool view_memory_copy_from(struct view_memory *memory, int borrowed_memfd) {
+	void *data = map_aligned(borrowed_memfd, memory->size, PROT_READ);
+	if (data == MAP_FAILED) {
+		wlr_log_errno(WLR_ERROR, "Failed to map %zu bytes", memory->size);
+		return false;
+	}
+	memcpy(memory->data, data, memory->size);
+	munmap(data, memory->size);
+	return true;
+}
+
 bool view_memory_replace(struct view_memory *memory, struct view_memory *fresh) {
 	assert(memory->size == fresh->size);
-	memcpy(fresh->data, memory->data, memory->size);
 	if (mremap(fresh->data, fresh->size, fresh->size, MREMAP_MAYMOVE | MREMAP_FIXED,
 			memory->data) == MAP_FAILED) {
 		wlr_log_errno(WLR_ERROR, "Failed to replace retired memory");

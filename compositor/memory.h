@@ -26,11 +26,13 @@ bool view_memory_init(struct view_memory *memory, size_t size);
 /** Twice is harmless. */
 void view_memory_finish(struct view_memory *memory);
 
+/** Copies the content of a file of the same size. Returns false if it cannot be mapped. */
+bool view_memory_copy_from(struct view_memory *memory, int borrowed_memfd);
+
 /**
- * Copies the content of `memory` to `fresh`, of the same size, and puts that under
- * the address of `memory`, whose own pages go on to be there for other holders
- * alone. `fresh` is consumed. Returns false with an error in the log: what is there
- * then is good for view_memory_detach() alone.
+ * Puts `fresh`, of the same size, under the address of `memory`, whose own pages go on
+ * to be there for other holders alone. `fresh` is consumed. Returns false with an error
+ * in the log: what is there then is good for view_memory_detach() alone.
  */
 bool view_memory_replace(struct view_memory *memory, struct view_memory *fresh);
 /**
@@ -41,8 +43,8 @@ bool view_memory_replace(struct view_memory *memory, struct view_memory *fresh);
 bool view_memory_detach(struct view_memory *memory);
 
 /**
- * A few pieces of fresh memory, made in the background while they are likely to be
- * needed: the kernel has to zero all of it, and nobody should wait for that.
+ * Fresh memory, made in the background while it is likely to be needed: the kernel
+ * has to zero all of it, then it has to be copied to, and nobody should wait for that.
  */
 struct view_memory_pool;
 
@@ -57,5 +59,19 @@ void view_memory_pool_prepare(struct view_memory_pool *pool, size_t size);
 /** As view_memory_init(), from what is prepared if there is something. */
 bool view_memory_pool_take(struct view_memory_pool *pool, size_t size,
 	struct view_memory *memory);
+
+/**
+ * view_memory_pool_replace() is likely to come soon. Until then the content of the
+ * file does not change.
+ */
+void view_memory_pool_prepare_copy(struct view_memory_pool *pool,
+	const struct view_memory *memory);
+/**
+ * view_memory_replace() by fresh memory with the same content, from what is prepared
+ * if there is something.
+ */
+bool view_memory_pool_replace(struct view_memory_pool *pool, struct view_memory *memory);
+/** No copy is needed any more: the memory goes, or changes. */
+void view_memory_pool_forget(struct view_memory_pool *pool, const struct view_memory *memory);
 
 #endif

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-#include <errno.h>
+#include <assert.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -10,15 +12,26 @@
 
 #include "memory.h"
 
-/** A frame or two are drawn before the next piece is there. */
-#define SPARES_CAP 2
-#define SPARES_BYTES_CAP ((size_t)256 << 20)
+/** A swapchain takes turns on that many buffers. */
+#define COPIES_CAP 2
+/** Of all pieces together; 8K has 128 MiB. */
+#define BYTES_CAP ((size_t)384 << 20)
 /** Less than that is made faster than it is handed from thread to thread. */
-#define SPARE_SIZE_MIN ((size_t)2 << 20)
+#define SIZE_MIN ((size_t)2 << 20)
 /** Nobody has needed any for so long: the memory is better used elsewhere. */
 #define KEEP_S 10
 /** Drawing goes first. */
 #define NICENESS 10
+
+/** A copy of memory that is going to be replaced. */
+struct copy {
+	/** Whose, for the main thread to know it again; NULL once nobody needs it. */
+	const struct view_memory *of;
+	int memfd; // a file descriptor of our own of what is to be copied, -1 if it was
+	size_t size;
+	bool in_use; // by the thread
+	struct view_memory memory; // the copy, without a memfd before it is done
+};
 
 struct view_memory_pool {
 	size_t n_refs; // of the main thread, as is all up to the mutex
@@ -30,9 +43,12 @@ struct view_memory_pool {
 	bool ends;
 	size_t size; // of the pieces to make, 0 if none is likely to be needed
 	struct timespec keep_until; // CLOCK_MONOTONIC
-	struct view_memory spares[SPARES_CAP];
-	size_t n_spares;
+	struct view_memory spare; // without a memfd if there is none
+	struct copy copies[COPIES_CAP];
 };
+
+static const struct view_memory no_memory = { .memfd = -1, .lease_fd = -1 };
+static const struct copy no_copy = { .memfd = -1, .memory = { .memfd = -1, .lease_fd = -1 } };
 
 static void pool_keep(struct view_memory_pool *pool) {
 	clock_gettime(CLOCK_MONOTONIC, &pool->keep_until);
@@ -46,48 +62,86 @@ static bool pool_is_kept_too_long(const struct view_memory_pool *pool) {
 		now.tv_nsec >= pool->keep_until.tv_nsec);
 }
 
-static bool pool_wants_more(const struct view_memory_pool *pool) {
-	return pool->size > 0 && pool->n_spares < SPARES_CAP &&
-		(pool->n_spares + 1) * pool->size <= SPARES_BYTES_CAP;
+static bool take(struct view_memory *from, size_t size, struct view_memory *memory) {
+	if (from->memfd < 0 || from->size != size) {
+		return false;
+	}
+	*memory = *from;
+	*from = no_memory;
+	return true;
 }
 
 /* The thread: the mutex is held but while the kernel has much to do */
 
-static bool pool_take_spare(struct view_memory_pool *pool, size_t i, struct view_memory *memory) {
-	if (i >= pool->n_spares) {
-		return false;
-	}
-	*memory = pool->spares[i];
-	pool->spares[i] = pool->spares[--pool->n_spares];
-	return true;
+static void pool_free(struct view_memory_pool *pool, struct view_memory *memory) {
+	struct view_memory freed = *memory;
+	*memory = no_memory;
+	pthread_mutex_unlock(&pool->mutex);
+	view_memory_finish(&freed);
+	pthread_mutex_lock(&pool->mutex);
 }
 
 /** Frees a piece that is of no use. Returns false if there is none. */
 static bool pool_free_useless(struct view_memory_pool *pool) {
-	for (size_t i = 0; i < pool->n_spares; i++) {
-		struct view_memory memory;
-		if (pool->spares[i].size != pool->size && pool_take_spare(pool, i, &memory)) {
-			pthread_mutex_unlock(&pool->mutex);
-			view_memory_finish(&memory);
-			pthread_mutex_lock(&pool->mutex);
+	if (pool->spare.memfd >= 0 && pool->spare.size != pool->size) {
+		pool_free(pool, &pool->spare);
+		return true;
+	}
+	for (size_t i = 0; i < COPIES_CAP; i++) {
+		struct copy *copy = &pool->copies[i];
+		if (copy->memory.memfd >= 0 && (copy->of == NULL || pool->size == 0)) {
+			copy->of = NULL;
+			pool_free(pool, &copy->memory);
 			return true;
 		}
 	}
 	return false;
 }
 
-static void pool_add_spare(struct view_memory_pool *pool) {
-	size_t size = pool->size;
+/** Makes a piece. Returns false if there is no need for one, or no way to get one. */
+static bool pool_add_spare(struct view_memory_pool *pool) {
+	size_t size = pool->size, n_pieces = 1;
+	for (size_t i = 0; i < COPIES_CAP; i++) {
+		n_pieces += pool->copies[i].memory.memfd >= 0;
+	}
+	if (size == 0 || pool->spare.memfd >= 0 || n_pieces > BYTES_CAP / size) {
+		return false;
+	}
 	struct view_memory memory;
 	pthread_mutex_unlock(&pool->mutex);
 	bool ok = view_memory_init(&memory, size);
 	pthread_mutex_lock(&pool->mutex);
 	if (!ok) {
 		pool->size = 0; // until somebody asks again
-	} else {
-		// Nobody else adds any, so there is room. Its size may have become useless
-		pool->spares[pool->n_spares++] = memory;
+		return false;
 	}
+	pool->spare = memory; // nobody else makes any. Its size may have become useless
+	return true;
+}
+
+/** Makes a copy. Returns false if there is no need for one, or nothing to make it of. */
+static bool pool_add_copy(struct view_memory_pool *pool) {
+	for (size_t i = 0; i < COPIES_CAP; i++) {
+		struct copy *copy = &pool->copies[i];
+		struct view_memory memory;
+		if (copy->memfd < 0 || !take(&pool->spare, copy->size, &memory)) {
+			continue;
+		}
+		int memfd = copy->memfd;
+		copy->memfd = -1;
+		copy->in_use = true;
+		pthread_mutex_unlock(&pool->mutex);
+		bool ok = view_memory_copy_from(&memory, memfd);
+		close(memfd);
+		if (!ok) {
+			view_memory_finish(&memory);
+		}
+		pthread_mutex_lock(&pool->mutex);
+		copy->in_use = false;
+		copy->memory = ok ? memory : no_memory;
+		return true;
+	}
+	return false;
 }
 
 static void *pool_run(void *data) {
@@ -95,10 +149,8 @@ static void *pool_run(void *data) {
 	setpriority(PRIO_PROCESS, (id_t)gettid(), NICENESS);
 	pthread_mutex_lock(&pool->mutex);
 	while (!pool->ends) {
-		if (pool_free_useless(pool)) {
-			continue;
-		} else if (pool_wants_more(pool)) {
-			pool_add_spare(pool);
+		if (pool_free_useless(pool) || pool_add_copy(pool) || pool_add_spare(pool)) {
+			continue; // until there is nothing to do
 		} else if (pool->size == 0) {
 			pthread_cond_wait(&pool->changed, &pool->mutex);
 		} else if (pool_is_kept_too_long(pool)) {
@@ -112,10 +164,10 @@ static void *pool_run(void *data) {
 }
 
 /** An ordinary thread, whatever the compositor's is, that handles no signals. */
-static void pool_start_thread(struct view_memory_pool *pool) {
+static bool pool_start_thread(struct view_memory_pool *pool) {
 	pthread_attr_t attr;
-	if (pthread_attr_init(&attr) != 0) {
-		return;
+	if (pool->has_thread || pthread_attr_init(&attr) != 0) {
+		return pool->has_thread;
 	}
 	const struct sched_param param = { 0 };
 	pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED);
@@ -130,45 +182,124 @@ static void pool_start_thread(struct view_memory_pool *pool) {
 	if (!pool->has_thread) {
 		wlr_log(WLR_ERROR, "Failed to start a thread: memory is not prepared in advance");
 	}
+	return pool->has_thread;
 }
 
 /* The main thread */
 
+static void pool_want(struct view_memory_pool *pool, size_t size) {
+	if (pool->size != size) {
+		pool->size = size;
+		pthread_cond_signal(&pool->changed);
+	} // else the thread is at it, or has done it
+	pool_keep(pool);
+}
+
 void view_memory_pool_prepare(struct view_memory_pool *pool, size_t size) {
-	if (size < SPARE_SIZE_MIN) {
-		return;
-	}
-	if (!pool->has_thread) {
-		pool_start_thread(pool);
-	}
-	if (pool->has_thread) {
+	if (size >= SIZE_MIN && pool_start_thread(pool)) {
 		pthread_mutex_lock(&pool->mutex);
-		bool is_news = pool->size != view_memory_round_size(size);
-		pool->size = view_memory_round_size(size);
-		pool_keep(pool);
-		if (is_news) {
-			pthread_cond_signal(&pool->changed);
-		} // else it is at it, or has done it
+		pool_want(pool, view_memory_round_size(size));
 		pthread_mutex_unlock(&pool->mutex);
 	}
 }
 
+/** From what is prepared. */
+static bool pool_take_spare(struct view_memory_pool *pool, size_t size,
+		struct view_memory *memory) {
+	if (!pool->has_thread) {
+		return false;
+	}
+	pthread_mutex_lock(&pool->mutex);
+	bool found = take(&pool->spare, size, memory);
+	if (found) {
+		pool_keep(pool);
+		pthread_cond_signal(&pool->changed);
+	}
+	pthread_mutex_unlock(&pool->mutex);
+	return found;
+}
+
 bool view_memory_pool_take(struct view_memory_pool *pool, size_t size,
 		struct view_memory *memory) {
-	bool found = false;
-	if (pool->has_thread) {
-		pthread_mutex_lock(&pool->mutex);
-		for (size_t i = 0; i < pool->n_spares && !found; i++) {
-			found = pool->spares[i].size == view_memory_round_size(size) &&
-				pool_take_spare(pool, i, memory);
+	return pool_take_spare(pool, view_memory_round_size(size), memory) ||
+		view_memory_init(memory, size);
+}
+
+static struct copy *pool_find_copy(struct view_memory_pool *pool, const struct view_memory *of) {
+	for (size_t i = 0; i < COPIES_CAP; i++) {
+		if (pool->copies[i].of == of) {
+			return &pool->copies[i];
 		}
-		if (found) {
-			pool_keep(pool);
-			pthread_cond_signal(&pool->changed);
-		}
-		pthread_mutex_unlock(&pool->mutex);
 	}
-	return found || view_memory_init(memory, size);
+	return NULL;
+}
+
+/** One that nobody needs, and that the thread is not at. */
+static struct copy *pool_find_free_copy(struct view_memory_pool *pool) {
+	for (size_t i = 0; i < COPIES_CAP; i++) {
+		struct copy *copy = &pool->copies[i];
+		if (copy->of == NULL && !copy->in_use && copy->memory.memfd < 0) {
+			return copy;
+		}
+	}
+	return NULL;
+}
+
+void view_memory_pool_prepare_copy(struct view_memory_pool *pool,
+		const struct view_memory *memory) {
+	if (memory->size < SIZE_MIN || !pool_start_thread(pool)) {
+		return;
+	}
+	pthread_mutex_lock(&pool->mutex);
+	pool_want(pool, memory->size);
+	struct copy *copy = pool_find_copy(pool, memory) != NULL ? NULL : pool_find_free_copy(pool);
+	if (copy != NULL) {
+		copy->memfd = fcntl(memory->memfd, F_DUPFD_CLOEXEC, 0);
+		copy->size = memory->size;
+		copy->of = copy->memfd >= 0 ? memory : NULL;
+		pthread_cond_signal(&pool->changed);
+	}
+	pthread_mutex_unlock(&pool->mutex);
+}
+
+/** Gives the copy back, if it is done, and forgets it. */
+static bool pool_take_copy(struct view_memory_pool *pool, const struct view_memory *of,
+		struct view_memory *memory) {
+	if (!pool->has_thread) {
+		return false;
+	}
+	pthread_mutex_lock(&pool->mutex);
+	struct copy *copy = pool_find_copy(pool, of);
+	bool found = false;
+	if (copy != NULL) {
+		found = take(&copy->memory, of->size, memory);
+		copy->of = NULL;
+		if (copy->memfd >= 0) { // not even begun
+			close(copy->memfd);
+			copy->memfd = -1;
+		}
+	}
+	pthread_mutex_unlock(&pool->mutex);
+	return found;
+}
+
+void view_memory_pool_forget(struct view_memory_pool *pool, const struct view_memory *memory) {
+	struct view_memory copy;
+	if (pool_take_copy(pool, memory, &copy)) {
+		view_memory_finish(&copy);
+	}
+}
+
+bool view_memory_pool_replace(struct view_memory_pool *pool, struct view_memory *memory) {
+	struct view_memory fresh;
+	// Never waits: the thread goes on with what it is at, and throws it away
+	if (!pool_take_copy(pool, memory, &fresh)) {
+		if (!view_memory_pool_take(pool, memory->size, &fresh)) {
+			return false;
+		}
+		memcpy(fresh.data, memory->data, memory->size);
+	}
+	return view_memory_replace(memory, &fresh);
 }
 
 struct view_memory_pool *view_memory_pool_create(void) {
@@ -177,6 +308,10 @@ struct view_memory_pool *view_memory_pool_create(void) {
 		return NULL;
 	}
 	pool->n_refs = 1;
+	pool->spare = no_memory;
+	for (size_t i = 0; i < COPIES_CAP; i++) {
+		pool->copies[i] = no_copy;
+	}
 	pthread_condattr_t attr;
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -202,8 +337,10 @@ void view_memory_pool_unref(struct view_memory_pool *pool) {
 		pthread_mutex_unlock(&pool->mutex);
 		pthread_join(pool->thread, NULL);
 	}
-	for (size_t i = 0; i < pool->n_spares; i++) {
-		view_memory_finish(&pool->spares[i]);
+	view_memory_finish(&pool->spare);
+	for (size_t i = 0; i < COPIES_CAP; i++) {
+		assert(pool->copies[i].of == NULL);
+		view_memory_finish(&pool->copies[i].memory);
 	}
 	pthread_cond_destroy(&pool->changed);
 	pthread_mutex_destroy(&pool->mutex);

@@ -229,6 +229,7 @@ static void source_handle_output_commit(struct wl_listener *listener, void *data
 		return;
 	}
 	if (wl_list_empty(&source->sessions)) {
+		view_stream_prepare_memory(&source->direct);
 		source_destroy(source); // what it was kept for is not on the screen any more
 		return;
 	}

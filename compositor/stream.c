@@ -101,15 +101,24 @@ bool view_stream_retire(struct view_stream *stream) {
 			!wl_list_empty(&stream->sessions)) {
 		stream_drop_newest(stream);
 	}
-	bool any = false;
+	size_t count = 0;
 	struct stream_buffer *buffer, *tmp;
 	wl_list_for_each_safe(buffer, tmp, &stream->buffers, link) {
-		if (stream_buffer_retire(buffer)) {
+		count += stream_buffer_retire(buffer);
+	}
+	if (count > 1) {
+		view_stream_prepare_memory(stream); // the source has moved, and goes on to
+	}
+	return count > 0;
+}
+
+void view_stream_prepare_memory(struct view_stream *stream) {
+	struct stream_buffer *buffer;
+	wl_list_for_each(buffer, &stream->buffers, link) {
+		if (buffer->buffer->retired) {
 			view_buffer_prepare_memory(buffer->buffer);
-			any = true;
 		}
 	}
-	return any;
 }
 
 bool view_stream_is_known_to(const struct view_stream *stream,

@@ -147,6 +147,8 @@ void stream_buffer_unhold(struct stream_buffer *buffer);
  * Returns whether there was one that was not retired before.
  */
 bool view_stream_retire(struct view_stream *stream);
+/** The source is drawing: memory in the place of what is retired is soon needed. */
+void view_stream_prepare_memory(struct view_stream *stream);
 /** Retires one buffer, if it was announced. */
 bool stream_buffer_retire(struct stream_buffer *buffer);
 

@@ -59,7 +59,8 @@ struct counters {
 
 struct options {
 	const struct path *path;
-	uint32_t clients, frames, warm_frames, interval_us, limit_ms, idle_ms, sessions, roundtrips;
+	uint32_t clients, frames, warm_frames, interval_us, limit_ms, idle_ms, roundtrips;
+	uint32_t sessions, between_frames;
 	enum vitrine_bench_v1_damage damage;
 	bool keep_session;
 };
@@ -586,9 +587,27 @@ static void measure_idle(const struct options *options) {
 		options->idle_ms);
 }
 
+/** A session of one frame, from the connection to the end. */
+static void run_session(const struct options *options) {
+	struct connection *connection = &state.connections[0];
+	struct timespec start;
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	connection_init(connection, options->path, 0);
+	while (connection->frames == 0) {
+		if (!pump(ANSWER_MS)) {
+			die("%s: no frame", options->path->name);
+		}
+	}
+	if (state.measuring) {
+		add_latency(&start);
+	}
+	connection_finish(connection);
+}
+
 /**
  * Sessions of one frame each, by one client after the other; beside another session,
- * if that is to keep the compositor from forgetting everything each time.
+ * if that is to keep the compositor from forgetting everything each time. Between
+ * them the scene stands still, or changes for some frames.
  */
 static void measure_sessions(const struct options *options) {
 	struct counters before = {0}, after;
@@ -601,20 +620,14 @@ static void measure_sessions(const struct options *options) {
 	for (uint32_t i = 0; i < options->sessions + 2; i++) {
 		if (i == 2) { // the first ones are to warm up
 			before = read_counters();
+			state.measuring = true;
 		}
-		struct connection *connection = &state.connections[0];
-		struct timespec start;
-		clock_gettime(CLOCK_MONOTONIC, &start);
-		connection_init(connection, options->path, 0);
-		while (connection->frames == 0) {
-			if (!pump(ANSWER_MS)) {
-				die("%s: no frame", options->path->name);
-			}
+		if (options->between_frames > 0) {
+			run_scene(options, options->between_frames, WARM_INTERVAL_US, WARM_LIMIT_MS);
 		}
-		if (i >= 2) {
-			add_latency(&start);
+		if (options->path != &paths[0]) {
+			run_session(options);
 		}
-		connection_finish(connection);
 		settle();
 	}
 	state.connections_len = 0; // which are gone
@@ -675,6 +688,7 @@ static void parse_options(int argc, char *argv[], struct options *options) {
 		{"full-damage", no_argument, NULL, 'd'},
 		{"idle-ms", required_argument, NULL, 'I'},
 		{"sessions", required_argument, NULL, 's'},
+		{"between-frames", required_argument, NULL, 'b'},
 		{"keep-session", no_argument, NULL, 'k'},
 		{"roundtrips", required_argument, NULL, 'r'},
 		{0},
@@ -708,6 +722,9 @@ static void parse_options(int argc, char *argv[], struct options *options) {
 			break;
 		case 's':
 			options->sessions = parse_number(optarg);
+			break;
+		case 'b':
+			options->between_frames = parse_number(optarg);
 			break;
 		case 'k':
 			options->keep_session = true;

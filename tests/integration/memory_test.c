@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -42,22 +43,64 @@ TEST(memory_is_what_was_asked_for) {
 	check(!view_memory_init(&memory, SIZE_MAX / 2 + 1));
 }
 
-TEST(replaced_memory_keeps_its_address_and_content) {
-	struct view_memory memory, fresh;
-	check(view_memory_init(&memory, SIZE) && view_memory_init(&fresh, SIZE));
+/** Replaces memory that somebody else has mapped, whatever was prepared. */
+static void check_replace(struct view_memory_pool *pool, bool wait) {
+	struct view_memory memory;
+	int n_fds = harness_count_fds();
+	check(view_memory_init(&memory, SIZE));
 	memset(memory.data, 1, SIZE);
-	void *old = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, memory.memfd, 0), *data = memory.data;
+	char *old = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, memory.memfd, 0), *data = memory.data;
 	check(old != MAP_FAILED);
-	((char *)data)[0] = 2;
-	check_int(((char *)old)[0], ==, 2); // the positive case
-	check(view_memory_replace(&memory, &fresh));
+	data[0] = 2;
+	check_int(old[0], ==, 2); // the positive case
+	view_memory_pool_prepare_copy(pool, &memory);
+	view_memory_pool_prepare_copy(pool, &memory); // once is enough
+	if (wait) {
+		wait_for_fds(n_fds + 2 + 2 + 2); // the memory, its copy, and a spare piece
+	}
+	check(view_memory_pool_replace(pool, &memory));
 	check(memory.data == data);
-	check(((char *)data)[0] == 2 && ((char *)data)[SIZE - 1] == 1);
+	check(data[0] == 2 && data[1] == 1 && data[SIZE - 1] == 1);
 	memset(data, 3, SIZE);
-	check(((char *)old)[0] == 2 && ((char *)old)[SIZE - 1] == 1);
+	check(old[0] == 2 && old[1] == 1 && old[SIZE - 1] == 1);
 	munmap(old, SIZE);
-	view_memory_finish(&fresh); // which is empty
+	view_memory_pool_forget(pool, &memory); // nothing is left of it
 	view_memory_finish(&memory);
+}
+
+TEST(replaced_memory_keeps_its_address_and_content) {
+	for (int i = 0; i < 20; i++) {
+		struct view_memory_pool *pool = view_memory_pool_create();
+		check(pool != NULL);
+		int n_fds = harness_count_fds();
+		check_replace(pool, i % 2 == 0);
+		check_replace(pool, false); // at whatever the thread is
+		check_replace(pool, false);
+		view_memory_pool_unref(pool);
+		check_int(harness_count_fds(), ==, n_fds);
+	}
+}
+
+TEST(memory_can_go_while_it_is_copied) {
+	struct view_memory_pool *pool = view_memory_pool_create();
+	check(pool != NULL);
+	int n_fds = harness_count_fds();
+	for (int i = 0; i < 40; i++) {
+		struct view_memory memory[4]; // more than are copied at a time
+		for (int j = 0; j < 4; j++) {
+			check(view_memory_init(&memory[j], SIZE));
+			view_memory_pool_prepare_copy(pool, &memory[j]);
+		}
+		for (int j = 0; j < i; j++) {
+			sched_yield();
+		}
+		for (int j = 0; j < 4; j++) {
+			view_memory_pool_forget(pool, &memory[j]);
+			view_memory_finish(&memory[j]);
+		}
+	}
+	view_memory_pool_unref(pool);
+	check_int(harness_count_fds(), ==, n_fds);
 }
 
 TEST(detached_memory_writes_to_nobody) {
@@ -79,17 +122,16 @@ TEST(pool_prepares_what_is_likely_to_be_needed) {
 	check(pool != NULL);
 	int n_fds = harness_count_fds();
 	view_memory_pool_prepare(pool, SIZE);
-	wait_for_fds(n_fds + 2 * 2);
+	wait_for_fds(n_fds + 2);
 	struct view_memory memory[3];
 	for (int i = 0; i < 3; i++) {
 		check(view_memory_pool_take(pool, SIZE, &memory[i]));
 		check(memory[i].size == view_memory_round_size(SIZE) && is_zero(&memory[i]));
 		memset(memory[i].data, i, SIZE);
 	}
-	wait_for_fds(n_fds + 5 * 2); // it makes up for what was taken
-	// Another size: the pieces of the old one are given back
+	wait_for_fds(n_fds + 4 * 2); // it makes up for what was taken
+	// Another size: the piece of the old one is given back
 	view_memory_pool_prepare(pool, 3 * SIZE);
-	wait_for_fds(n_fds + 5 * 2);
 	struct view_memory large;
 	check(view_memory_pool_take(pool, 3 * SIZE, &large));
 	check(large.size >= 3 * SIZE);
