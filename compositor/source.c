@@ -4,7 +4,6 @@
 #include <unistd.h>
 #include <wlr/backend/wayland.h>
 #include <wlr/config.h>
-#include <wlr/interfaces/wlr_output.h>
 #include <wlr/render/swapchain.h>
 #include <wlr/util/log.h>
 #if WLR_HAS_DRM_BACKEND
@@ -259,7 +258,8 @@ void view_source_request_frame(struct view_source *source) {
 	if (source->pacer != NULL) {
 		view_pacer_request_frame(source->pacer);
 	} else {
-		wlr_output_update_needs_frame(source->output);
+		// As wlr_scene does, but also if a frame was asked for that could not be drawn
+		wlr_output_schedule_frame(source->output);
 	}
 }
 

@@ -478,6 +478,45 @@ TEST(memory_never_changes_after_a_change_of_policy) {
 	check_kept_memory(END_POLICY, SEALED, true);
 }
 
+/** The first pixel of the page at the other end of a pipe. */
+static uint32_t read_pixel(int fd) {
+	uint32_t pixels[1024];
+	check_int(read(fd, pixels, sizeof(pixels)), ==, sizeof(pixels));
+	return pixels[0] & 0xffffff;
+}
+
+TEST(pages_in_a_pipe_never_change_after_the_end) {
+	struct server server;
+	server_init(&server, NULL);
+	struct client *client = client_create(&server);
+	struct test_session *session = start_session(client, SEALED);
+	session->auto_release = true;
+	paint(&server, 0x111111);
+	int ends[2];
+	check_int(pipe2(ends, O_CLOEXEC), ==, 0);
+	check_int(splice(session->views[0].fd, &(off64_t){ 0 }, ends[1], NULL, 4096, 0), ==, 4096);
+	// The positive case: a pipe holds the pages themselves, not what was in them
+	for (uint32_t i = 0; i < 4; i++) {
+		paint(&server, 0x222222);
+	}
+	check_int(read_pixel(ends[0]), ==, 0x222222);
+
+	check_int(splice(session->views[0].fd, &(off64_t){ 0 }, ends[1], NULL, 4096, 0), ==, 4096);
+	// Nobody has it open or mapped any more, as far as the kernel can tell
+	test_session_destroy(session);
+	client_roundtrip(client);
+	for (uint32_t i = 0; i < 20; i++) {
+		struct test_session *next = start_session(client, SEALED);
+		paint(&server, 0x333333);
+		test_session_destroy(next);
+		client_roundtrip(client);
+	}
+	check_int(read_pixel(ends[0]), ==, 0x222222);
+	close(ends[0]);
+	close(ends[1]);
+	server_finish(&server);
+}
+
 TEST(memory_never_changes_in_a_swapchain_of_the_compositors_own) {
 	struct server server;
 	server_init(&server, NULL);
