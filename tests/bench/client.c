@@ -588,7 +588,7 @@ static void measure_idle(const struct options *options) {
 }
 
 /** A session of one frame, from the connection to the end. */
-static void run_session(const struct options *options) {
+static void run_session(const struct options *options, bool counts) {
 	struct connection *connection = &state.connections[0];
 	struct timespec start;
 	clock_gettime(CLOCK_MONOTONIC, &start);
@@ -598,7 +598,7 @@ static void run_session(const struct options *options) {
 			die("%s: no frame", options->path->name);
 		}
 	}
-	if (state.measuring) {
+	if (counts) {
 		add_latency(&start);
 	}
 	connection_finish(connection);
@@ -620,13 +620,12 @@ static void measure_sessions(const struct options *options) {
 	for (uint32_t i = 0; i < options->sessions + 2; i++) {
 		if (i == 2) { // the first ones are to warm up
 			before = read_counters();
-			state.measuring = true;
 		}
 		if (options->between_frames > 0) {
-			run_scene(options, options->between_frames, WARM_INTERVAL_US, WARM_LIMIT_MS);
+			run_scene(options, options->between_frames, options->interval_us, WARM_LIMIT_MS);
 		}
 		if (options->path != &paths[0]) {
-			run_session(options);
+			run_session(options, i >= 2);
 		}
 		settle();
 	}
