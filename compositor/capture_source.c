@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 #include <stdlib.h>
+#include <time.h>
 #include <wlr/interfaces/wlr_ext_image_capture_source_v1.h>
 #include <wlr/interfaces/wlr_output.h>
+#include <wlr/types/wlr_compositor.h>
 #include <wlr/types/wlr_ext_image_capture_source_v1.h>
 #include <wlr/types/wlr_output.h>
+#include <wlr/types/wlr_scene.h>
 
 #include "capture_source.h"
 #include "manager.h"
 #include "source.h"
 
-/** No screen is known to be the one that shows the window: that of most. */
-#define PACE_MS 16
+/** Where no screen is known to show the window: that of most, in mHz. */
+#define FALLBACK_REFRESH 60000
+#define NS_PER_MS INT64_C(1000000)
 
 /* Registration */
 
@@ -38,6 +42,7 @@ struct view_capture_source *view_manager_find_capture_source(struct view_manager
 
 static void capture_source_destroy(struct view_capture_source *capture_source) {
 	wl_list_remove(&capture_source->destroy.link);
+	wl_list_remove(&capture_source->node_destroy.link);
 	wl_list_remove(&capture_source->link);
 	free(capture_source);
 }
@@ -57,8 +62,18 @@ static void capture_source_handle_destroy(struct wl_listener *listener, void *da
 	capture_source_destroy(capture_source);
 }
 
+/** Sources of wlroots go with their node, before this. Others need not. */
+static void capture_source_handle_node_destroy(struct wl_listener *listener, void *data) {
+	struct view_capture_source *capture_source =
+		wl_container_of(listener, capture_source, node_destroy);
+	wl_list_remove(&capture_source->node_destroy.link);
+	wl_list_init(&capture_source->node_destroy.link);
+	capture_source->node = NULL;
+}
+
 bool vitrine_view_manager_v1_add_source(struct vitrine_view_manager_v1 *base,
-		struct wlr_ext_image_capture_source_v1 *wlr_source, struct wlr_output *output) {
+		struct wlr_ext_image_capture_source_v1 *wlr_source, struct wlr_output *output,
+		struct wlr_scene_node *node) {
 	struct view_manager *manager = wl_container_of(base, manager, base);
 	struct view_capture_source *capture_source = calloc(1, sizeof(*capture_source));
 	if (capture_source == NULL) {
@@ -69,6 +84,12 @@ bool vitrine_view_manager_v1_add_source(struct vitrine_view_manager_v1 *base,
 	capture_source->output = output;
 	capture_source->destroy.notify = capture_source_handle_destroy;
 	wl_signal_add(&wlr_source->events.destroy, &capture_source->destroy);
+	capture_source->node = node;
+	capture_source->node_destroy.notify = capture_source_handle_node_destroy;
+	wl_list_init(&capture_source->node_destroy.link);
+	if (node != NULL) {
+		wl_signal_add(&node->events.destroy, &capture_source->node_destroy);
+	}
 	wl_list_insert(&manager->capture_sources, &capture_source->link);
 	return true;
 }
@@ -82,17 +103,66 @@ void view_manager_finish_capture_sources(struct view_manager *manager) {
 
 /* Pacing */
 
-static void pacer_arm(struct view_pacer *pacer, int ms) {
-	if (!pacer->armed) {
-		pacer->armed = true;
-		wl_event_source_timer_update(pacer->timer, ms);
+struct fastest_output {
+	struct view_manager *manager;
+	int32_t refresh; // mHz, 0 if there is none
+};
+
+/**
+ * The node is often one that is there for the capture alone, and shown nowhere.
+ * But its surfaces are those of the window, and know of each output.
+ */
+static void fastest_output_handle_buffer(struct wlr_scene_buffer *buffer, int sx, int sy,
+		void *data) {
+	struct fastest_output *fastest = data;
+	struct wlr_scene_surface *scene_surface = wlr_scene_surface_try_from_buffer(buffer);
+	if (scene_surface == NULL) {
+		return;
 	}
+	struct wlr_surface_output *entered;
+	wl_list_for_each(entered, &scene_surface->surface->current_outputs, link) {
+		// Those that captures are drawn to are among them
+		const struct wlr_output *output = entered->output;
+		if (output->enabled && output->refresh > fastest->refresh &&
+				view_manager_find_capture_source(fastest->manager, output) == NULL) {
+			fastest->refresh = output->refresh;
+		}
+	}
+}
+
+static int64_t capture_source_get_period_ns(const struct view_capture_source *capture_source) {
+	struct fastest_output fastest = { .manager = capture_source->manager };
+	if (capture_source->node != NULL) {
+		wlr_scene_node_for_each_buffer(capture_source->node, fastest_output_handle_buffer,
+			&fastest);
+	}
+	return 1000000 * NS_PER_MS / (fastest.refresh > 0 ? fastest.refresh : FALLBACK_REFRESH);
+}
+
+static int64_t now_ns(void) {
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 * NS_PER_MS + now.tv_nsec;
+}
+
+/** Timers are in ms: late rather than early, which the frame after makes up for. */
+static void pacer_arm(struct view_pacer *pacer) {
+	if (pacer->armed) {
+		return;
+	}
+	pacer->armed = true;
+	int64_t ms = (pacer->due_ns - now_ns() + NS_PER_MS - 1) / NS_PER_MS;
+	wl_event_source_timer_update(pacer->timer, ms > 1 ? (int)ms : 1); // 0 would disarm it
 }
 
 static int pacer_handle_timer(void *data) {
 	struct view_pacer *pacer = data;
 	struct wlr_ext_image_capture_source_v1 *wlr_source = pacer->capture_source->wlr_source;
 	pacer->armed = false;
+	if (now_ns() < pacer->due_ns) {
+		pacer_arm(pacer); // one was drawn since, for others who look
+		return 0;
+	}
 	if (!pacer->wants_frame) {
 		// Draws if something has changed. If not, the next change does
 		wlr_source->impl->request_frame(wlr_source, false);
@@ -142,9 +212,16 @@ void view_pacer_destroy(struct view_pacer *pacer) {
 
 void view_pacer_request_frame(struct view_pacer *pacer) {
 	pacer->wants_frame = true;
-	pacer_arm(pacer, pacer->started ? PACE_MS : 1);
+	pacer_arm(pacer);
 }
 
 void view_pacer_handle_commit(struct view_pacer *pacer) {
-	pacer_arm(pacer, PACE_MS);
+	int64_t now = now_ns();
+	int64_t period = capture_source_get_period_ns(pacer->capture_source);
+	if (now < pacer->due_ns || now >= pacer->due_ns + period) {
+		// Not ours, or the first one after a rest: what was missed is not caught up with
+		pacer->due_ns = now;
+	}
+	pacer->due_ns += period;
+	pacer_arm(pacer);
 }

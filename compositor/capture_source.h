@@ -6,6 +6,7 @@
 
 struct view_manager;
 struct wlr_output;
+struct wlr_scene_node;
 
 /**
  * A capture source, such as a window's, whose frames are drawn to an output that
@@ -17,7 +18,9 @@ struct view_capture_source {
 	struct view_manager *manager;
 	struct wlr_ext_image_capture_source_v1 *wlr_source;
 	struct wlr_output *output;
+	struct wlr_scene_node *node; // what is drawn; NULL if not known, or no more
 	struct wl_listener destroy;
+	struct wl_listener node_destroy;
 };
 
 /** The output that the frames of a capture source are drawn to, NULL if none. */
@@ -28,13 +31,14 @@ struct view_capture_source *view_manager_find_capture_source(struct view_manager
 	const struct wlr_output *output);
 void view_manager_finish_capture_sources(struct view_manager *manager);
 
-/** Draws a capture source that is viewed, no faster than a screen would. */
+/** Draws a capture source that is viewed, no faster than the screen that shows it. */
 struct view_pacer {
 	struct view_capture_source *capture_source;
 	struct wl_event_source *timer;
 	bool started; // the capture source is
 	bool wants_frame; // even though nothing has changed
 	bool armed;
+	int64_t due_ns; // when the next frame may be drawn, of CLOCK_MONOTONIC
 };
 
 /** NULL on allocation failure. */
@@ -43,7 +47,7 @@ struct view_pacer *view_pacer_create(struct view_capture_source *capture_source)
 void view_pacer_destroy(struct view_pacer *pacer);
 /** Asks for a frame even though nothing has changed. */
 void view_pacer_request_frame(struct view_pacer *pacer);
-/** A frame was drawn: the next one is due after a while. */
+/** A frame was drawn: the next one is due a period of the screen later. */
 void view_pacer_handle_commit(struct view_pacer *pacer);
 
 #endif

@@ -375,7 +375,8 @@ struct wlr_ext_image_capture_source_v1 *wlr_ext_image_capture_source_v1_create_w
 			allocator, renderer);
 	plugin.in_scene_node_source = false;
 	if (source != NULL && plugin.scene_node_output != NULL && plugin.manager != NULL) {
-		vitrine_view_manager_v1_add_source(plugin.manager, source, plugin.scene_node_output);
+		vitrine_view_manager_v1_add_source(plugin.manager, source, plugin.scene_node_output,
+			node);
 	}
 	return source;
 }

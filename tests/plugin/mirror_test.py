@@ -4,7 +4,7 @@
 wlr-export-dmabuf. Runs in a guest that has dma-bufs. Prints TAP.
 
 usage: mirror_test.py SECONDS
-environment: VITRINE_RUN, VITRINE, SANDBOX, TOPLEVEL: the built programs
+environment: VITRINE_RUN, VITRINE, SANDBOX, TOPLEVEL, WINDOW: the built programs
 """
 
 import os

@@ -4,7 +4,7 @@
 flips. Runs in a guest that has vkms. Prints TAP.
 
 usage: vkms_test.py FRAMES
-environment: VITRINE_RUN, VITRINE, SANDBOX, TOPLEVEL: the built programs
+environment: VITRINE_RUN, VITRINE, SANDBOX, TOPLEVEL, WINDOW: the built programs
 """
 
 import glob

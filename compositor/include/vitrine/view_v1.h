@@ -14,6 +14,7 @@ extern "C" {
 
 struct wlr_ext_image_capture_source_v1;
 struct wlr_output;
+struct wlr_scene_node;
 struct wlr_security_context_manager_v1;
 
 /** Options of a session; the values are those of the protocol. */
@@ -165,14 +166,19 @@ void vitrine_view_manager_v1_stop_sessions(struct vitrine_view_manager_v1 *manag
 
 /**
  * Makes a capture source viewable that is not an output's, such as a window's:
- * `output` is what its frames are drawn to, and there for nothing else. The source
- * is started while it is viewed, and drawn no faster than at 60 Hz.
+ * `output` is what its frames are drawn to, and there for nothing else. `node` is what
+ * is drawn; may be NULL.
  *
- * Forgotten when the source is destroyed, which comes before the output is.
- * Returns false on allocation failure.
+ * The source is started while it is viewed, and drawn no faster than the fastest
+ * enabled output refreshes that a surface below `node` has entered. Where there is
+ * none that is known: no faster than at 60 Hz.
+ *
+ * Forgotten when the source is destroyed, which comes before the output is. The node
+ * may go earlier. Returns false on allocation failure.
  */
 bool vitrine_view_manager_v1_add_source(struct vitrine_view_manager_v1 *manager,
-	struct wlr_ext_image_capture_source_v1 *source, struct wlr_output *output);
+	struct wlr_ext_image_capture_source_v1 *source, struct wlr_output *output,
+	struct wlr_scene_node *node);
 
 /**
  * While the screen is locked nobody may look: stops all sessions with `locked`
