@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include <wayland-client-protocol.h>
 
+#include "busy.h"
 #include "client.h"
 #include "ext-image-capture-source-v1-client-protocol.h"
 #include "ext-image-copy-capture-v1-client-protocol.h"
@@ -32,11 +33,10 @@
 #define STATUS_UNAVAILABLE 77
 #define CLIENTS_CAP 1024
 
-/** No faster than clients answer, or they would be taken for slow ones. */
-#define WARM_INTERVAL_US 5000
 #define WARM_LIMIT_MS 1000
-/** Nothing has come for so long: everything has come. */
+/** Nothing has come for so long: everything has come, even with another frame. */
 #define QUIET_MS 5
+#define SLOW_QUIET_MS 25
 /** The compositor can be busy for seconds, with 64 copies of 8K each. */
 #define ANSWER_MS 60000
 /** More than that, and buffers are shared by clients. */
@@ -45,6 +45,8 @@
 struct stats {
 	uint32_t number, frames, missed, extra, redraw_us, rusage_us;
 	uint64_t copied;
+	uint32_t busy; // not 0 if the kernel's account is of no use
+	uint32_t overhead_ns, redraw_ns; // then: medians of the last run's frames
 };
 
 /** All that is counted, at some moment. */
@@ -59,8 +61,8 @@ struct counters {
 
 struct options {
 	const struct path *path;
-	uint32_t clients, frames, warm_frames, interval_us, limit_ms, idle_ms, roundtrips;
-	uint32_t sessions, between_frames;
+	uint32_t clients, frames, warm_frames, warm_interval_us, interval_us, limit_ms, idle_ms;
+	uint32_t roundtrips, sessions, between_frames;
 	enum vitrine_bench_v1_damage damage;
 	bool keep_session;
 };
@@ -73,7 +75,7 @@ static struct {
 	struct wl_display *controller;
 	struct vitrine_bench_v1 *bench;
 	pid_t compositor;
-	bool finished, has_stats, synced;
+	bool running, finished, has_stats, synced;
 	struct stats stats;
 
 	uint32_t *latencies; // in ns, of the window
@@ -101,6 +103,10 @@ void die_unavailable(const char *format, ...) {
 }
 
 /* Frames */
+
+bool bench_is_running(void) {
+	return state.running;
+}
 
 void connection_set_time(struct connection *connection, uint32_t tv_sec_hi, uint32_t tv_sec_lo,
 		uint32_t tv_nsec) {
@@ -136,10 +142,7 @@ void connection_frame(struct connection *connection, const uint32_t *pixels) {
 	// As the scene is drawn: red has the low byte
 	uint32_t pixel = *pixels;
 	uint32_t number = (pixel >> 16 & 0xff) | (pixel & 0xff00) | (pixel & 0xff) << 16;
-	if (number < connection->number) {
-		die("%s: frame %u came after frame %u", connection->path->name, number,
-			connection->number);
-	}
+	connection->went_back |= number < connection->number;
 	connection->number = number;
 }
 
@@ -334,7 +337,8 @@ static void handle_finished(void *data, struct vitrine_bench_v1 *bench) {
 
 static void handle_stats(void *data, struct vitrine_bench_v1 *bench, uint32_t number,
 		uint32_t frames, uint32_t missed, uint32_t extra, uint32_t redraw_us, uint32_t rusage_us,
-		uint32_t copied_hi, uint32_t copied_lo) {
+		uint32_t copied_hi, uint32_t copied_lo, uint32_t busy, uint32_t overhead_ns,
+		uint32_t redraw_ns) {
 	state.stats = (struct stats){
 		.number = number,
 		.frames = frames,
@@ -343,6 +347,9 @@ static void handle_stats(void *data, struct vitrine_bench_v1 *bench, uint32_t nu
 		.redraw_us = redraw_us,
 		.rusage_us = rusage_us,
 		.copied = (uint64_t)copied_hi << 32 | copied_lo,
+		.busy = busy,
+		.overhead_ns = overhead_ns,
+		.redraw_ns = redraw_ns,
 	};
 	state.has_stats = true;
 }
@@ -379,6 +386,7 @@ static void connect_controller(void) {
 		die("SO_PEERCRED: %s", strerror(errno));
 	}
 	state.compositor = ucred.pid;
+	busy_leave_out_shared();
 	struct wl_registry *registry = wl_display_get_registry(state.controller);
 	wl_registry_add_listener(registry, &controller_registry_listener, NULL);
 	wl_display_roundtrip(state.controller);
@@ -398,24 +406,41 @@ static const struct wl_callback_listener sync_listener = {.done = handle_synced}
 
 /** Waits until everything that was under way has been handled by both sides. */
 static void settle(void) {
+	int quiet_ms = busy_is_needed() ? SLOW_QUIET_MS : QUIET_MS;
 	for (int i = 0; i < 2; i++) {
-		while (pump(QUIET_MS)) {
+		while (pump(quiet_ms)) {
 		}
 		state.synced = false;
 		wl_callback_add_listener(wl_display_sync(state.controller), &sync_listener, NULL);
 		wl_display_flush(state.controller);
 		pump_until(&state.synced);
 	}
-	while (pump(QUIET_MS)) {
+	while (pump(quiet_ms)) {
+	}
+}
+
+static void resume_connections(void) {
+	for (uint32_t i = 0; i < state.connections_len; i++) {
+		struct connection *connection = &state.connections[i];
+		if (connection->held_back) {
+			connection->held_back = false;
+			connection->path->resume(connection);
+			wl_display_flush(connection->display);
+		}
 	}
 }
 
 static void run_scene(const struct options *options, uint32_t frames, uint32_t interval_us,
 		uint32_t limit_ms) {
 	state.finished = false;
+	state.running = true;
+	resume_connections();
 	vitrine_bench_v1_run(state.bench, frames, interval_us, limit_ms, options->damage);
 	wl_display_flush(state.controller);
 	pump_until(&state.finished);
+	state.running = false;
+	settle();
+	resume_connections(); // the last change may have come while they did not ask
 	settle();
 }
 
@@ -488,13 +513,16 @@ static struct counters read_counters(void) {
 	vitrine_bench_v1_get_stats(state.bench);
 	wl_display_flush(state.controller);
 	pump_until(&state.has_stats);
-	usleep(2000); // asleep, so that the kernel has accounted for everything
+	busy_sleep_us(2000); // asleep, so that the kernel has accounted for everything
 	counters.stats = state.stats;
 	read_compositor(&counters);
 
 	struct timespec time;
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
 	counters.client_ns = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+	if (state.stats.busy) {
+		counters.client_ns = busy_get_ns();
+	}
 	counters.wire = wire;
 	for (uint32_t i = 0; i < state.connections_len; i++) {
 		const struct connection *connection = &state.connections[i];
@@ -525,6 +553,10 @@ static double get_latency_us(double quantile) {
 static void check_content(const struct stats *stats) {
 	for (uint32_t i = 0; i < state.connections_len; i++) {
 		const struct connection *connection = &state.connections[i];
+		// What was taken back may have been of a later frame by the time it was read
+		if (connection->went_back && connection->revoked == 0) {
+			die("%s: client %u saw an older frame after a newer one", connection->path->name, i);
+		}
 		if (connection->number != 0 && connection->number != (stats->number & 0xffffff)) {
 			die("%s: client %u sees frame %u instead of %u", connection->path->name, i,
 				connection->number, stats->number);
@@ -535,11 +567,23 @@ static void check_content(const struct stats *stats) {
 /** Until no new buffer comes: the first frame in each has to get its memory. */
 static void warm_up(const struct options *options) {
 	uint64_t fds;
-	int tries = 3;
+	// Of exported frames, each has one
+	int tries = options->path->resume != NULL ? 1 : 3;
 	do {
 		fds = wire.fds;
-		run_scene(options, options->warm_frames, WARM_INTERVAL_US, WARM_LIMIT_MS);
+		run_scene(options, options->warm_frames, options->warm_interval_us, WARM_LIMIT_MS);
 	} while (wire.fds != fds && --tries > 0);
+}
+
+/**
+ * The host can take the processor away for far longer than a frame takes: it is in the
+ * sum, but not in the median of the frames.
+ */
+static void estimate_cpu_time(const struct counters *before, struct counters *after) {
+	uint64_t frames = after->stats.frames - before->stats.frames;
+	uint64_t redraw_ns = frames * after->stats.redraw_ns;
+	after->compositor_ns = before->compositor_ns + redraw_ns + frames * after->stats.overhead_ns;
+	after->stats.redraw_us = before->stats.redraw_us + (uint32_t)(redraw_ns / 1000);
 }
 
 static void measure_frames(const struct options *options) {
@@ -550,6 +594,10 @@ static void measure_frames(const struct options *options) {
 	state.measuring = false;
 	struct counters after = read_counters();
 	check_content(&after.stats);
+
+	if (after.stats.busy) {
+		estimate_cpu_time(&before, &after);
+	}
 
 	uint64_t frames = after.frames - before.frames;
 	if (frames == 0 && options->path != &paths[0]) {
@@ -562,7 +610,7 @@ static void measure_frames(const struct options *options) {
 		"\"client_ns\": %" PRIu64 ", \"wakeups\": %" PRIu64 ", "
 		"\"wire_bytes\": %" PRIu64 ", \"fds\": %" PRIu64 ", \"bytes_copied\": %" PRIu64 ", "
 		"\"skipped\": %" PRIu64 ", \"revoked\": %" PRIu64 ", "
-		"\"latency_us_p50\": %.1f, \"latency_us_p99\": %.1f}\n",
+		"\"latency_us_p50\": %.1f, \"latency_us_p99\": %.1f, \"busy\": %s}\n",
 		frames, after.stats.frames - before.stats.frames, after.stats.missed - before.stats.missed,
 		after.stats.extra - before.stats.extra, after.compositor_ns - before.compositor_ns,
 		after.stats.redraw_us - before.stats.redraw_us,
@@ -571,7 +619,7 @@ static void measure_frames(const struct options *options) {
 		after.wire.fds - before.wire.fds,
 		copied > 0 ? copied : after.stats.copied - before.stats.copied,
 		after.skipped - before.skipped, after.revoked - before.revoked,
-		get_latency_us(0.5), get_latency_us(0.99));
+		get_latency_us(0.5), get_latency_us(0.99), after.stats.busy ? "true" : "false");
 }
 
 /** Nothing changes: what does the compositor do? */
@@ -682,6 +730,7 @@ static void parse_options(int argc, char *argv[], struct options *options) {
 		{"clients", required_argument, NULL, 'c'},
 		{"frames", required_argument, NULL, 'f'},
 		{"warm-frames", required_argument, NULL, 'w'},
+		{"warm-interval-us", required_argument, NULL, 'W'},
 		{"interval-us", required_argument, NULL, 'i'},
 		{"limit-ms", required_argument, NULL, 'l'},
 		{"full-damage", no_argument, NULL, 'd'},
@@ -706,6 +755,9 @@ static void parse_options(int argc, char *argv[], struct options *options) {
 			break;
 		case 'w':
 			options->warm_frames = parse_number(optarg);
+			break;
+		case 'W':
+			options->warm_interval_us = parse_number(optarg);
 			break;
 		case 'i':
 			options->interval_us = parse_number(optarg);
@@ -746,6 +798,8 @@ int main(int argc, char *argv[]) {
 		.clients = 1,
 		.frames = 60,
 		.warm_frames = 12,
+		// No faster than clients answer, or they would be taken for slow ones
+		.warm_interval_us = 5000,
 		.interval_us = 16667,
 		.limit_ms = 1000,
 	};

@@ -18,6 +18,8 @@ struct path {
 	/** Starts capturing; frames are handed to connection_frame(). */
 	void (*start)(struct connection *connection);
 	uint32_t guarantee; // for start()
+	/** Asks again, after a time without asking. NULL if frames come unasked. */
+	void (*resume)(struct connection *connection);
 };
 
 extern const struct path paths[];
@@ -27,6 +29,7 @@ extern const size_t paths_len;
 struct memory {
 	const uint32_t *pixels;
 	size_t size;
+	uint64_t inode; // of the file, for paths that tell buffers apart by it
 };
 
 #define VIEWS_CAP 64
@@ -55,11 +58,15 @@ struct connection {
 	uint32_t width, height, stride, format;
 	struct memory target;
 
-	// Of views
+	// Of views and of exported buffers
 	struct memory memories[VIEWS_CAP]; // by index of the view, modulo the size
+	uint32_t memories_len; // of exported buffers, modulo the size as well
+	const uint32_t *exported; // in the frame that is being described
+	bool held_back; // did not ask for a frame, see bench_is_running()
 
 	struct timespec commit_time; // of the frame that is being described
 	uint32_t number; // in the pixels of the last frame
+	bool went_back; // a number was lower than the one before
 	uint64_t frames;
 	uint64_t bytes_copied; // by the compositor, as far as the protocol tells
 	uint64_t skipped, revoked;
@@ -76,6 +83,11 @@ void connection_frame(struct connection *connection, const uint32_t *pixels);
 /** Sets connection.commit_time. */
 void connection_set_time(struct connection *connection, uint32_t tv_sec_hi, uint32_t tv_sec_lo,
 	uint32_t tv_nsec);
+/**
+ * Whether the scene changes. Outside of that, who would get a frame each time that it
+ * asks for one is not to ask, or there would be no end of frames.
+ */
+bool bench_is_running(void);
 /** Memory to copy to, as a memfd that the caller does not own. */
 struct memory connection_get_target(struct connection *connection, size_t size, int *fd);
 

@@ -6,12 +6,15 @@
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
+#include <vitrine/export_dmabuf_v1.h>
 #include <vitrine/view_v1.h>
 #include <wlr/backend.h>
+#include <wlr/interfaces/wlr_output.h>
 #include <wlr/types/wlr_output.h>
 #include <wlr/types/wlr_scene.h>
 #include <wlr/util/log.h>
 
+#include "busy.h"
 #include "control.h"
 #include "server.h"
 #include "vitrine-bench-v1-protocol.h"
@@ -19,12 +22,22 @@
 /**
  * vitrine-compositor with a scene that changes by itself, so that no application
  * gets in between, and with a clock that tells late frames: the headless output's
- * own starts anew with each commit, however late that is.
+ * own starts anew with each commit, however late that is. The screen refreshes with
+ * that clock, so that who asks for a frame gets the next change, as on a real one.
  */
 
-/** Far above what is asked for: our clock is the one that counts. */
-#define OUTPUT_REFRESH 1000000 // mHz
+/** So slow that it never comes: ours is the clock. */
+#define OUTPUT_REFRESH 100 // mHz
+/**
+ * Of the screen while nothing runs. Where system calls are slow, clients need time to
+ * answer in between, or those that are behind would never catch up.
+ */
+#define REST_INTERVAL_US 1000
+#define SLOW_REST_INTERVAL_US 20000
 #define SMALL_DAMAGE_SIZE 64
+
+/** Frames of a run whose cost is kept. */
+#define COSTS_CAP 1024
 
 /** A session of the view manager, for its figures. */
 struct bench_session {
@@ -40,6 +53,7 @@ struct bench {
 	struct wlr_output *output; // the only one, NULL before it is there
 	struct wlr_scene_rect *small, *full;
 	int timer_fd;
+	bool uses_busy; // instead of the kernel's account of CPU time
 
 	struct {
 		struct wl_resource *resource; // who asked for it, NULL if there is no run
@@ -51,6 +65,13 @@ struct bench {
 	uint32_t number, shown_number; // of changes of the scene
 	uint32_t ticks, frames, extra;
 	uint64_t redraw_ns, redraw_start_ns;
+
+	/** Of each frame of the run, in ns, where the host can take the processor away. */
+	struct {
+		uint64_t overhead[COSTS_CAP], redraw[COSTS_CAP];
+		uint32_t len;
+		uint64_t last_cpu_ns, last_redraw_ns; // as they were at the last frame, or 0
+	} costs;
 
 	struct wl_listener new_output;
 	struct wl_listener output_frame;
@@ -64,6 +85,10 @@ static uint64_t clock_ns(clockid_t clock) {
 	struct timespec now;
 	clock_gettime(clock, &now);
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t bench_get_cpu_ns(const struct bench *bench) {
+	return bench->uses_busy ? busy_get_ns() : clock_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
 /* The scene */
@@ -85,29 +110,41 @@ static void bench_change_scene(struct bench *bench) {
 		bench->full : bench->small);
 }
 
-static void bench_set_clock(struct bench *bench, uint32_t interval_us) {
+static void bench_set_clock(struct bench *bench, uint32_t interval_us, bool once) {
 	const struct timespec interval = {
 		.tv_sec = interval_us / 1000000,
 		.tv_nsec = interval_us % 1000000 * 1000,
 	};
-	const struct itimerspec spec = {.it_interval = interval, .it_value = interval};
+	struct itimerspec spec = {.it_value = interval};
+	if (!once) {
+		spec.it_interval = interval;
+	}
 	timerfd_settime(bench->timer_fd, 0, &spec, NULL);
+}
+
+/** Nothing changes by itself, and who asks for a frame gets it soon. */
+static void bench_rest(struct bench *bench) {
+	bench_set_clock(bench, bench->uses_busy ? SLOW_REST_INTERVAL_US : REST_INTERVAL_US, true);
 }
 
 static int bench_handle_timer(int fd, uint32_t mask, void *data) {
 	struct bench *bench = data;
 	uint64_t expirations;
-	if (read(fd, &expirations, sizeof(expirations)) != sizeof(expirations) ||
-			bench->run.resource == NULL) {
+	if (read(fd, &expirations, sizeof(expirations)) != sizeof(expirations)) {
 		return 0;
 	}
-	bench->ticks += (uint32_t)expirations;
-	bench_change_scene(bench);
+	if (bench->run.resource != NULL) {
+		bench->ticks += (uint32_t)expirations;
+		bench_change_scene(bench);
+	}
+	if (bench->output != NULL) {
+		wlr_output_send_frame(bench->output);
+	}
 	return 0;
 }
 
 static void bench_end_run(struct bench *bench) {
-	bench_set_clock(bench, 0);
+	bench_rest(bench);
 	vitrine_bench_v1_send_finished(bench->run.resource);
 	bench->run.resource = NULL;
 }
@@ -115,13 +152,42 @@ static void bench_end_run(struct bench *bench) {
 /** Before all that draws. */
 static void bench_handle_output_frame(struct wl_listener *listener, void *data) {
 	struct bench *bench = wl_container_of(listener, bench, output_frame);
-	bench->redraw_start_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+	bench->redraw_start_ns = bench_get_cpu_ns(bench);
 }
 
 /** Drawn, and nobody has been told. */
 static void bench_handle_output_precommit(struct wl_listener *listener, void *data) {
 	struct bench *bench = wl_container_of(listener, bench, output_precommit);
-	bench->redraw_ns += clock_ns(CLOCK_THREAD_CPUTIME_ID) - bench->redraw_start_ns;
+	bench->redraw_ns += bench_get_cpu_ns(bench) - bench->redraw_start_ns;
+}
+
+/** What has been done since the last frame, for it and for this one. */
+static void bench_add_cost(struct bench *bench) {
+	uint64_t cpu_ns = bench_get_cpu_ns(bench);
+	uint32_t i = bench->costs.len;
+	if (bench->costs.last_cpu_ns > 0 && i < COSTS_CAP) {
+		uint64_t redraw_ns = bench->redraw_ns - bench->costs.last_redraw_ns;
+		bench->costs.redraw[i] = redraw_ns;
+		bench->costs.overhead[i] = cpu_ns - bench->costs.last_cpu_ns - redraw_ns;
+		bench->costs.len++;
+	}
+	bench->costs.last_cpu_ns = cpu_ns;
+	bench->costs.last_redraw_ns = bench->redraw_ns;
+}
+
+static int compare_costs(const void *a, const void *b) {
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	return (x > y) - (x < y);
+}
+
+static uint32_t get_median(const uint64_t *costs, uint32_t len) {
+	uint64_t sorted[COSTS_CAP];
+	if (len == 0) {
+		return 0;
+	}
+	memcpy(sorted, costs, len * sizeof(sorted[0]));
+	qsort(sorted, len, sizeof(sorted[0]), compare_costs);
+	return sorted[len / 2] < UINT32_MAX ? (uint32_t)sorted[len / 2] : UINT32_MAX;
 }
 
 static bool run_is_over(const struct bench *bench) {
@@ -138,6 +204,9 @@ static void bench_handle_output_commit(struct wl_listener *listener, void *data)
 		return;
 	}
 	control_send_ticks(&bench->control, &event->when);
+	if (bench->run.resource == NULL) {
+		bench_rest(bench);
+	}
 	if (bench->shown_number == bench->number) {
 		bench->extra++;
 		return;
@@ -145,6 +214,9 @@ static void bench_handle_output_commit(struct wl_listener *listener, void *data)
 	bench->shown_number = bench->number;
 	bench->frames++;
 	if (bench->run.resource != NULL) {
+		if (bench->uses_busy) {
+			bench_add_cost(bench);
+		}
 		bench->run.frames_left--;
 		if (run_is_over(bench)) {
 			bench_end_run(bench);
@@ -238,11 +310,13 @@ static void bench_handle_run(struct wl_client *client, struct wl_resource *resou
 		end.tv_sec++;
 		end.tv_nsec -= 1000000000;
 	}
+	bench->costs.len = 0;
+	bench->costs.last_cpu_ns = 0;
 	bench->run.resource = resource;
 	bench->run.frames_left = frames > 0 ? frames : 1;
 	bench->run.end = end;
 	bench->run.damage = damage;
-	bench_set_clock(bench, interval_us > 0 ? interval_us : 1);
+	bench_set_clock(bench, interval_us > 0 ? interval_us : 1, false);
 }
 
 static void bench_handle_get_stats(struct wl_client *client, struct wl_resource *resource) {
@@ -255,7 +329,9 @@ static void bench_handle_get_stats(struct wl_client *client, struct wl_resource 
 	uint32_t missed = bench->ticks - bench->frames;
 	vitrine_bench_v1_send_stats(resource, bench->number, bench->frames, missed, bench->extra,
 		(uint32_t)(bench->redraw_ns / 1000), (uint32_t)rusage_us, (uint32_t)(copied >> 32),
-		(uint32_t)(copied & UINT32_MAX));
+		(uint32_t)(copied & UINT32_MAX), bench->uses_busy,
+		get_median(bench->costs.overhead, bench->costs.len),
+		get_median(bench->costs.redraw, bench->costs.len));
 }
 
 static const struct vitrine_bench_v1_interface bench_impl = {
@@ -270,8 +346,8 @@ static void bench_handle_resource_destroy(struct wl_resource *resource) {
 	struct bench *bench = wl_resource_get_user_data(resource);
 	control_unsubscribe(resource);
 	if (bench->run.resource == resource) {
-		bench_set_clock(bench, 0);
 		bench->run.resource = NULL;
+		bench_rest(bench);
 	}
 }
 
@@ -291,6 +367,10 @@ static void bench_bind(struct wl_client *client, void *data, uint32_t version, u
 static bool bench_init(struct bench *bench, const struct server_options *options) {
 	static const float black[4] = {0, 0, 0, 1};
 	struct server *server = &bench->server;
+	bench->uses_busy = busy_is_needed();
+	if (bench->uses_busy && !busy_share()) {
+		return false;
+	}
 	control_init(&bench->control);
 	wl_list_init(&bench->sessions);
 	if (!server_init(server, options)) {
@@ -318,20 +398,24 @@ static bool bench_init(struct bench *bench, const struct server_options *options
 
 int main(int argc, char *argv[]) {
 	struct output_mode mode = {.refresh = OUTPUT_REFRESH};
-	if (argc != 2 || sscanf(argv[1], "%5dx%5d", &mode.width, &mode.height) != 2) {
-		fprintf(stderr, "usage: bench-compositor WIDTHxHEIGHT\n");
+	// Two globals of one interface: a compositor offers the one or the other
+	bool hardened = argc == 3 && strcmp(argv[2], "hardened") == 0;
+	if (argc != (hardened ? 3 : 2) ||
+			sscanf(argv[1], "%5dx%5d", &mode.width, &mode.height) != 2) {
+		fprintf(stderr, "usage: bench-compositor WIDTHxHEIGHT [hardened]\n");
 		return EXIT_FAILURE;
 	}
 	const struct server_options options = {
 		.backends = "headless",
-		.stock_capture = true,
+		.stock_capture = !hardened,
 		.background = {0.2f, 0.2f, 0.2f, 1},
 		.outputs = &mode,
 		.outputs_len = 1,
 	};
 	wlr_log_init(WLR_ERROR, NULL);
 	static struct bench bench;
-	if (!bench_init(&bench, &options)) {
+	if (!bench_init(&bench, &options) || (hardened &&
+			vitrine_export_dmabuf_manager_v1_create(bench.server.view_manager) == NULL)) {
 		return EXIT_FAILURE;
 	}
 	// What is open is closed by the kernel: nothing here is about ending well

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <wayland-client-protocol.h>
 
@@ -30,7 +31,8 @@ static void bench_handle_finished(void *data, struct vitrine_bench_v1 *bench) {
 
 static void bench_handle_stats(void *data, struct vitrine_bench_v1 *bench, uint32_t number,
 		uint32_t frames, uint32_t missed, uint32_t extra, uint32_t redraw_us, uint32_t rusage_us,
-		uint32_t copied_hi, uint32_t copied_lo) {
+		uint32_t copied_hi, uint32_t copied_lo, uint32_t busy, uint32_t overhead_ns,
+		uint32_t redraw_ns) {
 	// For who controls the compositor
 }
 
@@ -43,6 +45,21 @@ static const struct vitrine_bench_v1_listener bench_listener = {
 static void control_start(struct connection *connection) {
 	vitrine_bench_v1_add_listener(connection->bench, &bench_listener, connection);
 	vitrine_bench_v1_subscribe(connection->bench);
+}
+
+/**
+ * Maps what has the pixel that is read. No more: udmabuf maps all pages at the first
+ * fault, and in User-Mode Linux each can be a mapping of the host, which has not enough
+ * of them for 64 clients in a process.
+ */
+static struct memory map_first_page(const struct connection *connection, int fd) {
+	struct memory memory = {.size = (size_t)sysconf(_SC_PAGESIZE)};
+	void *data = mmap(NULL, memory.size, PROT_READ, MAP_SHARED, fd, 0);
+	if (data == MAP_FAILED) {
+		die("%s: cannot map a buffer: %s", connection->path->name, strerror(errno));
+	}
+	memory.pixels = data;
+	return memory;
 }
 
 /* Buffers to copy to */
@@ -245,24 +262,71 @@ static void export_handle_frame(void *data, struct zwlr_export_dmabuf_frame_v1 *
 		uint32_t mod_low, uint32_t num_objects) {
 }
 
+/**
+ * Buffers have no names in this protocol, but each dma-buf has a number of its own
+ * while there is a mapping of it: so that a buffer is mapped once, as it would be by a
+ * client that uses it with a GPU.
+ */
+static const uint32_t *export_get_pixels(struct connection *connection, int fd) {
+	struct stat stat;
+	if (fstat(fd, &stat) != 0) {
+		die("cannot look at a dma-buf: %s", strerror(errno));
+	}
+	for (size_t i = 0; i < VIEWS_CAP && connection->memories[i].pixels != NULL; i++) {
+		if (connection->memories[i].inode == stat.st_ino) {
+			return connection->memories[i].pixels;
+		}
+	}
+	struct memory *memory = &connection->memories[connection->memories_len++ % VIEWS_CAP];
+	if (memory->pixels != NULL) {
+		munmap((void *)memory->pixels, memory->size);
+	}
+	*memory = map_first_page(connection, fd);
+	memory->inode = stat.st_ino;
+	return memory->pixels;
+}
+
 static void export_handle_object(void *data, struct zwlr_export_dmabuf_frame_v1 *frame,
 		uint32_t index, int32_t fd, uint32_t size, uint32_t offset, uint32_t stride,
 		uint32_t plane_index) {
+	struct connection *connection = data;
+	if (index > 0 || offset > 0) {
+		die("%s: too many objects", connection->path->name);
+	}
+	connection->exported = export_get_pixels(connection, fd);
 	close(fd);
+}
+
+static void export_ask_again(struct connection *connection,
+		struct zwlr_export_dmabuf_frame_v1 *frame) {
+	zwlr_export_dmabuf_frame_v1_destroy(frame);
+	if (bench_is_running()) {
+		export_dmabuf_capture(connection);
+	} else {
+		connection->held_back = true;
+	}
 }
 
 static void export_handle_ready(void *data, struct zwlr_export_dmabuf_frame_v1 *frame,
 		uint32_t tv_sec_hi, uint32_t tv_sec_lo, uint32_t tv_nsec) {
 	struct connection *connection = data;
 	connection_set_time(connection, tv_sec_hi, tv_sec_lo, tv_nsec);
-	connection_frame(connection, NULL);
-	zwlr_export_dmabuf_frame_v1_destroy(frame);
-	export_dmabuf_capture(connection);
+	connection_frame(connection, connection->exported);
+	export_ask_again(connection, frame);
 }
 
 static void export_handle_cancel(void *data, struct zwlr_export_dmabuf_frame_v1 *frame,
 		uint32_t reason) {
-	die("wlr-export-dmabuf failed: reason %u", reason);
+	struct connection *connection = data;
+	if (connection->frames == 0 && reason == ZWLR_EXPORT_DMABUF_FRAME_V1_CANCEL_REASON_PERMANENT) {
+		die_unavailable("the compositor cannot export its buffers here");
+	}
+	if (reason == ZWLR_EXPORT_DMABUF_FRAME_V1_CANCEL_REASON_TEMPORARY) {
+		connection->revoked++; // the hardened one does not wait for who is too slow
+		export_ask_again(connection, frame);
+		return;
+	}
+	die("%s failed: reason %u", connection->path->name, reason);
 }
 
 static const struct zwlr_export_dmabuf_frame_v1_listener export_listener = {
@@ -291,7 +355,6 @@ static void session_handle_view(void *data, struct xx_dmabuf_view_session_v1 *se
 	if (guarantee != connection->path->guarantee) {
 		die("%s: a view with the guarantee %u", connection->path->name, guarantee);
 	}
-	connection->height = height;
 }
 
 static void session_handle_plane(void *data, struct xx_dmabuf_view_session_v1 *session,
@@ -301,12 +364,7 @@ static void session_handle_plane(void *data, struct xx_dmabuf_view_session_v1 *s
 	if (memory->pixels != NULL || plane > 0 || offset > 0) {
 		die("%s: too many views or planes", connection->path->name);
 	}
-	memory->size = (size_t)stride * connection->height;
-	void *data_ptr = mmap(NULL, memory->size, PROT_READ, MAP_SHARED, fd, 0);
-	if (data_ptr == MAP_FAILED) {
-		die("%s: cannot map a view: %s", connection->path->name, strerror(errno));
-	}
-	memory->pixels = data_ptr;
+	*memory = map_first_page(connection, fd);
 	close(fd);
 }
 
@@ -406,23 +464,26 @@ static void baseline_start(struct connection *connection) {
 #define NEEDS(...) (const struct wl_interface *const[]){__VA_ARGS__, NULL}
 
 const struct path paths[] = {
-	{"baseline", NEEDS(&wl_output_interface), baseline_start, 0},
-	{"control", NEEDS(&vitrine_bench_v1_interface), control_start, 0},
+	{"baseline", NEEDS(&wl_output_interface), baseline_start, 0, NULL},
+	{"control", NEEDS(&vitrine_bench_v1_interface), control_start, 0, NULL},
 	{"wlr-screencopy-shm",
 		NEEDS(&wl_output_interface, &wl_shm_interface, &zwlr_screencopy_manager_v1_interface),
-		screencopy_capture, 0},
+		screencopy_capture, 0, NULL},
 	{"ext-image-copy-capture-shm",
 		NEEDS(&wl_output_interface, &wl_shm_interface, &ext_image_copy_capture_manager_v1_interface,
 			&ext_output_image_capture_source_manager_v1_interface),
-		copy_capture_start, 0},
+		copy_capture_start, 0, NULL},
 	{"wlr-export-dmabuf",
 		NEEDS(&wl_output_interface, &zwlr_export_dmabuf_manager_v1_interface),
-		export_dmabuf_capture, 0},
+		export_dmabuf_capture, 0, export_dmabuf_capture},
+	{"wlr-export-dmabuf-hardened", // by the same name, from another compositor
+		NEEDS(&wl_output_interface, &zwlr_export_dmabuf_manager_v1_interface),
+		export_dmabuf_capture, 0, export_dmabuf_capture},
 #define VIEWS \
 	NEEDS(&wl_output_interface, &xx_dmabuf_view_manager_v1_interface, \
 		&ext_output_image_capture_source_manager_v1_interface), views_start
-	{"sealed", VIEWS, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_SEALED},
-	{"snapshot", VIEWS, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_SNAPSHOT},
-	{"guarded", VIEWS, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_GUARDED},
+	{"sealed", VIEWS, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_SEALED, NULL},
+	{"snapshot", VIEWS, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_SNAPSHOT, NULL},
+	{"guarded", VIEWS, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_GUARDED, NULL},
 };
 const size_t paths_len = sizeof(paths) / sizeof(paths[0]);
