@@ -13,6 +13,7 @@ STYLES = {  # colours that differ for the colour-blind as well
     "wlr-screencopy-shm": ("#d55e00", "wlr-screencopy"),
     "ext-image-copy-capture-shm": ("#e69f00", "ext-image-copy-capture"),
     "wlr-export-dmabuf": ("#cc79a7", "wlr-export-dmabuf"),
+    "wlr-export-dmabuf-hardened": ("#882255", "the same, hardened"),
     "snapshot": ("#56b4e9", "vitrine snapshot"),
     "sealed": ("#0072b2", "vitrine sealed"),
     "guarded": ("#009e73", "vitrine guarded"),
@@ -101,10 +102,13 @@ def draw_panel(edges, title, series):
 
 def make_series(result, make_point):
     series = {}
+    places = {row.get("place", "host") for row in result["rows"]}
+    place = "host" if "host" in places else "guest"
     for path in STYLES:
         points = [make_point(row) for resolution in RESOLUTIONS for row in result["rows"]
-            if (row["path"], row["resolution"], row["clients"], row["damage"]) == (
-                path, resolution, CLIENTS, "full")]
+            # A place has a scale of its own, so that there is one only
+            if (row["path"], row["resolution"], row["clients"], row["damage"],
+                row.get("place", "host")) == (path, resolution, CLIENTS, "full", place)]
         if points:
             series[path] = points
     return series
