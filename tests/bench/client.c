@@ -419,15 +419,19 @@ static void settle(void) {
 	}
 }
 
-static void resume_connections(void) {
+/** Returns whether any of them asked for a frame. */
+static bool resume_connections(void) {
+	bool resumed = false;
 	for (uint32_t i = 0; i < state.connections_len; i++) {
 		struct connection *connection = &state.connections[i];
 		if (connection->held_back) {
 			connection->held_back = false;
 			connection->path->resume(connection);
 			wl_display_flush(connection->display);
+			resumed = true;
 		}
 	}
+	return resumed;
 }
 
 static void run_scene(const struct options *options, uint32_t frames, uint32_t interval_us,
@@ -440,8 +444,9 @@ static void run_scene(const struct options *options, uint32_t frames, uint32_t i
 	pump_until(&state.finished);
 	state.running = false;
 	settle();
-	resume_connections(); // the last change may have come while they did not ask
-	settle();
+	if (resume_connections()) { // the last change may have come while they did not ask
+		settle();
+	}
 }
 
 /* Counters */
@@ -576,6 +581,21 @@ static void warm_up(const struct options *options) {
 }
 
 /**
+ * What an ended session leaves to threads, such as memory to make or to free, is not
+ * part of what comes next.
+ */
+static void wait_for_threads(void) {
+	uint64_t before = 0, now = 1;
+	for (int tries = 0; tries < 100 && now != before && !state.stats.busy; tries++) {
+		before = now;
+		usleep(20000);
+		struct counters counters = {0};
+		read_compositor(&counters);
+		now = counters.compositor_ns - counters.main_thread_ns;
+	}
+}
+
+/**
  * The host can take the processor away for far longer than a frame takes: it is in the
  * sum, but not in the median of the frames.
  */
@@ -588,6 +608,7 @@ static void estimate_cpu_time(const struct counters *before, struct counters *af
 
 static void measure_frames(const struct options *options) {
 	warm_up(options);
+	wait_for_threads();
 	struct counters before = read_counters();
 	state.measuring = true;
 	run_scene(options, options->frames, options->interval_us, options->limit_ms);

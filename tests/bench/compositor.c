@@ -22,19 +22,24 @@
 /**
  * vitrine-compositor with a scene that changes by itself, so that no application
  * gets in between, and with a clock that tells late frames: the headless output's
- * own starts anew with each commit, however late that is. The screen refreshes with
- * that clock, so that who asks for a frame gets the next change, as on a real one.
+ * own starts anew with each commit, however late that is. A paced compositor has a
+ * screen that refreshes with that clock, so that who asks for a frame gets the next
+ * change, as on a real one, and not one more of what is there.
  */
 
-/** So slow that it never comes: ours is the clock. */
-#define OUTPUT_REFRESH 100 // mHz
+/** Far above what is asked for: our clock is the one that counts. */
+#define OUTPUT_REFRESH 1000000 // mHz
+/** So slow that it never comes. */
+#define PACED_OUTPUT_REFRESH 100 // mHz
 /**
- * Of the screen while nothing runs. Where system calls are slow, clients need time to
+ * Of a paced screen while nothing runs. Where system calls are slow, clients need time to
  * answer in between, or those that are behind would never catch up.
  */
 #define REST_INTERVAL_US 1000
 #define SLOW_REST_INTERVAL_US 20000
 #define SMALL_DAMAGE_SIZE 64
+/** How much longer clients may take where system calls are slow. */
+#define SLOW_FACTOR 10
 
 /** Frames of a run whose cost is kept. */
 #define COSTS_CAP 1024
@@ -53,6 +58,7 @@ struct bench {
 	struct wlr_output *output; // the only one, NULL before it is there
 	struct wlr_scene_rect *small, *full;
 	int timer_fd;
+	bool paced;
 	bool uses_busy; // instead of the kernel's account of CPU time
 
 	struct {
@@ -124,7 +130,8 @@ static void bench_set_clock(struct bench *bench, uint32_t interval_us, bool once
 
 /** Nothing changes by itself, and who asks for a frame gets it soon. */
 static void bench_rest(struct bench *bench) {
-	bench_set_clock(bench, bench->uses_busy ? SLOW_REST_INTERVAL_US : REST_INTERVAL_US, true);
+	uint32_t interval_us = bench->uses_busy ? SLOW_REST_INTERVAL_US : REST_INTERVAL_US;
+	bench_set_clock(bench, bench->paced ? interval_us : 0, true);
 }
 
 static int bench_handle_timer(int fd, uint32_t mask, void *data) {
@@ -137,7 +144,7 @@ static int bench_handle_timer(int fd, uint32_t mask, void *data) {
 		bench->ticks += (uint32_t)expirations;
 		bench_change_scene(bench);
 	}
-	if (bench->output != NULL) {
+	if (bench->paced && bench->output != NULL) {
 		wlr_output_send_frame(bench->output);
 	}
 	return 0;
@@ -204,7 +211,7 @@ static void bench_handle_output_commit(struct wl_listener *listener, void *data)
 		return;
 	}
 	control_send_ticks(&bench->control, &event->when);
-	if (bench->run.resource == NULL) {
+	if (bench->paced && bench->run.resource == NULL) {
 		bench_rest(bench);
 	}
 	if (bench->shown_number == bench->number) {
@@ -376,6 +383,11 @@ static bool bench_init(struct bench *bench, const struct server_options *options
 	if (!server_init(server, options)) {
 		return false;
 	}
+	if (bench->uses_busy) {
+		// Or opening 64 connections is enough for the first to be taken for idle
+		server->view_manager->limits.deadline_ms *= SLOW_FACTOR;
+		server->view_manager->limits.contended_deadline_ms *= SLOW_FACTOR;
+	}
 	bench->small = wlr_scene_rect_create(server->toplevel_tree, SMALL_DAMAGE_SIZE,
 		SMALL_DAMAGE_SIZE, black);
 	bench->full = wlr_scene_rect_create(server->toplevel_tree, 0, 0, black);
@@ -397,14 +409,19 @@ static bool bench_init(struct bench *bench, const struct server_options *options
 }
 
 int main(int argc, char *argv[]) {
-	struct output_mode mode = {.refresh = OUTPUT_REFRESH};
+	static struct bench bench;
+	struct output_mode mode = {0};
+	int i = 2;
+	bench.paced = i < argc && strcmp(argv[i], "paced") == 0;
+	i += bench.paced;
 	// Two globals of one interface: a compositor offers the one or the other
-	bool hardened = argc == 3 && strcmp(argv[2], "hardened") == 0;
-	if (argc != (hardened ? 3 : 2) ||
-			sscanf(argv[1], "%5dx%5d", &mode.width, &mode.height) != 2) {
-		fprintf(stderr, "usage: bench-compositor WIDTHxHEIGHT [hardened]\n");
+	bool hardened = i < argc && strcmp(argv[i], "hardened") == 0;
+	i += hardened;
+	if (argc < 2 || i != argc || sscanf(argv[1], "%5dx%5d", &mode.width, &mode.height) != 2) {
+		fprintf(stderr, "usage: bench-compositor WIDTHxHEIGHT [paced] [hardened]\n");
 		return EXIT_FAILURE;
 	}
+	mode.refresh = bench.paced ? PACED_OUTPUT_REFRESH : OUTPUT_REFRESH;
 	const struct server_options options = {
 		.backends = "headless",
 		.stock_capture = !hardened,
@@ -413,7 +430,6 @@ int main(int argc, char *argv[]) {
 		.outputs_len = 1,
 	};
 	wlr_log_init(WLR_ERROR, NULL);
-	static struct bench bench;
 	if (!bench_init(&bench, &options) || (hardened &&
 			vitrine_export_dmabuf_manager_v1_create(bench.server.view_manager) == NULL)) {
 		return EXIT_FAILURE;
