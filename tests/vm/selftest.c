@@ -21,7 +21,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define TEST_SECONDS 30
+/** Only what hangs: kernels that check everything are slow, and some tests make 10,000 calls. */
+#define TEST_SECONDS 180
 #define STATUS_SKIPPED 77
 
 const char *const exporter_names[EXPORTER_COUNT] = {
