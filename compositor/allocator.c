@@ -156,6 +156,7 @@ static bool buffer_replace_memory(struct view_buffer *buffer) {
 		buffer->is_detached = true;
 	}
 	buffer->retired = false;
+	buffer->generation++;
 	return true;
 }
 

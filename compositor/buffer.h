@@ -30,6 +30,7 @@ struct view_buffer {
 	struct vitrine_derived_fd sealed; // derived once for all; fd is -1 before
 
 	bool retired; // see view_buffer_retire()
+	uint32_t generation; // another one with each replacement of the memory
 	bool is_detached; // there was no fresh memory: what is drawn is not in the memfd
 };
 

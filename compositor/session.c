@@ -102,6 +102,10 @@ static struct session_view *session_announce(struct vitrine_view_session_v1 *ses
 		close(derived.fd);
 		return NULL;
 	}
+	if (buffer->buffer->retired) {
+		// It has not changed since, and will get other memory when it does
+		view_retired_memory_watch(session->manager, buffer->buffer, &session->quota, 1);
+	}
 
 	session->takes_fences =
 		session->impl->takes_fences && derived.storage == VITRINE_STORAGE_DMABUF;

@@ -98,6 +98,7 @@ struct vitrine_view_session_v1 {
 	uint32_t n_revoked; // frames revoked and not released
 	uint32_t next_serial;
 	bool slow; // held a frame while the next one came
+	bool has_just_begun; // with the newest frame, and the next one has not come yet
 
 	/** What has to happen once the commit is over: see view_source_defer(). */
 	enum {

@@ -138,6 +138,7 @@ static void source_begin(struct view_source *source, struct vitrine_view_session
 		return;
 	}
 	source_attach_session(source, session, stream);
+	session->has_just_begun = true;
 	view_stream_serve_session(stream, session);
 }
 

@@ -154,6 +154,22 @@ static const struct wlr_addon_interface buffer_addon_impl = {
 	.destroy = buffer_handle_addon_destroy,
 };
 
+/**
+ * Who was shown retired memory that had not changed since knows the buffer by it: that
+ * is over once the buffer has been drawn to. It was charged when it was shown.
+ */
+static void buffer_check_generation(struct stream_buffer *buffer) {
+	if (buffer->generation == buffer->buffer->generation) {
+		return;
+	}
+	buffer->generation = buffer->buffer->generation;
+	buffer_forget_quotas(buffer);
+	struct vitrine_view_session_v1 *session;
+	wl_list_for_each(session, &buffer->stream->sessions, stream_link) {
+		view_session_retire(session, buffer);
+	}
+}
+
 struct stream_buffer *view_stream_get_buffer(struct view_stream *stream,
 		struct view_buffer *view_buffer) {
 	if (view_buffer->retired && !view_buffer_can_replace_memory(view_buffer)) {
@@ -164,6 +180,7 @@ struct stream_buffer *view_stream_get_buffer(struct view_stream *stream,
 		wlr_addon_find(&view_buffer->base.addons, stream, &buffer_addon_impl);
 	if (addon != NULL) {
 		buffer = wl_container_of(addon, buffer, addon);
+		buffer_check_generation(buffer);
 		return buffer;
 	}
 
@@ -173,6 +190,7 @@ struct stream_buffer *view_stream_get_buffer(struct view_stream *stream,
 	}
 	buffer->stream = stream;
 	buffer->buffer = view_buffer;
+	buffer->generation = view_buffer->generation;
 	wl_array_init(&buffer->quotas);
 	wlr_addon_init(&buffer->addon, &view_buffer->base.addons, stream, &buffer_addon_impl);
 	wl_list_insert(&stream->buffers, &buffer->link);
@@ -316,7 +334,9 @@ static void stream_deliver(struct view_stream *stream) {
 	stream->n_fast = 0;
 	struct vitrine_view_session_v1 *session, *tmp;
 	wl_list_for_each(session, &stream->sessions, stream_link) {
-		session->slow |= view_session_is_behind(session);
+		// Who began with what was there may have had no time at all for it
+		session->slow |= view_session_is_behind(session) && !session->has_just_begun;
+		session->has_just_begun = false;
 		if (!session->slow && session_is_ready(session)) {
 			stream->n_fast++;
 		}

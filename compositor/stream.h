@@ -40,6 +40,7 @@ struct stream_buffer {
 	size_t n_holds; // frames that sessions hold
 	uint64_t held_since; // sequence number of the frame that was held first
 
+	uint32_t generation; // of the buffer's memory that sessions know
 	struct wl_array quotas; // struct view_quota *, to whom it was announced
 };
 

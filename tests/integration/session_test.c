@@ -598,6 +598,46 @@ TEST(static_output_is_shown_again_without_drawing) {
 	check_static_output(SNAPSHOT);
 }
 
+/** Who begins with memory that is retired goes on with what is drawn later. */
+static void check_moving_again(uint32_t acceptable) {
+	struct server server;
+	server_init(&server, NULL);
+	struct client *client = client_create(&server);
+	struct test_session *first = start_session(client, acceptable);
+	first->auto_release = true;
+	for (uint32_t i = 1; i <= 4; i++) {
+		paint(&server, frame_color(i));
+	}
+	test_session_end(first);
+	client_roundtrip(client);
+	struct test_session *session = test_session_create(client, 0, acceptable);
+	session->auto_release = true;
+	pump_until(&server, session->n_frames == 1);
+	check_int(test_session_get_pixel(session, 63, 47), ==, frame_color(4));
+	paint(&server, frame_color(5));
+	// Holds two other buffers, so that all take their turns
+	struct test_session *holder = start_session(client, acceptable);
+	for (uint32_t i = 6; i <= 17; i++) {
+		paint(&server, frame_color(i));
+		check_int(test_session_get_pixel(session, 63, 47), ==, frame_color(i));
+	}
+	check_int(session->n_frames, ==, 1 + 13);
+	check_int(session->n_retired, ==, 1); // what it began with
+	test_session_destroy(holder);
+	for (uint32_t i = 0; i < first->n_views; i++) {
+		check(test_view_get_pixel(&first->views[i], 63, 47) == frame_color(3) ||
+			test_view_get_pixel(&first->views[i], 63, 47) == frame_color(4));
+	}
+	test_session_destroy(first);
+	test_session_destroy(session);
+	server_finish(&server);
+}
+
+TEST(session_on_retired_memory_goes_on_with_fresh_memory) {
+	check_moving_again(SEALED);
+	check_moving_again(SNAPSHOT);
+}
+
 TEST(what_is_about_to_be_drawn_comes_first) {
 	struct server server;
 	server_init(&server, NULL);

@@ -24,6 +24,8 @@
 /** Only what hangs: kernels that check everything are slow, and some tests make 10,000 calls. */
 #define TEST_SECONDS 180
 #define STATUS_SKIPPED 77
+/** Pages in which objects of a device are looked for: those of tests are the only ones. */
+#define OFFSETS_CAP 0x400
 
 const char *const exporter_names[EXPORTER_COUNT] = {
 	[EXPORTER_UDMABUF] = "udmabuf",
@@ -195,7 +197,7 @@ void drm_close_handle(int drm_fd, uint32_t handle) {
 
 void *drm_map_fake_offset(int drm_fd, int prot) {
 	int error = EINVAL;
-	for (off_t page = 0; page < 0x1000; page++) {
+	for (off_t page = 0; page < OFFSETS_CAP; page++) {
 		void *map = mmap(NULL, BUFFER_SIZE, prot, MAP_SHARED, drm_fd,
 			DRM_FAKE_OFFSET + page * 4096);
 		if (map != MAP_FAILED) {
