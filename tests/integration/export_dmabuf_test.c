@@ -416,11 +416,16 @@ TEST(holders_never_stop_the_output) {
 	struct test_session *session =
 		test_session_create(exporters[0].client, 0, VITRINE_GUARANTEE_SEALED);
 	session->auto_release = true;
-	pump_until(&server, session->n_frames == 1); // what is there
+	// What is there. If a holder's time has run out by now, it has to be drawn again
+	server.output->repaint = true;
+	pump_until(&server, session->n_frames > 0);
+	server.output->repaint = false;
+	pump(&server);
+	uint32_t before = session->n_frames;
 	for (uint32_t i = 0; i < 30; i++) {
 		paint(&server, i); // fails if there is no buffer left
 	}
-	check_int(session->n_frames, ==, 1 + 30);
+	check_int(session->n_frames, ==, before + 30);
 	test_session_destroy(session);
 	for (int i = 0; i < 6; i++) {
 		frame_free(frames[i]);
@@ -514,12 +519,13 @@ TEST(who_stops_asking_sees_nothing_more) {
 	server.manager->limits.deadline_ms = 20;
 	struct frame *older = capture_color(&exporter, 0xaa0000);
 	struct frame *frame = capture_color(&exporter, 0x00aa00);
-	pump_until(&server, server.sessions_stopped == 1);
+	pump_until(&server, server.sessions_stopped == server.sessions_started);
+	uint32_t n_sessions = server.sessions_started; // 2 if the first one took as long as that
 	check_never_changes(&server, frame, 0x00aa00);
 	check_never_changes(&server, older, 0xaa0000);
 	// And may ask again
 	struct frame *again = capture_color(&exporter, 0x0000aa);
-	check_int(server.sessions_started, ==, 2);
+	check_int(server.sessions_started, ==, n_sessions + 1);
 	frame_free(older);
 	frame_free(frame);
 	frame_free(again);

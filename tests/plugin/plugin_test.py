@@ -6,6 +6,7 @@ usage: plugin_test.py sway|labwc|cage
 environment: VITRINE_RUN, VITRINE, SANDBOX, TOPLEVEL, WINDOW: the built programs
 """
 
+import contextlib
 import glob
 import os
 import re
@@ -89,6 +90,10 @@ class Compositor:
 
     def __exit__(self, *unused):
         self.process.send_signal(signal.SIGTERM)
+        # cage waits for what it started, which waits for the application; one that connects
+        # only now, on a machine with much to do, would wait for cage
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.app, signal.SIGKILL)
         try:
             status = self.process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:

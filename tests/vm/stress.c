@@ -39,8 +39,11 @@ struct worker {
 	int buffer_count;
 	_Atomic int slots[SLOTS];
 	int vgem, vkms, timeline;
-	/* The module comes and goes: its device may be away. */
-	bool module_is_optional;
+	/*
+	 * Shared by all processes, NULL if the module stays. Else it comes and goes, its
+	 * device may be away, and while this is true nobody uses it.
+	 */
+	_Atomic bool *pause;
 	time_t end;
 	/* Of the calls that can be refused or not, so that the test can fail. */
 	_Atomic long done, refused;
@@ -101,7 +104,7 @@ static void do_derive(struct worker *worker, unsigned *seed) {
 static void do_guard(struct worker *worker, unsigned *seed) {
 	int device = open(DMA_BUF_GUARD_DEVICE, O_RDWR | O_CLOEXEC);
 	if (device < 0) {
-		CHECK(worker->module_is_optional);
+		CHECK(worker->pause != NULL);
 		return;
 	}
 	int fd = fd_take(worker, seed);
@@ -291,12 +294,21 @@ static void do_look(struct worker *worker, unsigned *seed) {
 	buffer_info(0);
 	slot_put(worker, seed, fd);
 	CHECK(!module_unload("vitrine_importer"));
-	CHECK(worker->module_is_optional || !module_unload("dma_buf_guard"));
+	CHECK(worker->pause != NULL || !module_unload("dma_buf_guard"));
 }
 
 static void do_close(struct worker *worker, unsigned *seed) {
 	for (int i = 0; i < 4; i++) {
 		int fd = slot_take(worker, seed);
+		if (fd >= 0) {
+			close(fd);
+		}
+	}
+}
+
+static void slots_clear(struct worker *worker) {
+	for (int i = 0; i < SLOTS; i++) {
+		int fd = atomic_exchange(&worker->slots[i], -1);
 		if (fd >= 0) {
 			close(fd);
 		}
@@ -312,16 +324,8 @@ static void *worker_thread(void *data) {
 	struct worker *worker = data;
 	unsigned seed = (unsigned)(getpid() * 31 + gettid());
 	while (now() < worker->end) {
-		/* From time to time nobody uses the module. */
-		struct timespec time;
-		clock_gettime(CLOCK_MONOTONIC, &time);
-		if (worker->module_is_optional && time.tv_nsec / 250000000 % 2 == 1) {
-			for (int i = 0; i < SLOTS; i++) {
-				int fd = atomic_exchange(&worker->slots[i], -1);
-				if (fd >= 0) {
-					close(fd);
-				}
-			}
+		if (worker->pause != NULL && *worker->pause) {
+			slots_clear(worker); /* again, until the other thread fills none */
 			usleep(5 * 1000);
 			continue;
 		}
@@ -352,26 +356,40 @@ _Noreturn static void worker_run(struct worker *worker) {
 	_exit(0);
 }
 
-static void module_cycle(const char *path, time_t end) {
-	int cycles = 0;
-	while (now() < end) {
-		if (module_unload("dma_buf_guard")) {
-			cycles++;
-			int fd = open(path, O_RDONLY | O_CLOEXEC);
-			CHECK(fd >= 0 && syscall(SYS_finit_module, fd, "", 0) == 0);
-			close(fd);
-		}
+/* Each try takes a millisecond, or more. */
+static bool module_try_unload(long tries) {
+	bool done = false;
+	for (long i = 0; i < tries && !done; i++) {
+		done = module_unload("dma_buf_guard");
 		usleep(1000);
 	}
+	return done;
+}
+
+/* Once at least, however slow the machine is: the workers leave it alone at the end. */
+static void module_cycle(_Atomic bool *pause, const char *path, time_t end) {
+	int cycles = 0;
+	do {
+		/* While it is used, while nobody uses it, and loaded while they all want it. */
+		bool unloaded = module_try_unload(100);
+		*pause = true;
+		CHECK(unloaded || module_try_unload((end - now() + 60) * 1000));
+		*pause = false;
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+		CHECK(fd >= 0 && syscall(SYS_finit_module, fd, "", 0) == 0);
+		close(fd);
+		cycles++;
+	} while (now() < end);
 	printf("# unloaded %d times\n", cycles);
-	CHECK(cycles > 0);
 }
 
 static bool run_workers(int seconds, const char *module) {
 	struct worker worker = {
-		.module_is_optional = module != NULL,
+		.pause = module != NULL ? mmap(NULL, sizeof(*worker.pause), PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_ANONYMOUS, -1, 0) : NULL,
 		.end = now() + seconds,
 	};
+	CHECK(worker.pause != MAP_FAILED);
 	int objects = buffer_info(0).objects;
 	for (int i = 0; i < EXPORTER_COUNT; i++) {
 		worker.buffers[worker.buffer_count++] = buffer_create((enum exporter)i);
@@ -395,7 +413,7 @@ static bool run_workers(int seconds, const char *module) {
 	}
 	if (module != NULL) {
 		close(device);
-		module_cycle(module, worker.end);
+		module_cycle(worker.pause, module, worker.end);
 	}
 	bool good = true;
 	for (int i = 0; i < WORKERS; i++) {
@@ -405,6 +423,9 @@ static bool run_workers(int seconds, const char *module) {
 	}
 	if (module == NULL) {
 		close(device);
+	}
+	if (worker.pause != NULL) {
+		munmap(worker.pause, sizeof(*worker.pause));
 	}
 	close(importer);
 	for (int i = 0; i < worker.buffer_count; i++) {
