@@ -18,7 +18,8 @@ struct view_manager {
 	struct wl_list sources; // view_source.link
 	struct wl_list capture_sources; // view_capture_source.link
 	struct wl_list starting; // session.link, sessions that wait for their quota
-	struct wl_list views; // buffer_view.link, views that wait for their buffer
+	struct wl_list views; // buffer_view.link, views that are not described yet
+	struct wl_list copies; // view_copy.link, copies that are being made
 
 	struct wl_list quotas; // view_quota.link
 	struct wl_list retired_memory; // view_retired_memory.link

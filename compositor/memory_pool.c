@@ -2,7 +2,6 @@
 #include <assert.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -11,6 +10,7 @@
 #include <wlr/util/log.h>
 
 #include "memory.h"
+#include "thread.h"
 
 /** A swapchain takes turns on that many buffers. */
 #define COPIES_CAP 2
@@ -163,24 +163,12 @@ static void *pool_run(void *data) {
 	return NULL;
 }
 
-/** An ordinary thread, whatever the compositor's is, that handles no signals. */
 static bool pool_start_thread(struct view_memory_pool *pool) {
-	pthread_attr_t attr;
-	if (pool->has_thread || pthread_attr_init(&attr) != 0) {
-		return pool->has_thread;
-	}
-	const struct sched_param param = { 0 };
-	pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED);
-	pthread_attr_setschedpolicy(&attr, SCHED_OTHER);
-	pthread_attr_setschedparam(&attr, &param);
-	sigset_t all, before;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	pool->has_thread = pthread_create(&pool->thread, &attr, pool_run, pool) == 0;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attr);
 	if (!pool->has_thread) {
-		wlr_log(WLR_ERROR, "Failed to start a thread: memory is not prepared in advance");
+		pool->has_thread = view_thread_start(&pool->thread, pool_run, pool);
+		if (!pool->has_thread) {
+			wlr_log(WLR_ERROR, "Failed to start a thread: memory is not prepared in advance");
+		}
 	}
 	return pool->has_thread;
 }

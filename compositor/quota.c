@@ -19,6 +19,8 @@
 /** First look at retired memory, and the longest time between two looks. */
 #define WATCH_FIRST_MS 50
 #define WATCH_LAST_MS 3200
+/** Then it is time to look again; a timer takes no more than an int. */
+#define DELAY_CAP_MS 3600000
 /** Retired buffers that a client may keep: each is a file descriptor or two of ours. */
 #define RETIRED_CAP 256
 
@@ -46,17 +48,18 @@ static void quota_destroy(struct view_quota *quota) {
 static void quota_refill(struct view_quota *quota) {
 	const struct vitrine_view_limits *limits = &quota->manager->base.limits;
 	uint64_t now = now_ms();
-	if (limits->retire_interval_ms == 0 || quota->tokens >= limits->retire_burst) {
+	int64_t missing = (int64_t)limits->retire_burst - quota->tokens;
+	if (limits->retire_interval_ms == 0 || missing <= 0) {
 		quota->tokens = limits->retire_burst;
 		quota->refilled_ms = now;
 		return;
 	}
 	uint64_t earned = (now - quota->refilled_ms) / limits->retire_interval_ms;
-	if (earned > limits->retire_burst - quota->tokens) {
+	if (earned > (uint64_t)missing) {
 		quota->tokens = limits->retire_burst;
 		quota->refilled_ms = now;
 	} else {
-		quota->tokens += (uint32_t)earned;
+		quota->tokens += (int64_t)earned;
 		quota->refilled_ms += earned * limits->retire_interval_ms;
 	}
 }
@@ -69,7 +72,7 @@ static void forget_idle_quotas(struct view_manager *manager) {
 			continue;
 		}
 		quota_refill(quota);
-		if (quota->tokens >= manager->base.limits.retire_burst) {
+		if (quota->tokens >= (int64_t)manager->base.limits.retire_burst) {
 			quota_destroy(quota);
 		}
 	}
@@ -131,16 +134,18 @@ uint32_t view_quota_get_delay(struct view_quota *quota) {
 	if (quota->tokens > 0) {
 		return 0;
 	}
-	uint64_t next = quota->refilled_ms + quota->manager->base.limits.retire_interval_ms;
+	uint64_t interval = quota->manager->base.limits.retire_interval_ms;
+	uint64_t next = quota->refilled_ms + interval * (uint64_t)(1 - quota->tokens);
 	uint64_t now = now_ms();
-	return next > now ? (uint32_t)(next - now) : 1;
+	if (next <= now) {
+		return 1;
+	}
+	return next - now < DELAY_CAP_MS ? (uint32_t)(next - now) : DELAY_CAP_MS;
 }
 
 void view_quota_take_token(struct view_quota *quota) {
 	quota_refill(quota);
-	if (quota->tokens > 0) {
-		quota->tokens--;
-	}
+	quota->tokens--;
 }
 
 static void retired_memory_free(struct view_retired_memory *memory) {
@@ -218,17 +223,22 @@ static void release_retired_memory(struct view_manager *manager) {
 	}
 }
 
-static bool quota_is_within_limits(const struct view_quota *quota) {
-	return quota->retired_bytes <= quota->manager->base.limits.retired_bytes_per_client &&
+static bool quota_has_room(const struct view_quota *quota, uint64_t size) {
+	uint64_t limit = quota->manager->base.limits.retired_bytes_per_client;
+	return size <= limit && quota->retired_bytes <= limit - size &&
 		quota->n_retired <= RETIRED_CAP;
 }
 
-bool view_quota_allows_memory(const struct view_quota *quota) {
-	if (!quota_is_within_limits(quota)) {
+bool view_quota_allows_copy(const struct view_quota *quota, uint64_t size) {
+	if (!quota_has_room(quota, size)) {
 		// It may have been closed since the last look
 		release_retired_memory(quota->manager);
 	}
-	return quota_is_within_limits(quota);
+	return quota_has_room(quota, size);
+}
+
+bool view_quota_allows_memory(const struct view_quota *quota) {
+	return view_quota_allows_copy(quota, 0);
 }
 
 static int manager_handle_watch_timer(void *data) {

@@ -23,9 +23,11 @@ struct view_quota {
 	uint32_t n_objects; // sessions and views that are not over
 	uint64_t retired_bytes; // retired memory that somebody still holds
 	uint32_t n_retired; // how many pieces it is
+	bool is_copying; // a buffer of the client: one at a time
 
-	// A token bucket of sessions that may make us allocate fresh buffers
-	uint32_t tokens;
+	// A token bucket of sessions and copies, which can make us allocate. Sessions take
+	// theirs at the end: below 0 it is a debt
+	int64_t tokens;
 	uint64_t refilled_ms; // CLOCK_MONOTONIC, when the last token was added
 };
 
@@ -42,9 +44,12 @@ void view_quota_remove_object(struct view_quota *quota);
 /** Whether the client may keep more retired memory alive. */
 bool view_quota_allows_memory(const struct view_quota *quota);
 
+/** The same, if it is going to keep a copy of that many bytes. */
+bool view_quota_allows_copy(const struct view_quota *quota, uint64_t size);
+
 /** Milliseconds until a session may start; 0 is now. */
 uint32_t view_quota_get_delay(struct view_quota *quota);
-/** A session ended that made us allocate fresh buffers. May overdraw once. */
+/** A session that saw something has ended, or a copy is about to be made. */
 void view_quota_take_token(struct view_quota *quota);
 
 /**

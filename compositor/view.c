@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include <wlr/render/dmabuf.h>
 #include <wlr/types/wlr_linux_dmabuf_v1.h>
 
+#include "buffer_copy.h"
 #include "manager.h"
 #include "quota.h"
 #include "view.h"
@@ -15,9 +17,8 @@
 static_assert(WLR_DMABUF_MAX_PLANES == 4, "the protocol's planes are those of linux-dmabuf");
 
 /**
- * A view of a client's buffer that is not described yet. Reading the buffer for
- * a snapshot must not wait for a fence that the client made up, so the view waits
- * in the event loop until all writes to its planes are over.
+ * A view of a client's buffer that is not described yet: it waits in the event loop
+ * until all writes to its planes are over, and until a copy is made if it has to be one.
  */
 struct buffer_view {
 	struct wl_list link; // view_manager.views
@@ -27,7 +28,19 @@ struct buffer_view {
 	uint32_t allowed; // guarantees that both sides can live with
 
 	struct wlr_dmabuf_attributes dmabuf; // with file descriptors of our own
-	struct wl_event_source *event_source; // NULL when it waits for nothing
+	struct wl_event_source *event_source; // NULL when it waits for no event of its own
+	struct view_copy *copy; // NULL unless it is being made
+};
+
+/** A copy that is being made. It is the quota's, whoever still waits for it. */
+struct view_copy {
+	struct wl_list link; // view_manager.copies
+	struct view_manager *manager;
+	struct view_quota *quota;
+	struct buffer_view *view; // NULL if it is gone
+	struct buffer_copy *buffer_copy;
+	struct wl_event_source *event_source;
+	uint64_t sizes[WLR_DMABUF_MAX_PLANES];
 };
 
 static const struct xx_dmabuf_view_v1_interface view_impl;
@@ -43,6 +56,9 @@ static void view_destroy(struct buffer_view *view) {
 	if (view->event_source != NULL) {
 		wl_event_source_remove(view->event_source);
 	}
+	if (view->copy != NULL) {
+		view->copy->view = NULL;
+	}
 	wlr_dmabuf_attributes_finish(&view->dmabuf);
 	view_quota_remove_object(view->quota);
 	view_quota_unref(view->quota);
@@ -56,11 +72,11 @@ static void view_fail(struct buffer_view *view, enum xx_dmabuf_view_v1_failure r
 	xx_dmabuf_view_v1_send_failed(resource, reason);
 }
 
-void view_manager_fail_views(struct view_manager *manager) {
-	struct buffer_view *view, *tmp;
-	wl_list_for_each_safe(view, tmp, &manager->views, link) {
-		view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_GONE);
-	}
+static void view_fail_with(struct buffer_view *view, int error) {
+	bool is_transient =
+		error == -ENOMEM || error == -EMFILE || error == -ENFILE || error == -ENOSPC;
+	view_fail(view, is_transient ? XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES :
+		XX_DMABUF_VIEW_V1_FAILURE_UNSUPPORTED);
 }
 
 static void close_derived(struct vitrine_derived_fd *derived, int len) {
@@ -69,81 +85,9 @@ static void close_derived(struct vitrine_derived_fd *derived, int len) {
 	}
 }
 
-/** How much of a plane's memory a view has to cover, from its beginning. */
-static uint64_t view_get_plane_size(const struct buffer_view *view, int plane,
-		enum vitrine_guarantee guarantee) {
-	off_t end = lseek(view->dmabuf.fd[plane], 0, SEEK_END);
-	uint64_t size = end > 0 ? (uint64_t)end : 0;
-	// No more is copied than there is to see
-	uint64_t used = view->dmabuf.offset[plane] +
-		(uint64_t)view->dmabuf.stride[plane] * (uint64_t)view->dmabuf.height;
-	return guarantee == VITRINE_GUARANTEE_SNAPSHOT && used < size ? used : size;
-}
-
-static int view_derive_plane(struct buffer_view *view, int plane,
-		enum vitrine_guarantee guarantee, struct vitrine_derived_fd *derived) {
-	const struct vitrine_derive_source source = {
-		.memfd = -1,
-		.dmabuf_fd = view->dmabuf.fd[plane],
-		.size = view_get_plane_size(view, plane, guarantee),
-	};
-	bool is_copy = guarantee == VITRINE_GUARANTEE_SNAPSHOT;
-	if (is_copy && source.size > view->manager->base.limits.retired_bytes_per_client) {
-		return -ENOMEM;
-	}
-	int ret = vitrine_derive_fd(view->manager->derive, &source, guarantee, derived);
-	if (ret < 0) {
-		return ret;
-	}
-	// A copy is the client's from here on, for as long as it keeps it
-	if (is_copy && !view_retired_memory_watch_copy(view->quota, derived->fd, source.size)) {
-		close(derived->fd);
-		return -ENOMEM;
-	}
-	return 0;
-}
-
-/** Derives all planes with the same guarantee. */
-static int view_derive_planes(struct buffer_view *view, enum vitrine_guarantee guarantee,
+/** Says what the view is, which ends it, and closes the file descriptors. */
+static void view_describe(struct buffer_view *view,
 		struct vitrine_derived_fd derived[static WLR_DMABUF_MAX_PLANES]) {
-	for (int i = 0; i < view->dmabuf.n_planes; i++) {
-		int ret = view_derive_plane(view, i, guarantee, &derived[i]);
-		if (ret < 0) {
-			close_derived(derived, i);
-			return ret;
-		}
-	}
-	return 0;
-}
-
-static bool derive_error_is_transient(int error) {
-	return error == -ENOMEM || error == -EMFILE || error == -ENFILE || error == -ENOSPC;
-}
-
-static void view_describe(struct buffer_view *view) {
-	// As in vitrine_derive_fd(): what shares memory first, the copy last
-	static const enum vitrine_guarantee preference[] = {
-		VITRINE_GUARANTEE_SEALED,
-		VITRINE_GUARANTEE_GUARDED,
-		VITRINE_GUARANTEE_FD_READ_ONLY,
-		VITRINE_GUARANTEE_SNAPSHOT,
-	};
-	struct vitrine_derived_fd derived[WLR_DMABUF_MAX_PLANES];
-	int ret = -EOPNOTSUPP;
-	for (size_t i = 0; i < sizeof(preference) / sizeof(preference[0]) && ret < 0; i++) {
-		if (view->allowed & preference[i]) {
-			ret = view_derive_planes(view, preference[i], derived);
-		}
-	}
-	if (ret < 0) {
-		view_fail(view, derive_error_is_transient(ret) ?
-			XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES : XX_DMABUF_VIEW_V1_FAILURE_UNSUPPORTED);
-		return;
-	}
-
-	if (derived[0].guarantee == VITRINE_GUARANTEE_SNAPSHOT) {
-		view_quota_take_token(view->quota);
-	}
 	const struct wlr_dmabuf_attributes *dmabuf = &view->dmabuf;
 	xx_dmabuf_view_v1_send_format(view->resource, derived[0].storage, (uint32_t)dmabuf->width,
 		(uint32_t)dmabuf->height, dmabuf->format, (uint32_t)(dmabuf->modifier >> 32),
@@ -157,7 +101,159 @@ static void view_describe(struct buffer_view *view) {
 	view_destroy(view);
 }
 
+static uint64_t view_get_plane_size(const struct buffer_view *view, int plane) {
+	off_t end = lseek(view->dmabuf.fd[plane], 0, SEEK_END);
+	return end > 0 ? (uint64_t)end : 0;
+}
+
+/* Views that share the buffer's memory */
+
+/** Derives all planes with the same guarantee. */
+static int view_derive_planes(struct buffer_view *view, enum vitrine_guarantee guarantee,
+		struct vitrine_derived_fd derived[static WLR_DMABUF_MAX_PLANES]) {
+	for (int i = 0; i < view->dmabuf.n_planes; i++) {
+		const struct vitrine_derive_source source = {
+			.memfd = -1,
+			.dmabuf_fd = view->dmabuf.fd[i],
+			.size = view_get_plane_size(view, i),
+		};
+		int ret = vitrine_derive_fd(view->manager->derive, &source, guarantee, &derived[i]);
+		if (ret < 0) {
+			close_derived(derived, i);
+			return ret;
+		}
+	}
+	return 0;
+}
+
+static int view_derive(struct buffer_view *view,
+		struct vitrine_derived_fd derived[static WLR_DMABUF_MAX_PLANES]) {
+	// As in vitrine_derive_fd()
+	static const enum vitrine_guarantee preference[] = {
+		VITRINE_GUARANTEE_SEALED,
+		VITRINE_GUARANTEE_GUARDED,
+		VITRINE_GUARANTEE_FD_READ_ONLY,
+	};
+	int ret = -EOPNOTSUPP;
+	for (size_t i = 0; i < sizeof(preference) / sizeof(preference[0]) && ret < 0; i++) {
+		if (view->allowed & preference[i]) {
+			ret = view_derive_planes(view, preference[i], derived);
+		}
+	}
+	return ret;
+}
+
+/* Copies */
+
 static void view_wait(struct buffer_view *view);
+
+static void copy_destroy(struct view_copy *copy) {
+	copy->quota->is_copying = false;
+	view_quota_unref(copy->quota);
+	if (copy->view != NULL) {
+		copy->view->copy = NULL;
+	}
+	wl_event_source_remove(copy->event_source);
+	buffer_copy_destroy(copy->buffer_copy);
+	wl_list_remove(&copy->link);
+	free(copy);
+}
+
+/** A copy is the client's from here on, for as long as it keeps it. */
+static int copy_charge(struct view_copy *copy,
+		const struct vitrine_derived_fd derived[static WLR_DMABUF_MAX_PLANES], int n_planes) {
+	for (int i = 0; i < n_planes; i++) {
+		if (!view_retired_memory_watch_copy(copy->quota, derived[i].fd, copy->sizes[i])) {
+			return -ENOMEM; // what is charged already is free once it is closed
+		}
+	}
+	return 0;
+}
+
+static void copy_hand_over(struct view_copy *copy) {
+	struct vitrine_derived_fd derived[WLR_DMABUF_MAX_PLANES];
+	struct buffer_view *view = copy->view;
+	if (view == NULL) {
+		return;
+	}
+	int ret = buffer_copy_take(copy->buffer_copy, derived);
+	if (ret == 0) {
+		ret = copy_charge(copy, derived, view->dmabuf.n_planes);
+		if (ret == 0) {
+			view_describe(view, derived);
+			return;
+		}
+		close_derived(derived, view->dmabuf.n_planes);
+	}
+	view_fail_with(view, ret);
+}
+
+static int copy_handle_done(int fd, uint32_t mask, void *data) {
+	struct view_copy *copy = data;
+	struct view_manager *manager = copy->manager;
+	const struct view_quota *quota = copy->quota;
+	copy_hand_over(copy);
+	copy_destroy(copy);
+	// It is the turn of the next one
+	struct buffer_view *view, *tmp;
+	wl_list_for_each_safe(view, tmp, &manager->views, link) {
+		if (view->quota == quota && view->event_source == NULL && view->copy == NULL) {
+			view_wait(view);
+		}
+	}
+	return 0;
+}
+
+static struct view_copy *copy_create(struct buffer_view *view,
+		const uint64_t sizes[static WLR_DMABUF_MAX_PLANES]) {
+	struct view_copy *copy = calloc(1, sizeof(*copy));
+	if (copy == NULL) {
+		return NULL;
+	}
+	copy->manager = view->manager;
+	copy->view = view;
+	memcpy(copy->sizes, sizes, sizeof(copy->sizes));
+	copy->buffer_copy = buffer_copy_start(&view->dmabuf, sizes);
+	if (copy->buffer_copy == NULL) {
+		free(copy);
+		return NULL;
+	}
+	copy->event_source = wl_event_loop_add_fd(view->manager->loop,
+		buffer_copy_get_fd(copy->buffer_copy), WL_EVENT_READABLE, copy_handle_done, copy);
+	if (copy->event_source == NULL) {
+		buffer_copy_destroy(copy->buffer_copy);
+		free(copy);
+		return NULL;
+	}
+	copy->quota = view_quota_ref(view->quota);
+	copy->quota->is_copying = true;
+	wl_list_insert(&view->manager->copies, &copy->link);
+	return copy;
+}
+
+/** Starts to copy. What it costs is the client's whether it succeeds or not. */
+static void view_copy(struct buffer_view *view) {
+	const struct wlr_dmabuf_attributes *dmabuf = &view->dmabuf;
+	uint64_t sizes[WLR_DMABUF_MAX_PLANES] = { 0 }, total = 0;
+	for (int i = 0; i < dmabuf->n_planes; i++) {
+		// No more than there is to see
+		uint64_t used =
+			dmabuf->offset[i] + (uint64_t)dmabuf->stride[i] * (uint64_t)dmabuf->height;
+		uint64_t size = view_get_plane_size(view, i);
+		sizes[i] = used < size ? used : size;
+		total += sizes[i];
+	}
+	view_quota_take_token(view->quota);
+	// Planes may all be the same memory: it is the copies that count
+	if (view_quota_allows_copy(view->quota, total)) {
+		view->copy = copy_create(view, sizes);
+	}
+	if (view->copy == NULL) {
+		view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
+	}
+}
+
+/* Waiting */
 
 static int view_handle_readable(int fd, uint32_t mask, void *data) {
 	struct buffer_view *view = data;
@@ -187,15 +283,8 @@ static bool plane_is_idle(const struct buffer_view *view, int plane) {
 	return poll(&pollfd, 1, 0) == 1;
 }
 
-static void view_wait(struct buffer_view *view) {
-	// Copies are rationed like the buffers of sessions
-	uint32_t delay = view->allowed & VITRINE_GUARANTEE_SNAPSHOT ?
-		view_quota_get_delay(view->quota) : 0;
-	if (delay > 0) {
-		view_wait_ms(view, delay);
-		return;
-	}
-	// All planes each time: the client can have written to one that was idle
+/** Whether nothing is pending; else waits for the first of it. */
+static bool view_is_idle(struct buffer_view *view) {
 	for (int i = 0; i < view->dmabuf.n_planes; i++) {
 		if (plane_is_idle(view, i)) {
 			continue;
@@ -205,9 +294,47 @@ static void view_wait(struct buffer_view *view) {
 		if (view->event_source == NULL) {
 			view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
 		}
+		return false;
+	}
+	return true;
+}
+
+/** Goes on with whatever is next. All planes each time: they may be written to again. */
+static void view_wait(struct buffer_view *view) {
+	if (!view_is_idle(view)) {
 		return;
 	}
-	view_describe(view);
+	struct vitrine_derived_fd derived[WLR_DMABUF_MAX_PLANES];
+	int ret = view_derive(view, derived);
+	if (ret == 0) {
+		view_describe(view, derived);
+		return;
+	}
+	if (!(view->allowed & VITRINE_GUARANTEE_SNAPSHOT)) {
+		view_fail_with(view, ret);
+		return;
+	}
+	if (view->quota->is_copying) {
+		return; // see copy_handle_done()
+	}
+	// Copies are rationed like the buffers of sessions
+	uint32_t delay = view_quota_get_delay(view->quota);
+	if (delay > 0) {
+		view_wait_ms(view, delay);
+	} else {
+		view_copy(view);
+	}
+}
+
+void view_manager_finish_views(struct view_manager *manager) {
+	struct buffer_view *view, *view_tmp;
+	wl_list_for_each_safe(view, view_tmp, &manager->views, link) {
+		view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_GONE);
+	}
+	struct view_copy *copy, *copy_tmp;
+	wl_list_for_each_safe(copy, copy_tmp, &manager->copies, link) {
+		copy_destroy(copy);
+	}
 }
 
 static void view_handle_resource_destroy(struct wl_resource *resource) {

@@ -4,7 +4,7 @@
 
 struct view_manager;
 
-/** Fails the views that wait for their buffer, since the manager goes away. */
-void view_manager_fail_views(struct view_manager *manager);
+/** Fails the views that are not described yet, since the manager goes away. */
+void view_manager_finish_views(struct view_manager *manager);
 
 #endif

@@ -230,7 +230,7 @@ static void manager_destroy(struct view_manager *manager) {
 	wl_list_for_each_safe(source, source_tmp, &manager->sources, link) {
 		view_source_destroy(source, VITRINE_VIEW_STOP_SOURCE_GONE);
 	}
-	view_manager_fail_views(manager);
+	view_manager_finish_views(manager);
 	struct view_binding *binding, *tmp;
 	wl_list_for_each_safe(binding, tmp, &manager->bindings, link) {
 		binding_destroy(binding);
@@ -266,6 +266,7 @@ struct vitrine_view_manager_v1 *vitrine_view_manager_v1_create(struct wl_display
 	wl_list_init(&manager->capture_sources);
 	wl_list_init(&manager->starting);
 	wl_list_init(&manager->views);
+	wl_list_init(&manager->copies);
 	wl_signal_init(&manager->base.events.destroy);
 	wl_signal_init(&manager->base.events.session_start);
 	wl_signal_init(&manager->base.events.session_guarantee);

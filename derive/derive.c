@@ -127,11 +127,11 @@ uint32_t vitrine_derive_get_guarantees(const struct vitrine_derive *derive) {
 	return guarantees;
 }
 
-static int derive_with_backend(struct vitrine_derive *derive, const struct derive_backend *backend,
+static int derive_with_backend(struct derive_devices *devices, const struct derive_backend *backend,
 		const struct vitrine_derive_source *source, uint32_t acceptable,
 		struct vitrine_derived_fd *derived) {
 	struct vitrine_derived_fd candidate = { .fd = -1 };
-	int ret = backend->derive(&derive->devices, source, acceptable, &candidate);
+	int ret = backend->derive(devices, source, acceptable, &candidate);
 	if (ret < 0) {
 		return ret;
 	}
@@ -161,7 +161,8 @@ int vitrine_derive_fd(struct vitrine_derive *derive, const struct vitrine_derive
 		if (!derive->infos[i].available || !(backends[i]->guarantees & acceptable)) {
 			continue;
 		}
-		int ret = derive_with_backend(derive, backends[i], source, acceptable, derived);
+		int ret = derive_with_backend(&derive->devices, backends[i], source, acceptable,
+			derived);
 		if (ret == 0) {
 			return 0;
 		}
@@ -170,6 +171,16 @@ int vitrine_derive_fd(struct vitrine_derive *derive, const struct vitrine_derive
 		}
 	}
 	return first_error;
+}
+
+int vitrine_derive_snapshot(const struct vitrine_derive_source *source,
+		struct vitrine_derived_fd *derived) {
+	*derived = (struct vitrine_derived_fd){ .fd = -1 };
+	if (source->size == 0) {
+		return -EINVAL;
+	}
+	return derive_with_backend(NULL, &derive_backend_snapshot, source,
+		VITRINE_GUARANTEE_SNAPSHOT, derived);
 }
 
 int vitrine_udmabuf_create(struct vitrine_derive *derive, int memfd, uint64_t size) {

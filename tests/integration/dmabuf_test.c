@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-heap.h>
+#include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +21,7 @@
 #include <xf86drm.h>
 #include <xf86drmMode.h>
 
+#include "buffer_copy.h"
 #include "fixture.h"
 #include "harness.h"
 #include "linux-dmabuf-v1-client-protocol.h"
@@ -456,6 +459,11 @@ static void buffer_view_init(struct buffer_view *view, struct client *client,
 	xx_dmabuf_view_v1_add_listener(view->proxy, &view_listener, view);
 }
 
+/** Until it is described or has failed. Copies take time. */
+static void buffer_view_wait(struct server *server, const struct buffer_view *view) {
+	pump_until(server, view->done || view->failed);
+}
+
 static void buffer_view_finish(struct buffer_view *view) {
 	for (uint32_t i = 0; i < view->n_planes; i++) {
 		close(view->fds[i]);
@@ -472,6 +480,8 @@ static uint8_t read_first_byte(int fd, size_t size) {
 }
 
 #define BUFFER_SIZE 16384
+/** So much of it is to be seen, and copied. */
+#define COPY_SIZE (256 * 16)
 
 static void check_buffer_view(uint32_t guarantee) {
 	for (int from_heap = 0; from_heap < 2; from_heap++) {
@@ -483,7 +493,7 @@ static void check_buffer_view(uint32_t guarantee) {
 		struct wl_buffer *buffer = create_dmabuf_buffer(client, fd, 4096, DRM_FORMAT_XRGB8888);
 		struct buffer_view view;
 		buffer_view_init(&view, client, buffer, guarantee);
-		client_roundtrip(client);
+		buffer_view_wait(&server, &view);
 		check(view.done && !view.failed);
 		check_int(view.guarantee, ==, guarantee);
 		check_int(view.width, ==, 64);
@@ -523,7 +533,7 @@ static void check_planes(uint32_t guarantee) {
 	struct wl_buffer *buffer = create_dmabuf_buffer(client, fd, 0, DRM_FORMAT_NV12);
 	struct buffer_view view;
 	buffer_view_init(&view, client, buffer, guarantee);
-	client_roundtrip(client);
+	buffer_view_wait(&server, &view);
 	check(view.done);
 	check_int(view.fourcc, ==, DRM_FORMAT_NV12);
 	check_int(view.n_planes, ==, 2);
@@ -548,7 +558,7 @@ TEST(buffer_view_that_nothing_can_give_is_unsupported) {
 	struct wl_buffer *buffer = create_dmabuf_buffer(client, fd, 0, DRM_FORMAT_XRGB8888);
 	struct buffer_view view;
 	buffer_view_init(&view, client, buffer, VITRINE_GUARANTEE_SEALED);
-	client_roundtrip(client);
+	buffer_view_wait(&server, &view);
 	check(view.failed);
 	check_int(view.reason, ==, XX_DMABUF_VIEW_V1_FAILURE_UNSUPPORTED);
 	buffer_view_finish(&view);
@@ -571,7 +581,7 @@ TEST(buffer_view_of_a_denied_client_is_denied) {
 	struct wl_buffer *buffer = create_dmabuf_buffer(client, fd, 0, DRM_FORMAT_XRGB8888);
 	struct buffer_view view;
 	buffer_view_init(&view, client, buffer, VITRINE_GUARANTEE_ALL);
-	client_roundtrip(client);
+	buffer_view_wait(&server, &view);
 	check(view.failed);
 	check_int(view.reason, ==, XX_DMABUF_VIEW_V1_FAILURE_DENIED);
 	buffer_view_finish(&view);
@@ -647,7 +657,7 @@ TEST(copies_that_a_client_keeps_are_charged) {
 	do {
 		check_int(n_views, <, 32);
 		buffer_view_init(&views[n_views++], client, buffer, SNAPSHOT);
-		client_roundtrip(client);
+		buffer_view_wait(&server, &views[n_views - 1]);
 	} while (!views[n_views - 1].failed);
 	check_int(n_views, >, 2);
 	check_int(views[n_views - 1].reason, ==, XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
@@ -656,12 +666,134 @@ TEST(copies_that_a_client_keeps_are_charged) {
 	}
 	// Everything is closed: the client may go on
 	buffer_view_init(&views[0], client, buffer, SNAPSHOT);
-	client_roundtrip(client);
+	buffer_view_wait(&server, &views[0]);
 	check(views[0].done);
 	buffer_view_finish(&views[0]);
 	wl_buffer_destroy(buffer);
 	close(fd);
 	server_finish(&server);
+}
+
+TEST(copies_that_wait_for_each_other_are_charged_together) {
+	struct server server;
+	server_init(&server, &(struct server_options){ .linux_dmabuf_device = DEVICE });
+	server.manager->limits.retired_bytes_per_client = 4 * COPY_SIZE;
+	struct client *client = client_create(&server);
+	int fd = make_dmabuf(false, BUFFER_SIZE);
+	struct wl_buffer *buffer = create_dmabuf_buffer(client, fd, 0, DRM_FORMAT_XRGB8888);
+	struct buffer_view views[8];
+	for (int i = 0; i < 8; i++) {
+		buffer_view_init(&views[i], client, buffer, SNAPSHOT);
+	}
+	int n_done = 0;
+	for (int i = 0; i < 8; i++) {
+		buffer_view_wait(&server, &views[i]);
+		n_done += views[i].done;
+		check(views[i].done || views[i].reason == XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
+	}
+	check_int(n_done, ==, 4);
+	for (int i = 0; i < 8; i++) {
+		buffer_view_finish(&views[i]);
+	}
+	wl_buffer_destroy(buffer);
+	close(fd);
+
+	// Planes of one memory are copied each
+	fd = make_dmabuf(false, BUFFER_SIZE);
+	buffer = create_dmabuf_buffer(client, fd, 0, DRM_FORMAT_NV12);
+	server.manager->limits.retired_bytes_per_client = 2 * COPY_SIZE;
+	buffer_view_init(&views[0], client, buffer, SNAPSHOT);
+	buffer_view_wait(&server, &views[0]);
+	check(views[0].failed && views[0].reason == XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
+	buffer_view_finish(&views[0]);
+	server.manager->limits.retired_bytes_per_client = 3 * COPY_SIZE;
+	buffer_view_init(&views[0], client, buffer, SNAPSHOT);
+	buffer_view_wait(&server, &views[0]);
+	check(views[0].done);
+	buffer_view_finish(&views[0]);
+	wl_buffer_destroy(buffer);
+	close(fd);
+	server_finish(&server);
+}
+
+/** Those of copies tell nobody, but have file descriptors; the harness has a timeout. */
+static void wait_for_threads(int n_fds) {
+	while (harness_count_fds() > n_fds) {
+		sched_yield();
+	}
+}
+
+TEST(buffer_view_can_go_while_it_is_copied) {
+	int n_fds = harness_count_fds();
+	struct server server;
+	server_init(&server, &(struct server_options){ .linux_dmabuf_device = DEVICE });
+	struct client *client = client_create(&server);
+	const size_t size = 4 << 20;
+	int fd = make_dmabuf(false, size);
+	struct wl_buffer *buffer =
+		create_dmabuf_buffer(client, fd, (uint32_t)size - 8192, DRM_FORMAT_XRGB8888);
+	for (int i = 0; i < 16; i++) {
+		struct buffer_view dying, waiting;
+		buffer_view_init(&dying, client, buffer, SNAPSHOT);
+		buffer_view_init(&waiting, client, buffer, SNAPSHOT);
+		for (int j = 0; j < i % 4; j++) {
+			pump_wait(&server);
+		}
+		buffer_view_finish(&dying);
+		if (i % 2 == 0) {
+			buffer_view_wait(&server, &waiting); // its turn comes
+			check(waiting.done);
+		}
+		buffer_view_finish(&waiting);
+		client_roundtrip(client);
+	}
+	wl_buffer_destroy(buffer);
+	close(fd);
+	server_finish(&server); // maybe with a copy that is being made
+	wait_for_threads(n_fds);
+}
+
+/* What a client could do once the compositor has found its buffer idle. */
+
+TEST(copy_waits_for_a_fence_in_its_own_thread) {
+	struct test_fence fence;
+	fence_init(&fence);
+	const struct wlr_dmabuf_attributes dmabuf = {
+		.n_planes = 1, .fd = { make_dmabuf(false, BUFFER_SIZE) },
+	};
+	const uint64_t sizes[WLR_DMABUF_MAX_PLANES] = { BUFFER_SIZE };
+	fill_dmabuf(dmabuf.fd[0], BUFFER_SIZE, 0x11);
+	check_int(import_write_fence(dmabuf.fd[0], fence.fd), ==, 0);
+	struct buffer_copy *copy = buffer_copy_start(&dmabuf, sizes);
+	check(copy != NULL);
+	struct pollfd pollfd = { .fd = buffer_copy_get_fd(copy), .events = POLLIN };
+	check_int(poll(&pollfd, 1, 100), ==, 0);
+	fill_dmabuf(dmabuf.fd[0], BUFFER_SIZE, 0x22);
+	fence_signal(&fence);
+	check_int(poll(&pollfd, 1, -1), ==, 1);
+	struct vitrine_derived_fd derived[WLR_DMABUF_MAX_PLANES];
+	check_int(buffer_copy_take(copy, derived), ==, 0);
+	check_int(read_first_byte(derived[0].fd, BUFFER_SIZE), ==, 0x22);
+	close(derived[0].fd);
+	buffer_copy_destroy(copy);
+	close(dmabuf.fd[0]);
+	fence_finish(&fence);
+}
+
+TEST(copy_that_nobody_waits_for_comes_to_its_end) {
+	struct test_fence fence;
+	fence_init(&fence);
+	const struct wlr_dmabuf_attributes dmabuf = {
+		.n_planes = 1, .fd = { make_dmabuf(false, BUFFER_SIZE) },
+	};
+	const uint64_t sizes[WLR_DMABUF_MAX_PLANES] = { BUFFER_SIZE };
+	check_int(import_write_fence(dmabuf.fd[0], fence.fd), ==, 0);
+	int n_fds = harness_count_fds();
+	buffer_copy_destroy(buffer_copy_start(&dmabuf, sizes));
+	fence_signal(&fence);
+	wait_for_threads(n_fds);
+	close(dmabuf.fd[0]);
+	fence_finish(&fence);
 }
 
 TEST(pending_buffer_view_fails_when_the_compositor_goes) {

@@ -142,6 +142,16 @@ int vitrine_derive_fd(struct vitrine_derive *derive,
 	struct vitrine_derived_fd *derived);
 
 /**
+ * Derives `snapshot`, a copy, as vitrine_derive_fd() does. It needs no probed
+ * machine, and may be called in any thread: a copy takes time, and waits for the
+ * writes to a dma-buf that are pending.
+ *
+ * Fails as vitrine_derive_fd() does.
+ */
+int vitrine_derive_snapshot(const struct vitrine_derive_source *source,
+	struct vitrine_derived_fd *derived);
+
+/**
  * Creates zeroed memory that vitrine_derive_fd() can derive `sealed` from: a
  * sealable memfd of at least `size` bytes, rounded up to whole pages.
  *

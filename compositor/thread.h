@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef COMPOSITOR_THREAD_H
+#define COMPOSITOR_THREAD_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+/**
+ * Starts a thread for work that the event loop must not wait for: an ordinary one,
+ * whatever the compositor's is, that handles no signals. False on failure.
+ */
+bool view_thread_start(pthread_t *thread, void *(*run)(void *data), void *data);
+
+#endif
