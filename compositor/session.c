@@ -138,7 +138,7 @@ bool view_session_is_behind(const struct vitrine_view_session_v1 *session) {
 void view_session_miss_frame(struct vitrine_view_session_v1 *session,
 		const pixman_region32_t *damage) {
 	if (!session->damage_all) {
-		pixman_region32_union(&session->damage, &session->damage, damage);
+		view_damage_add(&session->damage, damage);
 	}
 }
 
@@ -344,7 +344,8 @@ void view_session_destroy(struct vitrine_view_session_v1 *session) {
 	wl_list_remove(&session->output_destroy.link);
 	if (session->source != NULL) {
 		wl_signal_emit_mutable(&session->manager->base.events.session_stop, session);
-		if (view_source_remove_session(session->source, session)) {
+		view_source_remove_session(session->source, session);
+		if (session->stats.frames > 0) {
 			view_quota_take_token(session->quota);
 		}
 	} else {
@@ -394,6 +395,8 @@ static int session_handle_start_timer(void *data) {
 	if (delay > 0) {
 		// Another session of the client was first
 		wl_event_source_timer_update(session->start_timer, (int)delay);
+	} else if (!view_quota_allows_memory(session->quota)) {
+		view_session_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
 	} else {
 		session_start(session);
 	}

@@ -93,13 +93,21 @@ static bool copy_by_read_back(struct wlr_texture *texture, struct wlr_buffer *co
 	return ok;
 }
 
-static bool copy_buffer(struct wlr_renderer *renderer, struct wlr_allocator *allocator,
-		struct wlr_buffer *buffer, struct wlr_buffer *copy, const pixman_region32_t *region) {
+/** Memory is not always a dma-buf as well: /dev/udmabuf has a limit of size. */
+static bool can_draw_to(const struct wlr_renderer *renderer, struct wlr_buffer *copy) {
+	struct wlr_dmabuf_attributes dmabuf;
+	return renderer->render_buffer_caps & WLR_BUFFER_CAP_DATA_PTR ||
+		(renderer->render_buffer_caps & WLR_BUFFER_CAP_DMABUF &&
+		wlr_buffer_get_dmabuf(copy, &dmabuf));
+}
+
+static bool copy_buffer(struct wlr_renderer *renderer, struct wlr_buffer *buffer,
+		struct wlr_buffer *copy, const pixman_region32_t *region) {
 	struct wlr_texture *texture = wlr_texture_from_buffer(renderer, buffer);
 	if (texture == NULL) {
 		return false;
 	}
-	bool ok = renderer->render_buffer_caps & allocator->buffer_caps ?
+	bool ok = can_draw_to(renderer, copy) ?
 		copy_by_render_pass(renderer, texture, copy, region) :
 		copy_by_read_back(texture, copy, region);
 	wlr_texture_destroy(texture);
@@ -132,7 +140,7 @@ static struct wlr_buffer *snapshots_copy(struct view_snapshots *snapshots,
 	pixman_region32_init(&region);
 	wlr_damage_ring_rotate_buffer(&snapshots->damage_ring, copy, &region);
 	bool ok = pixman_region32_empty(&region) ||
-		copy_buffer(renderer, snapshots->allocator, buffer, copy, &region);
+		copy_buffer(renderer, buffer, copy, &region);
 	uint64_t bytes = ok ? region_get_bytes(&region) : 0;
 	pixman_region32_fini(&region);
 	if (!ok) {
@@ -148,10 +156,24 @@ static struct wlr_buffer *snapshots_copy(struct view_snapshots *snapshots,
 	return copy;
 }
 
+/** As view_damage_add() does, for the same reason. */
+static void damage_ring_add(struct wlr_damage_ring *ring, const pixman_region32_t *damage) {
+	wlr_damage_ring_add(ring, damage);
+	if (pixman_region32_n_rects(&ring->current) > VIEW_DAMAGE_RECTS_CAP) {
+		const pixman_box32_t extents = *pixman_region32_extents(&ring->current);
+		wlr_damage_ring_add_box(ring, &(struct wlr_box){
+			.x = extents.x1,
+			.y = extents.y1,
+			.width = extents.x2 - extents.x1,
+			.height = extents.y2 - extents.y1,
+		});
+	}
+}
+
 void view_snapshots_push(struct view_snapshots *snapshots,
 		const struct wlr_output_event_commit *event, const pixman_region32_t *damage) {
 	struct view_stream *stream = &snapshots->stream;
-	wlr_damage_ring_add(&snapshots->damage_ring, damage);
+	damage_ring_add(&snapshots->damage_ring, damage);
 	if (!view_stream_wants_frame(stream)) {
 		// Nobody could take it. Who can later on asks for a frame then
 		view_stream_lose(stream, damage);
@@ -162,7 +184,7 @@ void view_snapshots_push(struct view_snapshots *snapshots,
 	struct stream_buffer *buffer = copy != NULL ?
 		view_stream_get_buffer(stream, view_buffer_try_from_buffer(copy)) : NULL;
 	if (buffer == NULL) {
-		view_stream_lose(stream, damage);
+		view_stream_fail(stream, damage);
 		wlr_buffer_unlock(copy);
 		return;
 	}
@@ -183,17 +205,16 @@ static void snapshots_drop_swapchain(struct view_snapshots *snapshots) {
 	snapshots->swapchain = NULL;
 }
 
-bool view_snapshots_retire(struct view_snapshots *snapshots) {
+void view_snapshots_retire(struct view_snapshots *snapshots) {
 	bool must_drop = false;
 	const struct stream_buffer *buffer;
 	wl_list_for_each(buffer, &snapshots->stream.buffers, link) {
 		must_drop |= !view_buffer_can_replace_memory(buffer->buffer);
 	}
-	bool retired = view_stream_retire(&snapshots->stream);
+	view_stream_retire(&snapshots->stream);
 	if (must_drop) {
 		snapshots_drop_swapchain(snapshots);
 	}
-	return retired;
 }
 
 void view_snapshots_forget(struct view_snapshots *snapshots) {

@@ -158,14 +158,14 @@ static void source_detach_direct_sessions(struct view_source *source) {
 static void source_submit_direct(struct view_source *source,
 		const struct wlr_output_event_commit *event, struct view_buffer *view_buffer,
 		const pixman_region32_t *damage) {
-	struct stream_buffer *buffer = NULL;
 	if (view_buffer == NULL || !source_can_share(source, view_buffer)) {
 		source_detach_direct_sessions(source);
-	} else {
-		buffer = view_stream_get_buffer(&source->direct, view_buffer);
-	}
-	if (buffer == NULL) {
 		view_stream_lose(&source->direct, damage);
+		return;
+	}
+	struct stream_buffer *buffer = view_stream_get_buffer(&source->direct, view_buffer);
+	if (buffer == NULL) {
+		view_stream_fail(&source->direct, damage);
 		return;
 	}
 	view_stream_submit(&source->direct, &(struct stream_frame){
@@ -281,37 +281,37 @@ static bool source_must_drop(const struct view_source *source, const struct view
  * announced buffers get other memory before they are drawn to. Those that cannot are
  * taken away from the output, which draws to new ones then.
  */
-static bool source_retire_direct(struct view_source *source) {
+static void source_retire_direct(struct view_source *source) {
 	struct wlr_output *output = source->output;
 	bool must_drop = false;
 	struct stream_buffer *buffer;
 	wl_list_for_each(buffer, &source->direct.buffers, link) {
 		must_drop |= buffer->quotas.size > 0 && source_must_drop(source, buffer->buffer);
 	}
-	bool retired = view_stream_retire(&source->direct);
+	view_stream_retire(&source->direct);
 	if (must_drop) {
 		// Buffers that nobody holds are destroyed by this
 		wlr_swapchain_destroy(output->swapchain);
 		output->swapchain = NULL;
 	}
-	return retired;
 }
 
-/** Returns whether there will have to be other memory because of it. */
-static bool source_detach_session(struct view_source *source,
+static void source_detach_session(struct view_source *source,
 		struct vitrine_view_session_v1 *session) {
 	struct view_stream *stream = session->stream;
 	bool is_known = view_stream_is_known_to(stream, session);
 	view_stream_remove_session(stream, session);
 	if (!is_known) {
-		return false;
+		return;
 	}
-	bool retired = stream == &source->direct ? source_retire_direct(source) :
+	if (stream == &source->direct) {
+		source_retire_direct(source);
+	} else {
 		view_snapshots_retire(&source->snapshots);
+	}
 	if (!wl_list_empty(&stream->sessions)) {
 		view_source_request_frame(source); // for those who waited for a retired one
 	}
-	return retired;
 }
 
 /* Sessions */
@@ -402,12 +402,11 @@ static void source_destroy(struct view_source *source) {
 	free(source);
 }
 
-bool view_source_remove_session(struct view_source *source,
+void view_source_remove_session(struct view_source *source,
 		struct vitrine_view_session_v1 *session) {
 	assert(session->source == source);
-	bool retired = false;
 	if (session->stream != NULL) {
-		retired = source_detach_session(source, session);
+		source_detach_session(source, session);
 	} else {
 		source->n_unattached--;
 	}
@@ -419,7 +418,6 @@ bool view_source_remove_session(struct view_source *source,
 	if (wl_list_empty(&source->sessions)) {
 		source_stop(source);
 	}
-	return retired;
 }
 
 void view_source_stop_sessions(struct view_source *source,

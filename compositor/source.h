@@ -58,9 +58,9 @@ struct view_source *view_source_get(struct view_manager *manager, struct wlr_out
 bool view_source_add_session(struct view_source *source, struct vitrine_view_session_v1 *session);
 /**
  * Stops delivering, and sees to it that what the session can reach never changes
- * again. Returns whether other memory will be needed because of it.
+ * again.
  */
-bool view_source_remove_session(struct view_source *source, struct vitrine_view_session_v1 *session);
+void view_source_remove_session(struct view_source *source, struct vitrine_view_session_v1 *session);
 
 /** Asks the output for a frame even though nothing has changed. */
 void view_source_request_frame(struct view_source *source);
@@ -84,10 +84,7 @@ void view_snapshots_push(struct view_snapshots *snapshots,
 	const struct wlr_output_event_commit *event, const pixman_region32_t *damage);
 /** Drops what was kept for sessions, of which there are none. */
 void view_snapshots_forget(struct view_snapshots *snapshots);
-/**
- * Sees to it that no announced copy is drawn to again. Returns whether there was one
- * that was not retired before.
- */
-bool view_snapshots_retire(struct view_snapshots *snapshots);
+/** Sees to it that no announced copy is drawn to again. */
+void view_snapshots_retire(struct view_snapshots *snapshots);
 
 #endif

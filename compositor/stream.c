@@ -10,6 +10,14 @@
 #include "source.h"
 #include "stream.h"
 
+void view_damage_add(pixman_region32_t *region, const pixman_region32_t *damage) {
+	pixman_region32_union(region, region, damage);
+	if (pixman_region32_n_rects(region) > VIEW_DAMAGE_RECTS_CAP) {
+		pixman_box32_t extents = *pixman_region32_extents(region);
+		pixman_region32_reset(region, &extents);
+	}
+}
+
 static void buffer_ref(struct stream_buffer *buffer) {
 	if (buffer->n_refs++ == 0) {
 		wlr_buffer_lock(&buffer->buffer->base);
@@ -95,7 +103,7 @@ bool stream_buffer_retire(struct stream_buffer *buffer) {
 	return is_first_time;
 }
 
-bool view_stream_retire(struct view_stream *stream) {
+void view_stream_retire(struct view_stream *stream) {
 	// For those who go on the newest frame would be in a view that is retired
 	if (stream->newest.buffer != NULL && buffer_was_announced(stream->newest.buffer) &&
 			!wl_list_empty(&stream->sessions)) {
@@ -109,7 +117,6 @@ bool view_stream_retire(struct view_stream *stream) {
 	if (count > 1) {
 		view_stream_prepare_memory(stream); // the source has moved, and goes on to
 	}
-	return count > 0;
 }
 
 void view_stream_prepare_memory(struct view_stream *stream) {
@@ -298,10 +305,12 @@ void view_stream_serve_session(struct view_stream *stream,
 
 static void stream_arm_deadline(struct view_stream *stream) {
 	struct stream_buffer *oldest;
-	if (stream->deadline_armed || stream_count_old_holds(stream, &oldest) == 0) {
+	if (stream->deadline_armed ||
+			(stream_count_old_holds(stream, &oldest) == 0 && !stream->has_failed)) {
 		return;
 	}
-	// A look every contended_deadline_ms, and only while somebody is slow
+	// A look every contended_deadline_ms, and only while somebody is slow, or there is
+	// something to try again
 	int interval = (int)stream->manager->base.limits.contended_deadline_ms;
 	wl_event_source_timer_update(stream->deadline_timer, interval > 0 ? interval : 1);
 	stream->deadline_armed = true;
@@ -310,6 +319,10 @@ static void stream_arm_deadline(struct view_stream *stream) {
 static int stream_handle_deadline(void *data) {
 	struct view_stream *stream = data;
 	stream->deadline_armed = false;
+	if (stream->has_failed && !wl_list_empty(&stream->sessions)) {
+		stream->has_failed = false;
+		view_source_request_frame(stream->source);
+	}
 	const struct vitrine_view_limits *limits = &stream->manager->base.limits;
 
 	bool contended = false;
@@ -392,24 +405,26 @@ void view_stream_lose(struct view_stream *stream, const pixman_region32_t *damag
 		stream_drop_newest(stream); // there is a newer one, which nobody gets
 	}
 	stream->n_lost++;
-	pixman_region32_union(&stream->lost_damage, &stream->lost_damage, damage);
+	view_damage_add(&stream->lost_damage, damage);
+}
+
+void view_stream_fail(struct view_stream *stream, const pixman_region32_t *damage) {
+	view_stream_lose(stream, damage);
+	stream->has_failed = true;
+	stream_arm_deadline(stream);
 }
 
 /** The damage of a frame, with that of the frames lost before it. */
 static void stream_take_damage(struct view_stream *stream, const pixman_region32_t *damage) {
 	pixman_region32_t *total = &stream->newest.damage;
-	pixman_region32_union(total, &stream->lost_damage, damage);
+	pixman_region32_copy(total, &stream->lost_damage);
+	view_damage_add(total, damage);
 	pixman_region32_clear(&stream->lost_damage);
 	stream->newest.n_lost = stream->n_lost;
 	stream->n_lost = 0;
-	if (pixman_region32_n_rects(total) > VIEW_DAMAGE_RECTS_CAP) {
-		pixman_box32_t extents = *pixman_region32_extents(total);
-		pixman_region32_reset(total, &extents);
-	}
 }
 
-static void stream_reject(struct view_stream *stream, const struct stream_frame *frame) {
-	view_stream_lose(stream, &frame->damage);
+static void stream_close_frame(const struct stream_frame *frame) {
 	if (frame->fence_fd >= 0) {
 		close(frame->fence_fd);
 	}
@@ -418,7 +433,8 @@ static void stream_reject(struct view_stream *stream, const struct stream_frame 
 void view_stream_submit(struct view_stream *stream, const struct stream_frame *frame) {
 	struct stream_frame *newest = &stream->newest;
 	if (newest->buffer != NULL && !frame_is_finished(newest)) {
-		stream_reject(stream, frame);
+		view_stream_lose(stream, &frame->damage); // there is more once that is finished
+		stream_close_frame(frame);
 		return;
 	}
 	struct wl_event_source *fence_source = NULL;
@@ -426,7 +442,8 @@ void view_stream_submit(struct view_stream *stream, const struct stream_frame *f
 		fence_source = wl_event_loop_add_fd(stream->manager->loop, frame->fence_fd,
 			WL_EVENT_READABLE, stream_handle_fence, stream);
 		if (fence_source == NULL) {
-			stream_reject(stream, frame);
+			view_stream_fail(stream, &frame->damage);
+			stream_close_frame(frame);
 			return;
 		}
 	}
@@ -482,6 +499,7 @@ void view_stream_forget(struct view_stream *stream) {
 	assert(wl_list_empty(&stream->sessions));
 	stream_drop_newest(stream);
 	stream->n_lost = 0;
+	stream->has_failed = false;
 	pixman_region32_clear(&stream->lost_damage);
 }
 
@@ -496,6 +514,7 @@ void view_stream_add_session(struct view_stream *stream, struct vitrine_view_ses
 	session->seen_seq = view_stream_has_current(stream) ? stream->seq - 1 : stream->seq;
 	session->first_seq = session->impl->pulls ? stream->seq + 1 : 0;
 	session->slow = false;
+	session->takes_fences = false; // until it knows a buffer of this stream
 	session->damage_all = true;
 	wl_list_insert(stream->sessions.prev, &session->stream_link);
 }

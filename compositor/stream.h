@@ -20,8 +20,14 @@ struct view_source;
  */
 #define VIEW_STREAM_HELD_CAP 2
 
-/** More damage rectangles than this are sent as one. */
+/** More damage rectangles than this are one, also while they wait to be sent. */
 #define VIEW_DAMAGE_RECTS_CAP 16
+
+/**
+ * Adds to a region. Nobody may ever take what is collected, and somebody may make
+ * it of any number of rectangles: beyond the cap it becomes one.
+ */
+void view_damage_add(pixman_region32_t *region, const pixman_region32_t *damage);
 
 /**
  * A buffer that a stream has sent frames in, attached to the wlr_buffer.
@@ -95,6 +101,9 @@ struct view_stream {
 	uint32_t n_lost;
 	pixman_region32_t lost_damage;
 
+	/** The last frame was lost for lack of resources, and there may be no other one. */
+	bool has_failed;
+
 	struct wl_event_source *deadline_timer;
 	bool deadline_armed;
 };
@@ -128,6 +137,8 @@ void view_stream_forget(struct view_stream *stream);
 bool view_stream_wants_frame(const struct view_stream *stream);
 /** Accounts for a frame of the source that cannot be delivered. */
 void view_stream_lose(struct view_stream *stream, const pixman_region32_t *damage);
+/** The same, for lack of resources: soon, the source is asked for another one. */
+void view_stream_fail(struct view_stream *stream, const pixman_region32_t *damage);
 /** The output presented a commit. */
 void view_stream_handle_present(struct view_stream *stream, uint32_t commit_seq);
 
@@ -145,12 +156,11 @@ void stream_buffer_unhold(struct stream_buffer *buffer);
 /**
  * Marks each buffer that was announced to anybody as retired and tells the
  * sessions. The caller sees to it that the producer does not draw to them again.
- * Returns whether there was one that was not retired before.
  */
-bool view_stream_retire(struct view_stream *stream);
+void view_stream_retire(struct view_stream *stream);
 /** The source is drawing: memory in the place of what is retired is soon needed. */
 void view_stream_prepare_memory(struct view_stream *stream);
-/** Retires one buffer, if it was announced. */
+/** Retires one buffer, if it was announced. Returns whether it was not retired before. */
 bool stream_buffer_retire(struct stream_buffer *buffer);
 
 /** Whether the session knows a buffer of the stream. */

@@ -210,6 +210,33 @@ TEST(drawing_goes_on_without_fresh_memory) {
 	server_finish(&server);
 }
 
+TEST(frame_that_was_lost_for_lack_of_memory_is_drawn_again) {
+	static const uint32_t acceptable[] = { VITRINE_GUARANTEE_SEALED, VITRINE_GUARANTEE_SNAPSHOT };
+	for (int i = 0; i < 2; i++) {
+		struct server server;
+		server_init(&server, NULL);
+		struct client *client = client_create(&server);
+		struct test_session *session = test_session_create(client, 0, acceptable[i]);
+		client_roundtrip(client);
+		fixture_enter_server = enter_server;
+		fails_for_ever = "calloc";
+		failed = false;
+		check(output_paint(server.output, 0x111111, NULL));
+		pump(&server);
+		check(failed && !session->stopped);
+		check_int(session->n_frames, ==, 0);
+		fixture_enter_server = NULL;
+		fails_for_ever = NULL;
+		in_server = false;
+		// The screen stands still: nobody but us asks for a frame
+		server.output->repaint = true;
+		pump_until(&server, session->n_frames > 0);
+		check_int(test_session_get_pixel(session, 0, 0), ==, 0x111111);
+		test_session_destroy(session);
+		server_finish(&server);
+	}
+}
+
 TEST(creating_the_manager_can_fail) {
 	unsigned n = 0;
 	do {

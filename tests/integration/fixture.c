@@ -526,6 +526,15 @@ static void session_handle_damage(void *data, struct xx_dmabuf_view_session_v1 *
 	frame->damage[frame->n_damage++] = (struct rect){ (int)x, (int)y, (int)width, (int)height };
 }
 
+void test_frame_get_damage(const struct test_frame *frame, pixman_region32_t *damage) {
+	pixman_region32_init(damage);
+	for (uint32_t i = 0; i < frame->n_damage; i++) {
+		const struct rect *rect = &frame->damage[i];
+		pixman_region32_union_rect(damage, damage, rect->x, rect->y, (unsigned)rect->width,
+			(unsigned)rect->height);
+	}
+}
+
 static void session_handle_transform(void *data, struct xx_dmabuf_view_session_v1 *proxy,
 		uint32_t transform) {
 	struct test_session *session = data;

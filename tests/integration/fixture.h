@@ -2,6 +2,7 @@
 #ifndef FIXTURE_H
 #define FIXTURE_H
 
+#include <pixman.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -96,6 +97,9 @@ struct test_frame {
 	struct rect damage[32];
 	bool revoked;
 };
+
+/** The damage as a region, which the caller has to finish. */
+void test_frame_get_damage(const struct test_frame *frame, pixman_region32_t *damage);
 
 /** A session, and all that the compositor ever said of it. */
 struct test_session {

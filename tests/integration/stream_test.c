@@ -10,7 +10,9 @@
 #include "fence.h"
 #include "fixture.h"
 #include "harness.h"
-#include "stream.h"
+#include "manager.h"
+#include "session.h"
+#include "source.h"
 #include "xx-dmabuf-view-v1-client-protocol.h"
 
 #define ALL VITRINE_GUARANTEE_ALL
@@ -44,6 +46,69 @@ static struct test_session *start_session(struct client *client, uint32_t accept
 	client_roundtrip(client);
 	check(!session->stopped);
 	return session;
+}
+
+/** Rectangles of damage that wait for somebody, of the place that has most. */
+static int count_waiting_damage(struct server *server) {
+	const struct view_manager *manager = wl_container_of(server->manager, manager, base);
+	int most = 0;
+	struct view_source *source;
+	wl_list_for_each(source, &manager->sources, link) {
+		pixman_region32_t *regions[] = {
+			&source->direct.lost_damage,
+			&source->snapshots.stream.lost_damage,
+			&source->snapshots.damage_ring.current,
+		};
+		for (size_t i = 0; i < sizeof(regions) / sizeof(regions[0]); i++) {
+			int n = pixman_region32_n_rects(regions[i]);
+			most = n > most ? n : most;
+		}
+		struct vitrine_view_session_v1 *session;
+		wl_list_for_each(session, &source->sessions, link) {
+			int n = pixman_region32_n_rects(&session->damage);
+			most = n > most ? n : most;
+		}
+	}
+	return most;
+}
+
+TEST(damage_that_nobody_takes_is_bounded) {
+	static const uint32_t acceptable[] = { VITRINE_GUARANTEE_SEALED, VITRINE_GUARANTEE_SNAPSHOT };
+	for (int kind = 0; kind < 2; kind++) {
+		struct server server;
+		server_init(&server, NULL);
+		struct client *client = client_create(&server);
+		struct test_session *session = start_session(client, acceptable[kind]);
+		for (int i = 0; i < 2; i++) { // as many as it can hold
+			check(output_paint(server.output, 0, NULL));
+			pump(&server);
+		}
+		uint32_t n_frames = session->n_frames;
+		int most = 0;
+		for (int i = 0; i < 16 * 12; i++) {
+			struct rect rect = { i % 16 * 4, i / 16 * 4, 2, 2 }; // apart from each other
+			check(output_paint(server.output, 1, &rect));
+			int n = count_waiting_damage(&server);
+			most = n > most ? n : most;
+		}
+		check_int(session->n_frames, ==, n_frames);
+		check_int(most, >, VIEW_DAMAGE_RECTS_CAP / 2); // else it waits elsewhere
+		check_int(most, <=, VIEW_DAMAGE_RECTS_CAP);
+
+		// And nothing of it is lost
+		server.output->repaint = kind == 1; // nothing was copied for nobody
+		for (uint32_t i = 0; i < n_frames; i++) {
+			test_session_release(session, session->frames[i].serial);
+		}
+		pump_until(&server, session->n_frames > n_frames);
+		pixman_region32_t damage;
+		test_frame_get_damage(test_session_last_frame(session), &damage);
+		const pixman_box32_t *extents = pixman_region32_extents(&damage);
+		check(extents->x1 == 0 && extents->y1 == 0 && extents->x2 >= 62 && extents->y2 >= 46);
+		pixman_region32_fini(&damage);
+		test_session_destroy(session);
+		server_finish(&server);
+	}
 }
 
 TEST(frame_is_sent_when_its_fence_is_signalled) {

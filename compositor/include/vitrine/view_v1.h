@@ -72,9 +72,9 @@ struct vitrine_view_limits {
 	/** The same while another session waits for the buffer, in ms. */
 	uint32_t contended_deadline_ms;
 	/**
-	 * Ends of sessions that made the compositor allocate new buffers: so many
-	 * at once per client, and one more in each interval, in ms. Sessions beyond
-	 * that start later.
+	 * Ends of sessions that were shown anything, and copies of clients' buffers: so
+	 * many at once per client, and one more in each interval, in ms. Sessions and
+	 * copies beyond that start later.
 	 */
 	uint32_t retire_burst;
 	uint32_t retire_interval_ms;
