@@ -155,6 +155,19 @@ static void pacer_arm(struct view_pacer *pacer) {
 	wl_event_source_timer_update(pacer->timer, ms > 1 ? (int)ms : 1); // 0 would disarm it
 }
 
+/** Draws even though nothing has changed: sources of wlroots draw what is damaged. */
+static void draw_whole(struct wlr_output *output) {
+	pixman_region32_t whole;
+	pixman_region32_init_rect(&whole, 0, 0, (unsigned)output->width, (unsigned)output->height);
+	wl_signal_emit_mutable(&output->events.damage, &(struct wlr_output_event_damage){
+		.output = output,
+		.damage = &whole,
+	});
+	pixman_region32_fini(&whole);
+	wlr_output_update_needs_frame(output); // for those that do not listen
+	wlr_output_send_frame(output);
+}
+
 static int pacer_handle_timer(void *data) {
 	struct view_pacer *pacer = data;
 	struct wlr_ext_image_capture_source_v1 *wlr_source = pacer->capture_source->wlr_source;
@@ -177,8 +190,7 @@ static int pacer_handle_timer(void *data) {
 	}
 	if (output->commit_seq == commit_seq) {
 		// Starting draws, but only if nobody else has started it
-		wlr_output_update_needs_frame(output);
-		wlr_output_send_frame(output);
+		draw_whole(output);
 	}
 	return 0;
 }
