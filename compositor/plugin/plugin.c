@@ -46,8 +46,9 @@ static struct {
 
 	bool locked;
 	struct wlr_session_lock_v1 *lock; // that locked; NULL if its client is gone
-	/** Set until the compositor has had its say on the lock. */
-	struct wl_event_source *lock_pending;
+	/** Until the compositor has had its say on the lock. */
+	bool lock_pending;
+	struct wlr_session_lock_manager_v1 *locks; // NULL before it is created
 
 	struct wl_listener display_destroy;
 	struct wl_listener security_contexts_destroy;
@@ -56,6 +57,7 @@ static struct {
 	struct wl_listener session_guarantee;
 	struct wl_listener session_stop;
 	struct wl_listener lock_manager_new_lock;
+	struct wl_listener lock_manager_after_new_lock;
 	struct wl_listener lock_manager_destroy;
 	struct wl_listener lock_unlock;
 	struct wl_listener lock_destroy;
@@ -198,15 +200,8 @@ static void set_locked(bool locked) {
 static void forget_lock(void) {
 	stop_listening(&plugin.lock_unlock);
 	stop_listening(&plugin.lock_destroy);
-	if (plugin.lock_pending != NULL) {
-		wl_event_source_remove(plugin.lock_pending);
-		plugin.lock_pending = NULL;
-	}
+	plugin.lock_pending = false;
 	plugin.lock = NULL;
-}
-
-static void handle_lock_accepted(void *data) {
-	plugin.lock_pending = NULL;
 }
 
 static void handle_lock_unlock(struct wl_listener *listener, void *data) {
@@ -216,8 +211,8 @@ static void handle_lock_unlock(struct wl_listener *listener, void *data) {
 
 static void handle_lock_destroy(struct wl_listener *listener, void *data) {
 	// "If the client dies while the session is locked, the compositor must not
-	// unlock the session". But a lock that goes at once was refused
-	bool refused = plugin.lock_pending != NULL;
+	// unlock the session". But a lock that goes while it is announced was refused
+	bool refused = plugin.lock_pending;
 	forget_lock();
 	if (refused) {
 		set_locked(false);
@@ -235,23 +230,30 @@ static void handle_new_lock(struct wl_listener *listener, void *data) {
 	listen_to(&lock->events.unlock, &plugin.lock_unlock, handle_lock_unlock);
 	listen_to(&lock->events.destroy, &plugin.lock_destroy, handle_lock_destroy);
 	if (!was_locked) {
-		plugin.lock_pending = wl_event_loop_add_idle(
-			wl_display_get_event_loop(plugin.display), handle_lock_accepted, NULL);
+		// If nobody tells us of the decision, there is none to wait for
+		plugin.lock_pending = plugin.lock_manager_after_new_lock.notify != NULL;
 		set_locked(true);
 	}
 }
 
+/** After the compositor has heard of it: a lock that is still there is accepted. */
+static void handle_after_new_lock(struct wl_listener *listener, void *data) {
+	plugin.lock_pending = false;
+}
+
 static void handle_lock_manager_destroy(struct wl_listener *listener, void *data) {
 	stop_listening(&plugin.lock_manager_new_lock);
+	stop_listening(&plugin.lock_manager_after_new_lock);
 	stop_listening(&plugin.lock_manager_destroy);
+	plugin.locks = NULL;
 }
 
 struct wlr_session_lock_manager_v1 *wlr_session_lock_manager_v1_create(
 		struct wl_display *display) {
 	struct wlr_session_lock_manager_v1 *locks =
 		next(wlr_session_lock_manager_v1_create)(display);
-	if (locks != NULL && display == plugin.display &&
-			plugin.lock_manager_new_lock.notify == NULL) {
+	if (locks != NULL && display == plugin.display && plugin.locks == NULL) {
+		plugin.locks = locks;
 		listen_to(&locks->events.new_lock, &plugin.lock_manager_new_lock, handle_new_lock);
 		listen_to(&locks->events.destroy, &plugin.lock_manager_destroy,
 			handle_lock_manager_destroy);
@@ -415,6 +417,11 @@ static void complete_globals(void) {
 	}
 	if (plugin.filter == NULL) {
 		wl_display_set_global_filter(plugin.display, NULL, NULL);
+	}
+	if (plugin.locks != NULL) {
+		// By now the compositor's own listener comes before this one
+		listen_to(&plugin.locks->events.new_lock, &plugin.lock_manager_after_new_lock,
+			handle_after_new_lock);
 	}
 	plugin_log(&plugin.options, "read-only views are on");
 }

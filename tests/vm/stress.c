@@ -33,20 +33,24 @@
 #define WORKERS 4
 #define SLOTS 32
 
+/* Of all processes. */
+struct shared {
+	/* While this is true nobody uses a module that is optional. */
+	_Atomic bool pause;
+	/* Of the calls that can be refused or not, so that the test can fail. */
+	_Atomic long done, refused;
+};
+
 /* The owner's buffers, and what is held of them. Threads race for the slots. */
 struct worker {
 	int buffers[EXPORTER_COUNT];
 	int buffer_count;
 	_Atomic int slots[SLOTS];
 	int vgem, vkms, timeline;
-	/*
-	 * Shared by all processes, NULL if the module stays. Else it comes and goes, its
-	 * device may be away, and while this is true nobody uses it.
-	 */
-	_Atomic bool *pause;
+	/* The module comes and goes: its device may be away. */
+	bool module_is_optional;
 	time_t end;
-	/* Of the calls that can be refused or not, so that the test can fail. */
-	_Atomic long done, refused;
+	struct shared *shared;
 };
 
 static time_t now(void) {
@@ -93,10 +97,10 @@ static void do_derive(struct worker *worker, unsigned *seed) {
 		/* Never up. */
 		CHECK(is_read_only(params.fd) || !is_read_only(fd));
 		slot_put(worker, seed, params.fd);
-		worker->done++;
+		worker->shared->done++;
 	} else {
 		CHECK(errno == EACCES || errno == ENOTTY || errno == EMFILE);
-		worker->refused++;
+		worker->shared->refused++;
 	}
 	slot_put(worker, seed, fd);
 }
@@ -104,7 +108,7 @@ static void do_derive(struct worker *worker, unsigned *seed) {
 static void do_guard(struct worker *worker, unsigned *seed) {
 	int device = open(DMA_BUF_GUARD_DEVICE, O_RDWR | O_CLOEXEC);
 	if (device < 0) {
-		CHECK(worker->pause != NULL);
+		CHECK(worker->module_is_optional);
 		return;
 	}
 	int fd = fd_take(worker, seed);
@@ -116,11 +120,11 @@ static void do_guard(struct worker *worker, unsigned *seed) {
 	if (ioctl(device, DMA_BUF_GUARD_IOCTL_CREATE, &params) == 0) {
 		CHECK(is_read_only(params.guard_fd));
 		slot_put(worker, seed, params.guard_fd);
-		worker->done++;
+		worker->shared->done++;
 	} else {
 		/* EOPNOTSUPP: a guard of do_move(), whose buffer moves. */
 		CHECK(errno == EACCES || errno == EMFILE || errno == EOPNOTSUPP);
-		worker->refused++;
+		worker->shared->refused++;
 	}
 	slot_put(worker, seed, fd);
 	close(device);
@@ -187,10 +191,10 @@ static void do_import(struct worker *worker, unsigned *seed) {
 			uint32_t handle, pad;
 		} gem_close = {.handle = handle};
 		ioctl(drm, _IOW('d', 0x09, gem_close), &gem_close);
-		worker->done++;
+		worker->shared->done++;
 	} else {
 		CHECK(errno == EACCES || errno == ENOENT);
-		worker->refused++;
+		worker->shared->refused++;
 	}
 	slot_put(worker, seed, fd);
 }
@@ -206,10 +210,10 @@ static void do_driver(struct worker *worker, unsigned *seed) {
 				rand_r(seed) % 2 == 0) {
 			ioctl(importer, VITRINE_IMPORTER_UNMAP);
 		}
-		worker->done++;
+		worker->shared->done++;
 	} else {
 		CHECK(errno == EACCES);
-		worker->refused++;
+		worker->shared->refused++;
 	}
 	close(importer);
 	slot_put(worker, seed, fd);
@@ -294,7 +298,7 @@ static void do_look(struct worker *worker, unsigned *seed) {
 	buffer_info(0);
 	slot_put(worker, seed, fd);
 	CHECK(!module_unload("vitrine_importer"));
-	CHECK(worker->pause != NULL || !module_unload("dma_buf_guard"));
+	CHECK(worker->module_is_optional || !module_unload("dma_buf_guard"));
 }
 
 static void do_close(struct worker *worker, unsigned *seed) {
@@ -324,7 +328,7 @@ static void *worker_thread(void *data) {
 	struct worker *worker = data;
 	unsigned seed = (unsigned)(getpid() * 31 + gettid());
 	while (now() < worker->end) {
-		if (worker->pause != NULL && *worker->pause) {
+		if (worker->module_is_optional && worker->shared->pause) {
 			slots_clear(worker); /* again, until the other thread fills none */
 			usleep(5 * 1000);
 			continue;
@@ -350,9 +354,6 @@ _Noreturn static void worker_run(struct worker *worker) {
 	CHECK(pthread_create(&thread, NULL, worker_thread, worker) == 0);
 	worker_thread(worker);
 	CHECK(pthread_join(thread, NULL) == 0);
-	printf("# %ld done, %ld refused\n", (long)worker->done, (long)worker->refused);
-	CHECK(worker->done > 0 && worker->refused > 0);
-	fflush(stdout);
 	_exit(0);
 }
 
@@ -367,14 +368,14 @@ static bool module_try_unload(long tries) {
 }
 
 /* Once at least, however slow the machine is: the workers leave it alone at the end. */
-static void module_cycle(_Atomic bool *pause, const char *path, time_t end) {
+static void module_cycle(struct shared *shared, const char *path, time_t end) {
 	int cycles = 0;
 	do {
 		/* While it is used, while nobody uses it, and loaded while they all want it. */
 		bool unloaded = module_try_unload(100);
-		*pause = true;
+		shared->pause = true;
 		CHECK(unloaded || module_try_unload((end - now() + 60) * 1000));
-		*pause = false;
+		shared->pause = false;
 		int fd = open(path, O_RDONLY | O_CLOEXEC);
 		CHECK(fd >= 0 && syscall(SYS_finit_module, fd, "", 0) == 0);
 		close(fd);
@@ -385,11 +386,12 @@ static void module_cycle(_Atomic bool *pause, const char *path, time_t end) {
 
 static bool run_workers(int seconds, const char *module) {
 	struct worker worker = {
-		.pause = module != NULL ? mmap(NULL, sizeof(*worker.pause), PROT_READ | PROT_WRITE,
-			MAP_SHARED | MAP_ANONYMOUS, -1, 0) : NULL,
+		.module_is_optional = module != NULL,
 		.end = now() + seconds,
+		.shared = mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_ANONYMOUS, -1, 0),
 	};
-	CHECK(worker.pause != MAP_FAILED);
+	CHECK(worker.shared != MAP_FAILED);
 	int objects = buffer_info(0).objects;
 	for (int i = 0; i < EXPORTER_COUNT; i++) {
 		worker.buffers[worker.buffer_count++] = buffer_create((enum exporter)i);
@@ -413,7 +415,7 @@ static bool run_workers(int seconds, const char *module) {
 	}
 	if (module != NULL) {
 		close(device);
-		module_cycle(worker.pause, module, worker.end);
+		module_cycle(worker.shared, module, worker.end);
 	}
 	bool good = true;
 	for (int i = 0; i < WORKERS; i++) {
@@ -424,9 +426,9 @@ static bool run_workers(int seconds, const char *module) {
 	if (module == NULL) {
 		close(device);
 	}
-	if (worker.pause != NULL) {
-		munmap(worker.pause, sizeof(*worker.pause));
-	}
+	printf("# %ld done, %ld refused\n", worker.shared->done, worker.shared->refused);
+	good = good && worker.shared->done > 0 && worker.shared->refused > 0;
+	munmap(worker.shared, sizeof(*worker.shared));
 	close(importer);
 	for (int i = 0; i < worker.buffer_count; i++) {
 		close(worker.buffers[i]);
