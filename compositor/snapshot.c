@@ -5,7 +5,6 @@
 #include <wlr/render/swapchain.h>
 #include <wlr/render/wlr_renderer.h>
 #include <wlr/render/wlr_texture.h>
-#include <wlr/util/box.h>
 #include <wlr/util/log.h>
 
 #include "fence.h"
@@ -125,70 +124,67 @@ static uint64_t region_get_bytes(const pixman_region32_t *region) {
 	return pixels * 4;
 }
 
-/** Returns a locked copy of the buffer, or NULL. */
-static struct wlr_buffer *snapshots_copy(struct view_snapshots *snapshots,
-		struct wlr_buffer *buffer) {
-	struct wlr_renderer *renderer = snapshots->stream.source->output->renderer;
-	if (renderer == NULL || !snapshots_configure(snapshots, buffer->width, buffer->height)) {
+/** Draws what is stale of a copy. */
+static bool snapshots_update(struct view_snapshots *snapshots, struct wlr_buffer *source,
+		struct stream_buffer *buffer) {
+	struct view_stream *stream = &snapshots->stream;
+	struct wlr_buffer *copy = &buffer->buffer->base;
+	if (!pixman_region32_empty(&buffer->stale) &&
+			!copy_buffer(stream->source->output->renderer, source, copy, &buffer->stale)) {
+		wlr_log(WLR_ERROR, "Failed to copy a frame");
+		return false; // it is still stale
+	}
+	uint64_t bytes = region_get_bytes(&buffer->stale);
+	pixman_region32_clear(&buffer->stale);
+	struct vitrine_view_session_v1 *session;
+	wl_list_for_each(session, &stream->sessions, stream_link) {
+		session->stats.bytes_copied += bytes;
+	}
+	return true;
+}
+
+/** Returns a copy of the buffer, which is locked, or NULL. */
+static struct stream_buffer *snapshots_copy(struct view_snapshots *snapshots,
+		struct wlr_buffer *source) {
+	struct view_stream *stream = &snapshots->stream;
+	if (stream->source->output->renderer == NULL ||
+			!snapshots_configure(snapshots, source->width, source->height)) {
 		return NULL;
 	}
 	struct wlr_buffer *copy = wlr_swapchain_acquire(snapshots->swapchain);
 	if (copy == NULL) {
 		return NULL;
 	}
-	pixman_region32_t region;
-	pixman_region32_init(&region);
-	wlr_damage_ring_rotate_buffer(&snapshots->damage_ring, copy, &region);
-	bool ok = pixman_region32_empty(&region) ||
-		copy_buffer(renderer, buffer, copy, &region);
-	uint64_t bytes = ok ? region_get_bytes(&region) : 0;
-	pixman_region32_fini(&region);
-	if (!ok) {
-		wlr_log(WLR_ERROR, "Failed to copy a frame");
-		wlr_damage_ring_add_whole(&snapshots->damage_ring);
+	struct view_buffer *view_buffer = view_buffer_try_from_buffer(copy);
+	struct stream_buffer *buffer = view_stream_get_buffer(stream, view_buffer);
+	if (buffer == NULL || !snapshots_update(snapshots, source, buffer)) {
 		wlr_buffer_unlock(copy);
 		return NULL;
 	}
-	struct vitrine_view_session_v1 *session;
-	wl_list_for_each(session, &snapshots->stream.sessions, stream_link) {
-		session->stats.bytes_copied += bytes;
-	}
-	return copy;
-}
-
-/** As view_damage_add() does, for the same reason. */
-static void damage_ring_add(struct wlr_damage_ring *ring, const pixman_region32_t *damage) {
-	wlr_damage_ring_add(ring, damage);
-	if (pixman_region32_n_rects(&ring->current) > VIEW_DAMAGE_RECTS_CAP) {
-		const pixman_box32_t extents = *pixman_region32_extents(&ring->current);
-		wlr_damage_ring_add_box(ring, &(struct wlr_box){
-			.x = extents.x1,
-			.y = extents.y1,
-			.width = extents.x2 - extents.x1,
-			.height = extents.y2 - extents.y1,
-		});
-	}
+	// Again: what was drawn to may have got other memory for it
+	return view_stream_get_buffer(stream, view_buffer);
 }
 
 void view_snapshots_push(struct view_snapshots *snapshots,
 		const struct wlr_output_event_commit *event, const pixman_region32_t *damage) {
 	struct view_stream *stream = &snapshots->stream;
-	damage_ring_add(&snapshots->damage_ring, damage);
+	struct stream_buffer *buffer;
+	wl_list_for_each(buffer, &stream->buffers, link) {
+		view_damage_add(&buffer->stale, damage);
+	}
 	if (!view_stream_wants_frame(stream)) {
 		// Nobody could take it. Who can later on asks for a frame then
 		view_stream_lose(stream, damage);
 		return;
 	}
 
-	struct wlr_buffer *copy = snapshots_copy(snapshots, event->state->buffer);
-	struct stream_buffer *buffer = copy != NULL ?
-		view_stream_get_buffer(stream, view_buffer_try_from_buffer(copy)) : NULL;
+	buffer = snapshots_copy(snapshots, event->state->buffer);
 	if (buffer == NULL) {
 		view_stream_fail(stream, damage);
-		wlr_buffer_unlock(copy);
 		return;
 	}
 	struct wlr_output *output = stream->source->output;
+	struct wlr_buffer *copy = &buffer->buffer->base;
 	view_stream_submit(stream, &(struct stream_frame){
 		.buffer = buffer,
 		.when = event->when,
@@ -223,7 +219,6 @@ void view_snapshots_forget(struct view_snapshots *snapshots) {
 }
 
 bool view_snapshots_init(struct view_snapshots *snapshots, struct view_source *source) {
-	wlr_damage_ring_init(&snapshots->damage_ring);
 	return view_stream_init(&snapshots->stream, source);
 }
 
@@ -231,5 +226,4 @@ void view_snapshots_finish(struct view_snapshots *snapshots) {
 	view_stream_finish(&snapshots->stream);
 	snapshots_drop_swapchain(snapshots);
 	wlr_allocator_destroy(snapshots->allocator);
-	wlr_damage_ring_finish(&snapshots->damage_ring);
 }

@@ -3,7 +3,6 @@
 #define COMPOSITOR_SOURCE_H
 
 #include <vitrine/view_v1.h>
-#include <wlr/types/wlr_damage_ring.h>
 #include <wlr/types/wlr_output.h>
 
 #include "stream.h"
@@ -16,7 +15,6 @@ struct view_snapshots {
 	struct view_stream stream;
 	struct wlr_allocator *allocator; // NULL before the first copy
 	struct wlr_swapchain *swapchain; // NULL before the first copy
-	struct wlr_damage_ring damage_ring;
 };
 
 /**

@@ -10,6 +10,10 @@
 #include "source.h"
 #include "stream.h"
 
+/** Times that a lost frame is asked for again, each after twice the time of the one before. */
+#define RETRIES_CAP 6
+#define RETRY_CAP_MS 5000
+
 void view_damage_add(pixman_region32_t *region, const pixman_region32_t *damage) {
 	pixman_region32_union(region, region, damage);
 	if (pixman_region32_n_rects(region) > VIEW_DAMAGE_RECTS_CAP) {
@@ -146,6 +150,7 @@ static void buffer_destroy(struct stream_buffer *buffer) {
 	stream_buffer_retire(buffer);
 	buffer_forget_quotas(buffer);
 	wl_array_release(&buffer->quotas);
+	pixman_region32_fini(&buffer->stale);
 	wlr_addon_finish(&buffer->addon);
 	wl_list_remove(&buffer->link);
 	free(buffer);
@@ -199,6 +204,8 @@ struct stream_buffer *view_stream_get_buffer(struct view_stream *stream,
 	buffer->buffer = view_buffer;
 	buffer->generation = view_buffer->generation;
 	wl_array_init(&buffer->quotas);
+	pixman_region32_init_rect(&buffer->stale, 0, 0, (unsigned)view_buffer->base.width,
+		(unsigned)view_buffer->base.height);
 	wlr_addon_init(&buffer->addon, &view_buffer->base.addons, stream, &buffer_addon_impl);
 	wl_list_insert(&stream->buffers, &buffer->link);
 	return buffer;
@@ -260,6 +267,13 @@ bool view_stream_wants_frame(const struct view_stream *stream) {
 	return false;
 }
 
+static void stream_stop_session(struct view_stream *stream,
+		struct vitrine_view_session_v1 *session) {
+	session->deferred = VIEW_SESSION_DEFER_STOP;
+	session->deferred_reason = VITRINE_VIEW_STOP_NO_RESOURCES;
+	view_source_defer(stream->source);
+}
+
 /** Sends the newest frame to the session if it can have it. */
 static void stream_try_send(struct view_stream *stream, struct vitrine_view_session_v1 *session) {
 	bool can_read = frame_is_finished(&stream->newest) ||
@@ -278,9 +292,7 @@ static void stream_try_send(struct view_stream *stream, struct vitrine_view_sess
 		stream_evict(stream, oldest);
 	}
 	if (!view_session_send_frame(session, &stream->newest)) {
-		session->deferred = VIEW_SESSION_DEFER_STOP;
-		session->deferred_reason = VITRINE_VIEW_STOP_NO_RESOURCES;
-		view_source_defer(stream->source);
+		stream_stop_session(stream, session);
 	}
 }
 
@@ -305,12 +317,10 @@ void view_stream_serve_session(struct view_stream *stream,
 
 static void stream_arm_deadline(struct view_stream *stream) {
 	struct stream_buffer *oldest;
-	if (stream->deadline_armed ||
-			(stream_count_old_holds(stream, &oldest) == 0 && !stream->has_failed)) {
+	if (stream->deadline_armed || stream_count_old_holds(stream, &oldest) == 0) {
 		return;
 	}
-	// A look every contended_deadline_ms, and only while somebody is slow, or there is
-	// something to try again
+	// A look every contended_deadline_ms, and only while somebody is slow
 	int interval = (int)stream->manager->base.limits.contended_deadline_ms;
 	wl_event_source_timer_update(stream->deadline_timer, interval > 0 ? interval : 1);
 	stream->deadline_armed = true;
@@ -319,10 +329,6 @@ static void stream_arm_deadline(struct view_stream *stream) {
 static int stream_handle_deadline(void *data) {
 	struct view_stream *stream = data;
 	stream->deadline_armed = false;
-	if (stream->has_failed && !wl_list_empty(&stream->sessions)) {
-		stream->has_failed = false;
-		view_source_request_frame(stream->source);
-	}
 	const struct vitrine_view_limits *limits = &stream->manager->base.limits;
 
 	bool contended = false;
@@ -408,10 +414,42 @@ void view_stream_lose(struct view_stream *stream, const pixman_region32_t *damag
 	view_damage_add(&stream->lost_damage, damage);
 }
 
+/* Frames that are lost for lack of resources */
+
+static int stream_handle_retry(void *data) {
+	struct view_stream *stream = data;
+	stream->retry_armed = false;
+	if (wl_list_empty(&stream->sessions)) {
+		stream->n_retries = 0;
+	} else if (stream->n_retries++ < RETRIES_CAP) {
+		view_source_request_frame(stream->source);
+	} else {
+		stream->n_retries = 0;
+		struct vitrine_view_session_v1 *session;
+		wl_list_for_each(session, &stream->sessions, stream_link) {
+			stream_stop_session(stream, session);
+		}
+	}
+	return 0;
+}
+
 void view_stream_fail(struct view_stream *stream, const pixman_region32_t *damage) {
 	view_stream_lose(stream, damage);
-	stream->has_failed = true;
-	stream_arm_deadline(stream);
+	if (stream->retry_armed) {
+		return;
+	}
+	uint64_t ms = stream->manager->base.limits.contended_deadline_ms;
+	ms = (ms > 0 ? ms : 1) << stream->n_retries;
+	wl_event_source_timer_update(stream->retry_timer, ms < RETRY_CAP_MS ? (int)ms : RETRY_CAP_MS);
+	stream->retry_armed = true;
+}
+
+static void stream_forget_failures(struct view_stream *stream) {
+	stream->n_retries = 0;
+	if (stream->retry_armed) {
+		wl_event_source_timer_update(stream->retry_timer, 0);
+		stream->retry_armed = false;
+	}
 }
 
 /** The damage of a frame, with that of the frames lost before it. */
@@ -448,6 +486,7 @@ void view_stream_submit(struct view_stream *stream, const struct stream_frame *f
 		}
 	}
 
+	stream_forget_failures(stream);
 	buffer_ref(frame->buffer); // before the old one goes, which may be the same
 	stream_drop_newest(stream);
 	stream->fence_source = fence_source;
@@ -477,7 +516,9 @@ bool view_stream_init(struct view_stream *stream, struct view_source *source) {
 	pixman_region32_init(&stream->lost_damage);
 	stream->deadline_timer =
 		wl_event_loop_add_timer(stream->manager->loop, stream_handle_deadline, stream);
-	return stream->deadline_timer != NULL;
+	stream->retry_timer =
+		wl_event_loop_add_timer(stream->manager->loop, stream_handle_retry, stream);
+	return stream->deadline_timer != NULL && stream->retry_timer != NULL;
 }
 
 void view_stream_finish(struct view_stream *stream) {
@@ -493,13 +534,17 @@ void view_stream_finish(struct view_stream *stream) {
 		wl_event_source_remove(stream->deadline_timer);
 		stream->deadline_timer = NULL;
 	}
+	if (stream->retry_timer != NULL) {
+		wl_event_source_remove(stream->retry_timer);
+		stream->retry_timer = NULL;
+	}
 }
 
 void view_stream_forget(struct view_stream *stream) {
 	assert(wl_list_empty(&stream->sessions));
 	stream_drop_newest(stream);
 	stream->n_lost = 0;
-	stream->has_failed = false;
+	stream_forget_failures(stream);
 	pixman_region32_clear(&stream->lost_damage);
 }
 

@@ -46,6 +46,7 @@ struct stream_buffer {
 	size_t n_holds; // frames that sessions hold
 	uint64_t held_since; // sequence number of the frame that was held first
 
+	pixman_region32_t stale; // of a copy: what the source has drawn since, or all
 	uint32_t generation; // of the buffer's memory that sessions know
 	struct wl_array quotas; // struct view_quota *, to whom it was announced
 };
@@ -101,8 +102,13 @@ struct view_stream {
 	uint32_t n_lost;
 	pixman_region32_t lost_damage;
 
-	/** The last frame was lost for lack of resources, and there may be no other one. */
-	bool has_failed;
+	/**
+	 * Asks for a frame again after one was lost for lack of resources, since there
+	 * may be no other one: less and less often, and then the sessions are stopped.
+	 */
+	struct wl_event_source *retry_timer;
+	bool retry_armed;
+	uint32_t n_retries;
 
 	struct wl_event_source *deadline_timer;
 	bool deadline_armed;
@@ -137,7 +143,7 @@ void view_stream_forget(struct view_stream *stream);
 bool view_stream_wants_frame(const struct view_stream *stream);
 /** Accounts for a frame of the source that cannot be delivered. */
 void view_stream_lose(struct view_stream *stream, const pixman_region32_t *damage);
-/** The same, for lack of resources: soon, the source is asked for another one. */
+/** The same, for lack of resources: after a while, the source is asked for another one. */
 void view_stream_fail(struct view_stream *stream, const pixman_region32_t *damage);
 /** The output presented a commit. */
 void view_stream_handle_present(struct view_stream *stream, uint32_t commit_seq);

@@ -310,7 +310,8 @@ static void view_wait(struct buffer_view *view) {
 		view_describe(view, derived);
 		return;
 	}
-	if (!(view->allowed & VITRINE_GUARANTEE_SNAPSHOT)) {
+	uint32_t available = vitrine_derive_get_guarantees(view->manager->derive);
+	if (!(view->allowed & available & VITRINE_GUARANTEE_SNAPSHOT)) {
 		view_fail_with(view, ret);
 		return;
 	}
@@ -372,7 +373,7 @@ static struct buffer_view *view_create(struct view_manager *manager,
 	}
 	view->manager = manager;
 	view->resource = resource;
-	wl_list_insert(&manager->views, &view->link);
+	wl_list_insert(manager->views.prev, &view->link); // first come, first served
 	wl_resource_set_user_data(resource, view);
 	return view;
 

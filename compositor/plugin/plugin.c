@@ -49,6 +49,7 @@ static struct {
 	/** Until the compositor has had its say on the lock. */
 	bool lock_pending;
 	struct wlr_session_lock_manager_v1 *locks; // NULL before it is created
+	struct wl_event_source *locks_idle; // NULL unless it is created late
 
 	struct wl_listener display_destroy;
 	struct wl_listener security_contexts_destroy;
@@ -241,7 +242,18 @@ static void handle_after_new_lock(struct wl_listener *listener, void *data) {
 	plugin.lock_pending = false;
 }
 
+/** The compositor has its own listener by now: this one comes after it. */
+static void listen_after_compositor(void *data) {
+	plugin.locks_idle = NULL;
+	listen_to(&plugin.locks->events.new_lock, &plugin.lock_manager_after_new_lock,
+		handle_after_new_lock);
+}
+
 static void handle_lock_manager_destroy(struct wl_listener *listener, void *data) {
+	if (plugin.locks_idle != NULL) {
+		wl_event_source_remove(plugin.locks_idle);
+		plugin.locks_idle = NULL;
+	}
 	stop_listening(&plugin.lock_manager_new_lock);
 	stop_listening(&plugin.lock_manager_after_new_lock);
 	stop_listening(&plugin.lock_manager_destroy);
@@ -257,6 +269,10 @@ struct wlr_session_lock_manager_v1 *wlr_session_lock_manager_v1_create(
 		listen_to(&locks->events.new_lock, &plugin.lock_manager_new_lock, handle_new_lock);
 		listen_to(&locks->events.destroy, &plugin.lock_manager_destroy,
 			handle_lock_manager_destroy);
+		if (plugin.started) {
+			plugin.locks_idle = wl_event_loop_add_idle(wl_display_get_event_loop(display),
+				listen_after_compositor, NULL);
+		}
 	}
 	return locks;
 }
@@ -419,9 +435,7 @@ static void complete_globals(void) {
 		wl_display_set_global_filter(plugin.display, NULL, NULL);
 	}
 	if (plugin.locks != NULL) {
-		// By now the compositor's own listener comes before this one
-		listen_to(&plugin.locks->events.new_lock, &plugin.lock_manager_after_new_lock,
-			handle_after_new_lock);
+		listen_after_compositor(NULL);
 	}
 	plugin_log(&plugin.options, "read-only views are on");
 }

@@ -237,6 +237,57 @@ TEST(frame_that_was_lost_for_lack_of_memory_is_drawn_again) {
 	}
 }
 
+/** Counts frames that the output is asked for. */
+struct frame_counter {
+	struct wl_listener frame;
+	unsigned n;
+};
+
+static void handle_frame(struct wl_listener *listener, void *data) {
+	struct frame_counter *counter = wl_container_of(listener, counter, frame);
+	counter->n++;
+}
+
+TEST(output_that_never_has_the_memory_is_given_up) {
+	for (int ends_before = 0; ends_before < 2; ends_before++) {
+		struct server server;
+		server_init(&server, NULL);
+		server.manager->limits.contended_deadline_ms = 2;
+		struct client *client = client_create(&server);
+		struct test_session *session = test_session_create(client, 0, VITRINE_GUARANTEE_SNAPSHOT);
+		client_roundtrip(client);
+		server.output->repaint = true;
+		fixture_enter_server = enter_server;
+		fails_for_ever = "wlr_texture_from_buffer";
+		failed = false;
+		struct frame_counter counter = { .frame.notify = handle_frame };
+		wl_signal_add(&server.output->wlr_output->events.frame, &counter.frame);
+		check(output_paint(server.output, 0x111111, NULL));
+		if (ends_before) {
+			test_session_end(session);
+			client_roundtrip(client);
+			counter.n = 0;
+			for (int i = 0; i < 20; i++) {
+				pump_wait(&server);
+			}
+			check_int(counter.n, <=, 1);
+		} else {
+			pump_until(&server, session->stopped);
+			check_int(session->stop_reason, ==, VITRINE_VIEW_STOP_NO_RESOURCES);
+			check_int(counter.n, <, 20);
+		}
+		check(failed && session->n_frames == 0);
+		wl_list_remove(&counter.frame.link);
+		fixture_enter_server = NULL;
+		fails_for_ever = NULL;
+		in_server = false;
+		test_session_destroy(session);
+		server.output->repaint = false;
+		check_still_works(&server);
+		server_finish(&server);
+	}
+}
+
 TEST(creating_the_manager_can_fail) {
 	unsigned n = 0;
 	do {

@@ -57,10 +57,14 @@ static int count_waiting_damage(struct server *server) {
 		pixman_region32_t *regions[] = {
 			&source->direct.lost_damage,
 			&source->snapshots.stream.lost_damage,
-			&source->snapshots.damage_ring.current,
 		};
 		for (size_t i = 0; i < sizeof(regions) / sizeof(regions[0]); i++) {
 			int n = pixman_region32_n_rects(regions[i]);
+			most = n > most ? n : most;
+		}
+		struct stream_buffer *buffer;
+		wl_list_for_each(buffer, &source->snapshots.stream.buffers, link) {
+			int n = pixman_region32_n_rects(&buffer->stale);
 			most = n > most ? n : most;
 		}
 		struct vitrine_view_session_v1 *session;
@@ -109,6 +113,31 @@ TEST(damage_that_nobody_takes_is_bounded) {
 		test_session_destroy(session);
 		server_finish(&server);
 	}
+}
+
+TEST(damage_of_who_takes_each_copy_is_bounded) {
+	struct server server;
+	server_init(&server, NULL);
+	struct client *client = client_create(&server);
+	struct test_session *session = start_session(client, VITRINE_GUARANTEE_SNAPSHOT);
+	session->auto_release = true;
+	check(output_paint(server.output, 0, NULL));
+	pump(&server);
+	for (int i = 0; i < 16 * 12; i++) {
+		struct rect rect = { i % 16 * 4, i / 16 * 4, 2, 2 };
+		check(output_paint(server.output, 0x010101u * (uint32_t)(i + 1), &rect));
+		pump(&server);
+		check_int(test_session_get_pixel(session, (uint32_t)rect.x, (uint32_t)rect.y), ==,
+			0x010101u * (uint32_t)(i + 1));
+		check_int(count_waiting_damage(&server), <=, VIEW_DAMAGE_RECTS_CAP);
+	}
+	check_int(session->n_frames, ==, 1 + 16 * 12);
+	for (int i = 0; i < 16 * 12; i++) { // and none of them is missing
+		check_int(test_session_get_pixel(session, (uint32_t)i % 16 * 4, (uint32_t)i / 16 * 4), ==,
+			0x010101u * (uint32_t)(i + 1));
+	}
+	test_session_destroy(session);
+	server_finish(&server);
 }
 
 TEST(frame_is_sent_when_its_fence_is_signalled) {
