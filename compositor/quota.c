@@ -315,9 +315,7 @@ static void quota_stop_sessions(struct view_quota *quota) {
 		struct vitrine_view_session_v1 *session;
 		wl_list_for_each(session, &source->sessions, link) {
 			if (session->quota == quota) {
-				session->deferred = VIEW_SESSION_DEFER_STOP;
-				session->deferred_reason = VITRINE_VIEW_STOP_NO_RESOURCES;
-				view_source_defer(source);
+				view_session_stop_later(session, VITRINE_VIEW_STOP_NO_RESOURCES);
 			}
 		}
 	}

@@ -369,6 +369,13 @@ void view_session_stop(struct vitrine_view_session_v1 *session,
 	impl->send_stopped(data, reason);
 }
 
+void view_session_stop_later(struct vitrine_view_session_v1 *session,
+		enum vitrine_view_stop_reason reason) {
+	session->deferred = VIEW_SESSION_DEFER_STOP;
+	session->deferred_reason = reason;
+	view_source_defer(session->source);
+}
+
 static void session_start(struct vitrine_view_session_v1 *session) {
 	struct view_source *source = view_source_get(session->manager, session->output);
 	if (source == NULL) {

@@ -188,6 +188,10 @@ bool view_session_knows(const struct vitrine_view_session_v1 *session,
 void view_session_stop(struct vitrine_view_session_v1 *session,
 	enum vitrine_view_stop_reason reason);
 
+/** The same once the commit is over, of a session that has started. */
+void view_session_stop_later(struct vitrine_view_session_v1 *session,
+	enum vitrine_view_stop_reason reason);
+
 int64_t view_now_ms(void);
 
 #endif

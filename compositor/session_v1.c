@@ -53,13 +53,10 @@ static void session_send_damage_box(struct vitrine_view_session_v1 *session,
 }
 
 static void session_send_damage_region(struct vitrine_view_session_v1 *session,
-		pixman_region32_t *region) {
+		const pixman_region32_t *region) {
 	int n_rects;
-	const pixman_box32_t *rects = pixman_region32_rectangles(region, &n_rects);
-	if (n_rects > VIEW_DAMAGE_RECTS_CAP) {
-		session_send_damage_box(session, pixman_region32_extents(region));
-		return;
-	}
+	const pixman_box32_t *rects =
+		pixman_region32_rectangles((pixman_region32_t *)region, &n_rects);
 	for (int i = 0; i < n_rects; i++) {
 		session_send_damage_box(session, &rects[i]);
 	}
@@ -73,19 +70,15 @@ static void session_send_damage(struct vitrine_view_session_v1 *session,
 			&(pixman_box32_t){ .x2 = buffer->width, .y2 = buffer->height });
 	} else if (pixman_region32_empty(&session->damage)) {
 		// A session that keeps up: nothing to merge
-		session_send_damage_region(session, (pixman_region32_t *)&frame->damage);
-		return;
+		session_send_damage_region(session, &frame->damage);
 	} else {
 		// A session that is late may have the frame's damage in already: see
 		// view_session_miss_frame()
-		pixman_region32_union(&session->damage, &session->damage,
-			(pixman_region32_t *)&frame->damage);
+		view_damage_add(&session->damage, &frame->damage);
 		pixman_region32_intersect_rect(&session->damage, &session->damage, 0, 0,
 			(unsigned)buffer->width, (unsigned)buffer->height);
 		session_send_damage_region(session, &session->damage);
 	}
-	session->damage_all = false;
-	pixman_region32_clear(&session->damage);
 }
 
 static void session_send_transform(struct vitrine_view_session_v1 *session,

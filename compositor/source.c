@@ -100,9 +100,7 @@ static void source_attach_sessions(struct view_source *source, struct view_buffe
 		}
 		struct view_stream *stream = source_choose_stream(source, session, buffer);
 		if (stream == NULL) {
-			session->deferred = VIEW_SESSION_DEFER_STOP;
-			session->deferred_reason = VITRINE_VIEW_STOP_UNSUPPORTED;
-			view_source_defer(source);
+			view_session_stop_later(session, VITRINE_VIEW_STOP_UNSUPPORTED);
 			continue;
 		}
 		source_attach_session(source, session, stream);

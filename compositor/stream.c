@@ -267,13 +267,6 @@ bool view_stream_wants_frame(const struct view_stream *stream) {
 	return false;
 }
 
-static void stream_stop_session(struct view_stream *stream,
-		struct vitrine_view_session_v1 *session) {
-	session->deferred = VIEW_SESSION_DEFER_STOP;
-	session->deferred_reason = VITRINE_VIEW_STOP_NO_RESOURCES;
-	view_source_defer(stream->source);
-}
-
 /** Sends the newest frame to the session if it can have it. */
 static void stream_try_send(struct view_stream *stream, struct vitrine_view_session_v1 *session) {
 	bool can_read = frame_is_finished(&stream->newest) ||
@@ -292,7 +285,7 @@ static void stream_try_send(struct view_stream *stream, struct vitrine_view_sess
 		stream_evict(stream, oldest);
 	}
 	if (!view_session_send_frame(session, &stream->newest)) {
-		stream_stop_session(stream, session);
+		view_session_stop_later(session, VITRINE_VIEW_STOP_NO_RESOURCES);
 	}
 }
 
@@ -427,7 +420,7 @@ static int stream_handle_retry(void *data) {
 		stream->n_retries = 0;
 		struct vitrine_view_session_v1 *session;
 		wl_list_for_each(session, &stream->sessions, stream_link) {
-			stream_stop_session(stream, session);
+			view_session_stop_later(session, VITRINE_VIEW_STOP_NO_RESOURCES);
 		}
 	}
 	return 0;

@@ -283,8 +283,8 @@ static bool plane_is_idle(const struct buffer_view *view, int plane) {
 	return poll(&pollfd, 1, 0) == 1;
 }
 
-/** Whether nothing is pending; else waits for the first of it. */
-static bool view_is_idle(struct buffer_view *view) {
+/** Whether a write is pending: the view waits for it then, or has failed. */
+static bool view_awaits_writes(struct buffer_view *view) {
 	for (int i = 0; i < view->dmabuf.n_planes; i++) {
 		if (plane_is_idle(view, i)) {
 			continue;
@@ -294,14 +294,14 @@ static bool view_is_idle(struct buffer_view *view) {
 		if (view->event_source == NULL) {
 			view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
 		}
-		return false;
+		return true;
 	}
-	return true;
+	return false;
 }
 
 /** Goes on with whatever is next. All planes each time: they may be written to again. */
 static void view_wait(struct buffer_view *view) {
-	if (!view_is_idle(view)) {
+	if (view_awaits_writes(view)) {
 		return;
 	}
 	struct vitrine_derived_fd derived[WLR_DMABUF_MAX_PLANES];

@@ -119,8 +119,7 @@ def check_sessions(checks, result):
         sessions = result["sessions"][scene]
         for key, what in (("main_thread_us", "main thread"), ("cpu_us", "all threads")):
             checks.at_most(f"session of one frame, CPU of {what}, 4K, {scene} screen, "
-                "with / without retirement",
-                sessions["retired"][key] / max(1, sessions["kept"][key]), 2)
+                "with / without retirement", ratio(sessions["retired"], sessions["kept"], key), 2)
 
 
 def format_us(us):

@@ -3,10 +3,13 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <vitrine/view_v1.h>
@@ -15,6 +18,7 @@
 #include <wlr/render/wlr_texture.h>
 #include <wlr/types/wlr_output.h>
 
+#include "buffer_copy.h"
 #include "fixture.h"
 #include "harness.h"
 #include "xx-dmabuf-view-v1-client-protocol.h"
@@ -23,7 +27,7 @@
 
 /** Calls of the code under test until one fails; 0 is never. */
 static unsigned calls_left;
-static bool in_server;
+static _Thread_local bool in_server;
 static bool failed;
 static const char *failed_call;
 /** A call that fails each time, or NULL. */
@@ -59,6 +63,10 @@ static void enter_server(bool enter) {
 	}
 
 WRAP(void *, calloc, ENOMEM, NULL, (size_t n, size_t size), (n, size))
+WRAP(int, eventfd, EMFILE, -1, (unsigned value, int flags), (value, flags))
+WRAP(int, pthread_create, EAGAIN, EAGAIN,
+	(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *data), void *data),
+	(thread, attr, run, data))
 WRAP(int, ftruncate, ENOSPC, -1, (int fd, off_t size), (fd, size))
 WRAP(int, ftruncate64, ENOSPC, -1, (int fd, off64_t size), (fd, size))
 WRAP(int, memfd_create, EMFILE, -1, (const char *name, unsigned flags), (name, flags))
@@ -286,6 +294,36 @@ TEST(output_that_never_has_the_memory_is_given_up) {
 		check_still_works(&server);
 		server_finish(&server);
 	}
+}
+
+/** What is no dma-buf is found out by the thread: here it is about starting it. */
+TEST(starting_a_copy_can_fail) {
+	const struct wlr_dmabuf_attributes dmabuf = {
+		.n_planes = 2, .fd = { vitrine_memfd_create(4096), vitrine_memfd_create(4096) },
+	};
+	const uint64_t sizes[WLR_DMABUF_MAX_PLANES] = { 4096, 4096 };
+	int n_fds = harness_count_fds();
+	unsigned n = 0;
+	do {
+		failed = false;
+		calls_left = ++n;
+		in_server = true;
+		struct buffer_copy *copy = buffer_copy_start(&dmabuf, sizes);
+		in_server = false;
+		calls_left = 0;
+		check((copy != NULL) == !failed);
+		if (copy != NULL) {
+			struct pollfd pollfd = { .fd = buffer_copy_get_fd(copy), .events = POLLIN };
+			check_int(poll(&pollfd, 1, -1), ==, 1);
+			struct vitrine_derived_fd derived[WLR_DMABUF_MAX_PLANES];
+			check_int(buffer_copy_take(copy, derived), ==, -ENOTTY);
+			buffer_copy_destroy(copy);
+		}
+		check_int(harness_count_fds(), ==, n_fds);
+	} while (failed);
+	check_int(n, >=, 4); // memory, an eventfd, a thread, and none of them
+	close(dmabuf.fd[0]);
+	close(dmabuf.fd[1]);
 }
 
 TEST(creating_the_manager_can_fail) {

@@ -149,9 +149,7 @@ TEST(sealed_can_be_derived_again) {
 	owner_finish(&owner);
 }
 
-TEST(snapshot_shares_nothing) {
-	struct owner owner = owner_init();
-	struct vitrine_derived_fd derived = derive(&owner, VITRINE_GUARANTEE_SNAPSHOT);
+static void check_copy(struct owner owner, struct vitrine_derived_fd derived) {
 	check_int(derived.guarantee, ==, VITRINE_GUARANTEE_SNAPSHOT);
 	const uint8_t *view = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, derived.fd, 0);
 	check(view != MAP_FAILED);
@@ -164,6 +162,22 @@ TEST(snapshot_shares_nothing) {
 	munmap((void *)view, SIZE);
 	close(derived.fd);
 	owner_finish(&owner);
+}
+
+TEST(snapshot_shares_nothing) {
+	struct owner owner = owner_init();
+	check_copy(owner, derive(&owner, VITRINE_GUARANTEE_SNAPSHOT));
+}
+
+TEST(snapshot_needs_no_probed_machine) {
+	struct owner owner = owner_init();
+	struct vitrine_derive_source source = { .memfd = owner.fd, .dmabuf_fd = -1, .size = SIZE };
+	struct vitrine_derived_fd derived;
+	check_int(vitrine_derive_snapshot(&source, &derived), ==, 0);
+	check_copy(owner, derived);
+	source.size = 0;
+	check_int(vitrine_derive_snapshot(&source, &derived), ==, -EINVAL);
+	check_int(derived.fd, ==, -1);
 }
 
 TEST(zero_copy_is_preferred_to_a_copy) {
