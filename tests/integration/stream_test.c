@@ -12,7 +12,7 @@
 #include "harness.h"
 #include "manager.h"
 #include "session.h"
-#include "source.h"
+#include "viewed_output.h"
 #include "xx-dmabuf-view-v1-client-protocol.h"
 
 #define ALL VITRINE_GUARANTEE_ALL

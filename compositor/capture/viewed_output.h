@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef COMPOSITOR_SOURCE_H
-#define COMPOSITOR_SOURCE_H
+#ifndef COMPOSITOR_VIEWED_OUTPUT_H
+#define COMPOSITOR_VIEWED_OUTPUT_H
 
 #include <vitrine/view_v1.h>
 #include <wlr/types/wlr_output.h>

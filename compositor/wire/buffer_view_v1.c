@@ -11,7 +11,7 @@
 #include "buffer_copy.h"
 #include "manager.h"
 #include "quota.h"
-#include "view.h"
+#include "buffer_view_v1.h"
 #include "xx-dmabuf-view-v1-protocol.h"
 
 static_assert(WLR_DMABUF_MAX_PLANES == 4, "the protocol's planes are those of linux-dmabuf");

@@ -12,7 +12,7 @@
 #include "manager.h"
 #include "quota.h"
 #include "session.h"
-#include "source.h"
+#include "viewed_output.h"
 
 int64_t view_now_ms(void) {
 	struct timespec now;

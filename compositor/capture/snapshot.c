@@ -10,7 +10,7 @@
 #include "fence.h"
 #include "manager.h"
 #include "session.h"
-#include "source.h"
+#include "viewed_output.h"
 
 /** What every renderer draws, and every reader understands. */
 #define SNAPSHOT_FORMAT DRM_FORMAT_XRGB8888

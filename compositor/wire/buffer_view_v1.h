@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef COMPOSITOR_VIEW_H
-#define COMPOSITOR_VIEW_H
+#ifndef COMPOSITOR_BUFFER_VIEW_V1_H
+#define COMPOSITOR_BUFFER_VIEW_V1_H
 
 struct view_manager;
 

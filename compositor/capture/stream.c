@@ -7,7 +7,7 @@
 #include "manager.h"
 #include "quota.h"
 #include "session.h"
-#include "source.h"
+#include "viewed_output.h"
 #include "stream.h"
 
 /** Times that a lost frame is asked for again, each after twice the time of the one before. */

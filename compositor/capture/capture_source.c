@@ -10,7 +10,7 @@
 
 #include "capture_source.h"
 #include "manager.h"
-#include "source.h"
+#include "viewed_output.h"
 
 /** Where no screen is known to show the window: that of most, in mHz. */
 #define FALLBACK_REFRESH 60000

@@ -14,7 +14,7 @@
 #include "manager.h"
 #include "quota.h"
 #include "session.h"
-#include "source.h"
+#include "viewed_output.h"
 
 /** First look at retired memory, and the longest time between two looks. */
 #define WATCH_FIRST_MS 50

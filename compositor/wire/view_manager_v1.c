@@ -8,8 +8,8 @@
 #include "manager.h"
 #include "quota.h"
 #include "session.h"
-#include "source.h"
-#include "view.h"
+#include "viewed_output.h"
+#include "buffer_view_v1.h"
 #include "xx-dmabuf-view-v1-protocol.h"
 
 #define VIEW_MANAGER_VERSION 1

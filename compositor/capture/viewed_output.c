@@ -17,7 +17,7 @@
 #include "fence.h"
 #include "manager.h"
 #include "session.h"
-#include "source.h"
+#include "viewed_output.h"
 
 /** So many frames in foreign buffers, and sessions give up on zero-copy. */
 #define FOREIGN_FRAMES_CAP 3
