@@ -99,8 +99,8 @@ start_guarded_run() {
 	else
 		# What the guest can write to is the checkout and the build directory
 		guest=$(mktemp -d "$out/guest.XXXXXX")
-		"$here/../vm/fetch-kernel" 7.2 >/dev/null || fail "cannot get a kernel for the virtual machine"
-		"$here/../vm/vm" --timeout 240 -- bash "$here/guarded.sh" "$(realpath "$guest")" \
+		"$here/../harness/guest/fetch-kernel" 7.2 >/dev/null || fail "cannot get a kernel for the virtual machine"
+		"$here/../harness/guest/vm" --timeout 240 -- bash "$here/guarded.sh" "$(realpath "$guest")" \
 			>"$dir/vm.log" 2>&1 &
 		pids+=($!)
 	fi

@@ -26,7 +26,7 @@
 #define FAKE_OFFSET_SLACK 1024
 
 /*
- * The device of tests/vm/importer, whose interface this is: it imports as drivers
+ * The device of tests/harness/guest/importer, whose interface this is: it imports as drivers
  * do that are on no machine of ours.
  */
 #define IMPORTER_DEVICE "/dev/vitrine_importer"

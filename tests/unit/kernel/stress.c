@@ -5,16 +5,16 @@
  * Everything that can be done to derived files and guards, at random, by some
  * processes of two threads each that share the buffers. What must be refused is
  * checked each time, and that nothing is left at the end; the kernel's own checks
- * are the point of it: tests/vm/uml --debug --cpus 2. With MODULE.ko, the guard
+ * are the point of it: tests/harness/guest/uml --debug --cpus 2. With MODULE.ko, the guard
  * module is unloaded and loaded all the while in the second half.
  *
  * Prints a TAP line for each half.
  */
 #include "selftest.h"
 
-#include "../../kernel/uapi/dma_buf_derive.h"
-#include "../../kernel/uapi/dma_buf_guard.h"
-#include "importer/vitrine_importer.h"
+#include "dma_buf_derive.h"
+#include "dma_buf_guard.h"
+#include "vitrine_importer.h"
 
 #include <fcntl.h>
 #include <poll.h>

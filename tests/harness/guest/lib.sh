@@ -11,7 +11,7 @@
 # VITRINE_JOBS   parallel compile jobs, default: one per processor
 
 vm_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
-checkout=$(cd "$vm_dir/../.." && pwd -P)
+checkout=$(cd "$vm_dir/../../.." && pwd -P)
 cache=${VITRINE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vitrine}
 root=${VITRINE_ROOT:-}
 build=${VITRINE_BUILD:-}

@@ -2,11 +2,11 @@
 /*
  * vkms as the importer that only reads, see kernel/patches: it shows a guarded
  * buffer, which its writeback proves, and does not write back into one. Runs as
- * root under the patched kernel: tests/vm/uml.
+ * root under the patched kernel: tests/harness/guest/uml.
  */
 #include "selftest.h"
 
-#include "../../kernel/uapi/dma_buf_derive.h"
+#include "dma_buf_derive.h"
 
 #include <drm_fourcc.h>
 #include <fcntl.h>

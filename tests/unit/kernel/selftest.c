@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "selftest.h"
 
-#include "importer/vitrine_importer.h"
+#include "vitrine_importer.h"
 
 #include <dirent.h>
 #include <fcntl.h>

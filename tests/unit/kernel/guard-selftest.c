@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The dma_buf_guard module of kernel/guard: what dma_buf_guard.h promises. Runs
- * as root where the module is loaded: tests/vm/uml, tests/vm/vm.
+ * as root where the module is loaded: tests/harness/guest/uml, tests/harness/guest/vm.
  */
 #include "selftest.h"
 
-#include "../../kernel/uapi/dma_buf_derive.h"
-#include "../../kernel/uapi/dma_buf_guard.h"
-#include "importer/vitrine_importer.h"
+#include "dma_buf_derive.h"
+#include "dma_buf_guard.h"
+#include "vitrine_importer.h"
 
 #include <drm/drm.h>
 #include <drm/vgem_drm.h>

@@ -114,7 +114,7 @@ int timeline_create(void);
 int timeline_fence(int timeline, uint32_t value);
 void timeline_increase(int timeline, uint32_t by);
 
-/* The driver of tests/vm/importer. Skips the test where it is not loaded. */
+/* The driver of tests/harness/guest/importer. Skips the test where it is not loaded. */
 int importer_open(void);
 /* 0 or -1 with errno set. */
 int importer_attach(int importer, int fd, uint32_t flags);

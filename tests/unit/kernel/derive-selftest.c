@@ -2,12 +2,12 @@
 /*
  * DMA_BUF_IOCTL_DERIVE of kernel/patches: what it promises, the faults of the
  * version that was proposed in May 2026, and bad input. Runs as root under the
- * patched kernel: tests/vm/uml.
+ * patched kernel: tests/harness/guest/uml.
  */
 #include "selftest.h"
 
-#include "../../kernel/uapi/dma_buf_derive.h"
-#include "importer/vitrine_importer.h"
+#include "dma_buf_derive.h"
+#include "vitrine_importer.h"
 
 #include <drm/drm.h>
 #include <fcntl.h>

@@ -8,8 +8,8 @@
  */
 #include "selftest.h"
 
-#include "../../kernel/uapi/dma_buf_derive.h"
-#include "../../kernel/uapi/dma_buf_guard.h"
+#include "dma_buf_derive.h"
+#include "dma_buf_guard.h"
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
