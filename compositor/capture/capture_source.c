@@ -18,9 +18,9 @@
 
 /* Registration */
 
-struct wlr_output *view_manager_find_output(struct view_manager *manager,
+struct wlr_output *vt_manager_find_output(struct vt_manager *manager,
 		struct wlr_ext_image_capture_source_v1 *wlr_source) {
-	struct view_capture_source *capture_source;
+	struct vt_capture_source *capture_source;
 	wl_list_for_each(capture_source, &manager->capture_sources, link) {
 		if (capture_source->wlr_source == wlr_source) {
 			return capture_source->output;
@@ -29,9 +29,9 @@ struct wlr_output *view_manager_find_output(struct view_manager *manager,
 	return wlr_output_try_from_ext_image_capture_source_v1(wlr_source);
 }
 
-struct view_capture_source *view_manager_find_capture_source(struct view_manager *manager,
+struct vt_capture_source *vt_manager_find_capture_source(struct vt_manager *manager,
 		const struct wlr_output *output) {
-	struct view_capture_source *capture_source;
+	struct vt_capture_source *capture_source;
 	wl_list_for_each(capture_source, &manager->capture_sources, link) {
 		if (capture_source->output == output) {
 			return capture_source;
@@ -40,7 +40,7 @@ struct view_capture_source *view_manager_find_capture_source(struct view_manager
 	return NULL;
 }
 
-static void capture_source_destroy(struct view_capture_source *capture_source) {
+static void capture_source_destroy(struct vt_capture_source *capture_source) {
 	wl_list_remove(&capture_source->destroy.link);
 	wl_list_remove(&capture_source->node_destroy.link);
 	wl_list_remove(&capture_source->link);
@@ -49,13 +49,13 @@ static void capture_source_destroy(struct view_capture_source *capture_source) {
 
 /** The window is gone, and the output is about to be. */
 static void capture_source_handle_destroy(struct wl_listener *listener, void *data) {
-	struct view_capture_source *capture_source =
+	struct vt_capture_source *capture_source =
 		wl_container_of(listener, capture_source, destroy);
-	struct view_source *source, *tmp;
+	struct vt_viewed_output *source, *tmp;
 	wl_list_for_each_safe(source, tmp, &capture_source->manager->sources, link) {
 		if (source->pacer != NULL && source->pacer->capture_source == capture_source) {
 			source->pacer->started = false; // too late to stop it
-			view_source_stop_sessions(source, VITRINE_VIEW_STOP_SOURCE_GONE);
+			vt_viewed_output_stop_sessions(source, VITRINE_VIEW_STOP_SOURCE_GONE);
 			break;
 		}
 	}
@@ -64,7 +64,7 @@ static void capture_source_handle_destroy(struct wl_listener *listener, void *da
 
 /** Sources of wlroots go with their node, before this. Others need not. */
 static void capture_source_handle_node_destroy(struct wl_listener *listener, void *data) {
-	struct view_capture_source *capture_source =
+	struct vt_capture_source *capture_source =
 		wl_container_of(listener, capture_source, node_destroy);
 	wl_list_remove(&capture_source->node_destroy.link);
 	wl_list_init(&capture_source->node_destroy.link);
@@ -74,8 +74,8 @@ static void capture_source_handle_node_destroy(struct wl_listener *listener, voi
 bool vitrine_view_manager_v1_add_source(struct vitrine_view_manager_v1 *base,
 		struct wlr_ext_image_capture_source_v1 *wlr_source, struct wlr_output *output,
 		struct wlr_scene_node *node) {
-	struct view_manager *manager = wl_container_of(base, manager, base);
-	struct view_capture_source *capture_source = calloc(1, sizeof(*capture_source));
+	struct vt_manager *manager = wl_container_of(base, manager, base);
+	struct vt_capture_source *capture_source = calloc(1, sizeof(*capture_source));
 	if (capture_source == NULL) {
 		return false;
 	}
@@ -94,8 +94,8 @@ bool vitrine_view_manager_v1_add_source(struct vitrine_view_manager_v1 *base,
 	return true;
 }
 
-void view_manager_finish_capture_sources(struct view_manager *manager) {
-	struct view_capture_source *capture_source, *tmp;
+void vt_manager_finish_capture_sources(struct vt_manager *manager) {
+	struct vt_capture_source *capture_source, *tmp;
 	wl_list_for_each_safe(capture_source, tmp, &manager->capture_sources, link) {
 		capture_source_destroy(capture_source);
 	}
@@ -104,7 +104,7 @@ void view_manager_finish_capture_sources(struct view_manager *manager) {
 /* Pacing */
 
 struct fastest_output {
-	struct view_manager *manager;
+	struct vt_manager *manager;
 	int32_t refresh; // mHz, 0 if there is none
 };
 
@@ -124,13 +124,13 @@ static void fastest_output_handle_buffer(struct wlr_scene_buffer *buffer, int sx
 		// Those that captures are drawn to are among them
 		const struct wlr_output *output = entered->output;
 		if (output->enabled && output->refresh > fastest->refresh &&
-				view_manager_find_capture_source(fastest->manager, output) == NULL) {
+				vt_manager_find_capture_source(fastest->manager, output) == NULL) {
 			fastest->refresh = output->refresh;
 		}
 	}
 }
 
-static int64_t capture_source_get_period_ns(const struct view_capture_source *capture_source) {
+static int64_t capture_source_get_period_ns(const struct vt_capture_source *capture_source) {
 	struct fastest_output fastest = { .manager = capture_source->manager };
 	if (capture_source->node != NULL) {
 		wlr_scene_node_for_each_buffer(capture_source->node, fastest_output_handle_buffer,
@@ -146,7 +146,7 @@ static int64_t now_ns(void) {
 }
 
 /** Timers are in ms: late rather than early, which the frame after makes up for. */
-static void pacer_arm(struct view_pacer *pacer) {
+static void pacer_arm(struct vt_pacer *pacer) {
 	if (pacer->armed) {
 		return;
 	}
@@ -169,7 +169,7 @@ static void draw_whole(struct wlr_output *output) {
 }
 
 static int pacer_handle_timer(void *data) {
-	struct view_pacer *pacer = data;
+	struct vt_pacer *pacer = data;
 	struct wlr_ext_image_capture_source_v1 *wlr_source = pacer->capture_source->wlr_source;
 	pacer->armed = false;
 	if (now_ns() < pacer->due_ns) {
@@ -195,8 +195,8 @@ static int pacer_handle_timer(void *data) {
 	return 0;
 }
 
-struct view_pacer *view_pacer_create(struct view_capture_source *capture_source) {
-	struct view_pacer *pacer = calloc(1, sizeof(*pacer));
+struct vt_pacer *vt_pacer_create(struct vt_capture_source *capture_source) {
+	struct vt_pacer *pacer = calloc(1, sizeof(*pacer));
 	if (pacer == NULL) {
 		return NULL;
 	}
@@ -210,7 +210,7 @@ struct view_pacer *view_pacer_create(struct view_capture_source *capture_source)
 	return pacer;
 }
 
-void view_pacer_destroy(struct view_pacer *pacer) {
+void vt_pacer_destroy(struct vt_pacer *pacer) {
 	if (pacer == NULL) {
 		return;
 	}
@@ -222,12 +222,12 @@ void view_pacer_destroy(struct view_pacer *pacer) {
 	free(pacer);
 }
 
-void view_pacer_request_frame(struct view_pacer *pacer) {
+void vt_pacer_request_frame(struct vt_pacer *pacer) {
 	pacer->wants_frame = true;
 	pacer_arm(pacer);
 }
 
-void view_pacer_handle_commit(struct view_pacer *pacer) {
+void vt_pacer_handle_commit(struct vt_pacer *pacer) {
 	int64_t now = now_ns();
 	int64_t period = capture_source_get_period_ns(pacer->capture_source);
 	if (now < pacer->due_ns || now >= pacer->due_ns + period) {

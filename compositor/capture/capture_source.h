@@ -4,7 +4,7 @@
 
 #include <vitrine/view_v1.h>
 
-struct view_manager;
+struct vt_manager;
 struct wlr_output;
 struct wlr_scene_node;
 
@@ -13,9 +13,9 @@ struct wlr_scene_node;
  * exists for nothing else. Nobody sends that output frame events: it is drawn
  * when the capture source is asked to.
  */
-struct view_capture_source {
-	struct wl_list link; // view_manager.capture_sources
-	struct view_manager *manager;
+struct vt_capture_source {
+	struct wl_list link; // vt_manager.capture_sources
+	struct vt_manager *manager;
 	struct wlr_ext_image_capture_source_v1 *wlr_source;
 	struct wlr_output *output;
 	struct wlr_scene_node *node; // what is drawn; NULL if not known, or no more
@@ -24,16 +24,16 @@ struct view_capture_source {
 };
 
 /** The output that the frames of a capture source are drawn to, NULL if none. */
-struct wlr_output *view_manager_find_output(struct view_manager *manager,
+struct wlr_output *vt_manager_find_output(struct vt_manager *manager,
 	struct wlr_ext_image_capture_source_v1 *wlr_source);
 /** The capture source that an output is there for, NULL if it is an ordinary one. */
-struct view_capture_source *view_manager_find_capture_source(struct view_manager *manager,
+struct vt_capture_source *vt_manager_find_capture_source(struct vt_manager *manager,
 	const struct wlr_output *output);
-void view_manager_finish_capture_sources(struct view_manager *manager);
+void vt_manager_finish_capture_sources(struct vt_manager *manager);
 
 /** Draws a capture source that is viewed, no faster than the screen that shows it. */
-struct view_pacer {
-	struct view_capture_source *capture_source;
+struct vt_pacer {
+	struct vt_capture_source *capture_source;
 	struct wl_event_source *timer;
 	bool started; // the capture source is
 	bool wants_frame; // even though nothing has changed
@@ -42,12 +42,12 @@ struct view_pacer {
 };
 
 /** NULL on allocation failure. */
-struct view_pacer *view_pacer_create(struct view_capture_source *capture_source);
+struct vt_pacer *vt_pacer_create(struct vt_capture_source *capture_source);
 /** Accepts NULL. */
-void view_pacer_destroy(struct view_pacer *pacer);
+void vt_pacer_destroy(struct vt_pacer *pacer);
 /** Asks for a frame even though nothing has changed. */
-void view_pacer_request_frame(struct view_pacer *pacer);
+void vt_pacer_request_frame(struct vt_pacer *pacer);
 /** A frame was drawn: the next one is due a period of the screen later. */
-void view_pacer_handle_commit(struct view_pacer *pacer);
+void vt_pacer_handle_commit(struct vt_pacer *pacer);
 
 #endif

@@ -14,7 +14,7 @@
 #include "session.h"
 #include "viewed_output.h"
 
-int64_t view_now_ms(void) {
+int64_t vt_now_ms(void) {
 	struct timespec now;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
@@ -23,8 +23,8 @@ int64_t view_now_ms(void) {
 /* Views */
 
 static struct session_view *session_find_view(struct vitrine_view_session_v1 *session,
-		const struct stream_buffer *buffer) {
-	for (size_t i = 0; i < VIEW_SESSION_VIEWS_CAP; i++) {
+		const struct vt_stream_buffer *buffer) {
+	for (size_t i = 0; i < VT_SESSION_VIEWS_CAP; i++) {
 		if (session->views[i].buffer == buffer) {
 			return &session->views[i];
 		}
@@ -32,13 +32,13 @@ static struct session_view *session_find_view(struct vitrine_view_session_v1 *se
 	return NULL;
 }
 
-bool view_session_knows(const struct vitrine_view_session_v1 *session,
-		const struct stream_buffer *buffer) {
+bool vt_session_knows(const struct vitrine_view_session_v1 *session,
+		const struct vt_stream_buffer *buffer) {
 	return session_find_view((struct vitrine_view_session_v1 *)session, buffer) != NULL;
 }
 
-void view_session_retire(struct vitrine_view_session_v1 *session,
-		const struct stream_buffer *buffer) {
+void vt_session_retire(struct vitrine_view_session_v1 *session,
+		const struct vt_stream_buffer *buffer) {
 	struct session_view *view = session_find_view(session, buffer);
 	if (view == NULL) {
 		return;
@@ -50,8 +50,8 @@ void view_session_retire(struct vitrine_view_session_v1 *session,
 }
 
 /** Notes that the memory was announced to the session's client. */
-static bool buffer_charge_to(struct stream_buffer *buffer, struct view_quota *quota) {
-	struct view_quota **entry;
+static bool buffer_charge_to(struct vt_stream_buffer *buffer, struct vt_quota *quota) {
+	struct vt_quota **entry;
 	wl_array_for_each(entry, &buffer->quotas) {
 		if (*entry == quota) {
 			return true;
@@ -61,7 +61,7 @@ static bool buffer_charge_to(struct stream_buffer *buffer, struct view_quota *qu
 	if (entry == NULL) {
 		return false;
 	}
-	*entry = view_quota_ref(quota);
+	*entry = vt_quota_ref(quota);
 	return true;
 }
 
@@ -73,7 +73,7 @@ static uint32_t session_get_stream_guarantees(const struct vitrine_view_session_
 		// The memory of a copy is sealed as well: it is private all the same
 		return session->allowed & VITRINE_GUARANTEE_SNAPSHOT ? VITRINE_GUARANTEE_SEALED : 0;
 	}
-	return session->allowed & VIEW_GUARANTEES_ZERO_COPY;
+	return session->allowed & VT_GUARANTEES_ZERO_COPY;
 }
 
 static void session_set_guarantee(struct vitrine_view_session_v1 *session, uint32_t guarantee) {
@@ -84,7 +84,7 @@ static void session_set_guarantee(struct vitrine_view_session_v1 *session, uint3
 }
 
 static struct session_view *session_announce(struct vitrine_view_session_v1 *session,
-		struct stream_buffer *buffer) {
+		struct vt_stream_buffer *buffer) {
 	struct session_view *view = session_find_view(session, NULL);
 	if (view == NULL) {
 		wlr_log(WLR_ERROR, "A session has too many views at a time");
@@ -93,8 +93,8 @@ static struct session_view *session_announce(struct vitrine_view_session_v1 *ses
 	bool is_copy;
 	uint32_t acceptable = session_get_stream_guarantees(session, &is_copy);
 	struct vitrine_derived_fd derived;
-	if (!view_buffer_derive(buffer->buffer, session->manager->derive, acceptable,
-			view_source_is_scanned_out(session->source), &derived)) {
+	if (!vt_buffer_derive(buffer->buffer, session->manager->derive, acceptable,
+			vt_viewed_output_is_scanned_out(session->source), &derived)) {
 		return NULL;
 	}
 	// Last: a buffer that is charged counts as announced
@@ -104,7 +104,7 @@ static struct session_view *session_announce(struct vitrine_view_session_v1 *ses
 	}
 	if (buffer->buffer->retired) {
 		// It has not changed since, and will get other memory when it does
-		view_retired_memory_watch(session->manager, buffer->buffer, &session->quota, 1);
+		vt_retired_memory_watch(session->manager, buffer->buffer, &session->quota, 1);
 	}
 
 	session->takes_fences =
@@ -122,27 +122,27 @@ static struct session_view *session_announce(struct vitrine_view_session_v1 *ses
 
 /* Frames */
 
-bool view_session_waits(const struct vitrine_view_session_v1 *session) {
+bool vt_session_waits(const struct vitrine_view_session_v1 *session) {
 	// Who has not confirmed that a frame was taken back gets no other one, and
 	// nothing is kept for it
 	return session->stream != NULL && session->seen_seq < session->stream->seq &&
 		session->first_seq <= session->stream->seq &&
 		session->n_revoked == 0 && !session->idle &&
-		session->deferred == VIEW_SESSION_DEFER_NOTHING;
+		session->deferred == VT_SESSION_DEFER_NOTHING;
 }
 
-bool view_session_is_behind(const struct vitrine_view_session_v1 *session) {
+bool vt_session_is_behind(const struct vitrine_view_session_v1 *session) {
 	return session->impl->pulls ? session->idle : session->n_held > 0;
 }
 
-void view_session_miss_frame(struct vitrine_view_session_v1 *session,
+void vt_session_miss_frame(struct vitrine_view_session_v1 *session,
 		const pixman_region32_t *damage) {
 	if (!session->damage_all) {
-		view_damage_add(&session->damage, damage);
+		vt_damage_add(&session->damage, damage);
 	}
 }
 
-struct session_frame *view_session_find_frame(struct vitrine_view_session_v1 *session,
+struct session_frame *vt_session_find_frame(struct vitrine_view_session_v1 *session,
 		uint32_t serial) {
 	for (uint32_t i = 0; i < session->depth; i++) {
 		if (session->frames[i].serial == serial) {
@@ -162,7 +162,7 @@ static uint32_t session_take_serial(struct vitrine_view_session_v1 *session) {
 
 /** "The first frame after a change of size or format is damaged entirely" */
 static void session_check_format(struct vitrine_view_session_v1 *session,
-		const struct stream_frame *frame) {
+		const struct vt_stream_frame *frame) {
 	const struct wlr_shm_attributes *shm = &frame->buffer->buffer->shm;
 	if (session->width != shm->width || session->height != shm->height ||
 			session->fourcc != shm->format) {
@@ -174,7 +174,7 @@ static void session_check_format(struct vitrine_view_session_v1 *session,
 }
 
 static void session_count_frame(struct vitrine_view_session_v1 *session,
-		const struct stream_frame *frame) {
+		const struct vt_stream_frame *frame) {
 	// What came before the first frame was not missed
 	session->n_skipped = session->stats.frames > 0 ? frame->seq - session->seen_seq - 1 : 0;
 	session->stats.skipped += session->n_skipped;
@@ -183,10 +183,10 @@ static void session_count_frame(struct vitrine_view_session_v1 *session,
 }
 
 static void session_unhold(struct vitrine_view_session_v1 *session, struct session_frame *frame) {
-	struct stream_buffer *buffer = frame->buffer;
+	struct vt_stream_buffer *buffer = frame->buffer;
 	frame->buffer = NULL;
 	session->n_held--;
-	stream_buffer_unhold(buffer);
+	vt_stream_buffer_unhold(buffer);
 }
 
 /** Releases what the session holds but for the last frame that it got. */
@@ -200,9 +200,9 @@ static void session_release_seen(struct vitrine_view_session_v1 *session) {
 	}
 }
 
-bool view_session_send_frame(struct vitrine_view_session_v1 *session,
-		const struct stream_frame *frame) {
-	struct session_frame *held = view_session_find_frame(session, 0);
+bool vt_session_send_frame(struct vitrine_view_session_v1 *session,
+		const struct vt_stream_frame *frame) {
+	struct session_frame *held = vt_session_find_frame(session, 0);
 	assert(held != NULL); // the stream asked whether there is room
 
 	struct session_view *view = session_find_view(session, frame->buffer);
@@ -217,9 +217,9 @@ bool view_session_send_frame(struct vitrine_view_session_v1 *session,
 		.buffer = frame->buffer,
 		.seq = frame->seq,
 		.serial = session_take_serial(session),
-		.sent_ms = view_now_ms(),
+		.sent_ms = vt_now_ms(),
 	};
-	stream_buffer_hold(frame->buffer, frame->seq);
+	vt_stream_buffer_hold(frame->buffer, frame->seq);
 	session->n_held++;
 	session_count_frame(session, frame);
 	if (session->impl->pulls && wl_list_length(&session->stream->sessions) > 1) {
@@ -242,8 +242,8 @@ static void session_take_back(struct vitrine_view_session_v1 *session,
 	session_unhold(session, frame);
 }
 
-uint32_t view_session_revoke(struct vitrine_view_session_v1 *session,
-		const struct stream_buffer *buffer, int64_t before_ms) {
+uint32_t vt_session_revoke(struct vitrine_view_session_v1 *session,
+		const struct vt_stream_buffer *buffer, int64_t before_ms) {
 	uint32_t count = 0;
 	for (uint32_t i = 0; i < session->depth && session->n_held > 0; i++) {
 		struct session_frame *frame = &session->frames[i];
@@ -266,7 +266,7 @@ uint32_t view_session_revoke(struct vitrine_view_session_v1 *session,
 	return count;
 }
 
-void view_session_take_back_all(struct vitrine_view_session_v1 *session) {
+void vt_session_take_back_all(struct vitrine_view_session_v1 *session) {
 	for (uint32_t i = 0; i < session->depth; i++) {
 		struct session_frame *frame = &session->frames[i];
 		if (frame->buffer != NULL && !session->impl->pulls) {
@@ -274,10 +274,10 @@ void view_session_take_back_all(struct vitrine_view_session_v1 *session) {
 			session->stats.revoked++;
 		}
 	}
-	view_session_drop_frames(session);
+	vt_session_drop_frames(session);
 }
 
-void view_session_drop_frames(struct vitrine_view_session_v1 *session) {
+void vt_session_drop_frames(struct vitrine_view_session_v1 *session) {
 	for (uint32_t i = 0; i < session->depth; i++) {
 		struct session_frame *frame = &session->frames[i];
 		if (frame->buffer != NULL) {
@@ -291,23 +291,23 @@ void view_session_drop_frames(struct vitrine_view_session_v1 *session) {
  * frame any more in a buffer that they had to wait for.
  */
 static void session_catch_up(struct vitrine_view_session_v1 *session, bool buffer_is_free) {
-	struct view_stream *stream = session->stream;
+	struct vt_stream *stream = session->stream;
 	if (stream == NULL) {
 		return;
 	}
 	if (buffer_is_free) {
-		view_stream_serve(stream);
+		vt_stream_serve(stream);
 	} else {
-		view_stream_serve_session(stream, session);
+		vt_stream_serve_session(stream, session);
 	}
 	// Not kept: lost, or not even copied
-	bool behind = stream->n_lost > 0 || view_session_waits(session);
+	bool behind = stream->n_lost > 0 || vt_session_waits(session);
 	if (stream->newest.buffer == NULL && behind && session->n_revoked == 0) {
-		view_source_request_frame(session->source);
+		vt_viewed_output_request_frame(session->source);
 	}
 }
 
-void view_session_release(struct vitrine_view_session_v1 *session, struct session_frame *frame) {
+void vt_session_release(struct vitrine_view_session_v1 *session, struct session_frame *frame) {
 	bool buffer_is_free = false;
 	frame->serial = 0;
 	if (frame->buffer == NULL) {
@@ -323,30 +323,30 @@ void view_session_release(struct vitrine_view_session_v1 *session, struct sessio
 	session_catch_up(session, buffer_is_free);
 }
 
-void view_session_pull(struct vitrine_view_session_v1 *session) {
+void vt_session_pull(struct vitrine_view_session_v1 *session) {
 	session->idle = false;
 	session->slow = false;
 	session_release_seen(session);
 	if (session->stream != NULL) {
 		session->first_seq = session->stream->seq + 1;
-		view_stream_serve(session->stream);
+		vt_stream_serve(session->stream);
 	}
 	if (session->source != NULL) {
-		view_source_request_frame(session->source);
+		vt_viewed_output_request_frame(session->source);
 	}
 }
 
 /* Lifetime */
 
-void view_session_destroy(struct vitrine_view_session_v1 *session) {
+void vt_session_destroy(struct vitrine_view_session_v1 *session) {
 	session->impl->set_session(session->data, NULL);
 	wl_list_remove(&session->capture_source_destroy.link);
 	wl_list_remove(&session->output_destroy.link);
 	if (session->source != NULL) {
 		wl_signal_emit_mutable(&session->manager->base.events.session_stop, session);
-		view_source_remove_session(session->source, session);
+		vt_viewed_output_remove_session(session->source, session);
 		if (session->stats.frames > 0) {
-			view_quota_take_token(session->quota);
+			vt_quota_take_token(session->quota);
 		}
 	} else {
 		wl_list_remove(&session->link);
@@ -354,38 +354,38 @@ void view_session_destroy(struct vitrine_view_session_v1 *session) {
 	if (session->start_timer != NULL) {
 		wl_event_source_remove(session->start_timer);
 	}
-	view_quota_remove_object(session->quota);
-	view_quota_unref(session->quota);
+	vt_quota_remove_object(session->quota);
+	vt_quota_unref(session->quota);
 	pixman_region32_fini(&session->damage);
 	free(session);
 }
 
-void view_session_stop(struct vitrine_view_session_v1 *session,
+void vt_session_stop(struct vitrine_view_session_v1 *session,
 		enum vitrine_view_stop_reason reason) {
-	const struct view_session_interface *impl = session->impl;
+	const struct vt_session_interface *impl = session->impl;
 	void *data = session->data;
-	view_session_destroy(session);
+	vt_session_destroy(session);
 	// Sent when it has become true that the memory never changes again
 	impl->send_stopped(data, reason);
 }
 
-void view_session_stop_later(struct vitrine_view_session_v1 *session,
+void vt_session_stop_later(struct vitrine_view_session_v1 *session,
 		enum vitrine_view_stop_reason reason) {
-	session->deferred = VIEW_SESSION_DEFER_STOP;
+	session->deferred = VT_SESSION_DEFER_STOP;
 	session->deferred_reason = reason;
-	view_source_defer(session->source);
+	vt_viewed_output_defer(session->source);
 }
 
 static void session_start(struct vitrine_view_session_v1 *session) {
-	struct view_source *source = view_source_get(session->manager, session->output);
+	struct vt_viewed_output *source = vt_viewed_output_get(session->manager, session->output);
 	if (source == NULL) {
-		view_session_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
+		vt_session_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
 		return;
 	}
 	wl_list_remove(&session->link);
 	wl_list_init(&session->link);
-	if (!view_source_add_session(source, session)) {
-		view_session_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
+	if (!vt_viewed_output_add_session(source, session)) {
+		vt_session_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
 		return;
 	}
 	wl_list_remove(&session->output_destroy.link); // the source knows when it goes
@@ -398,12 +398,12 @@ static void session_start(struct vitrine_view_session_v1 *session) {
 
 static int session_handle_start_timer(void *data) {
 	struct vitrine_view_session_v1 *session = data;
-	uint32_t delay = view_quota_get_delay(session->quota);
+	uint32_t delay = vt_quota_get_delay(session->quota);
 	if (delay > 0) {
 		// Another session of the client was first
 		wl_event_source_timer_update(session->start_timer, (int)delay);
-	} else if (!view_quota_allows_memory(session->quota)) {
-		view_session_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
+	} else if (!vt_quota_allows_memory(session->quota)) {
+		vt_session_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
 	} else {
 		session_start(session);
 	}
@@ -417,19 +417,19 @@ static void session_handle_capture_source_destroy(struct wl_listener *listener, 
 	wl_list_init(&session->capture_source_destroy.link);
 	session->capture_source = NULL;
 	if (session->source == NULL) {
-		view_session_stop(session, VITRINE_VIEW_STOP_SOURCE_GONE);
+		vt_session_stop(session, VITRINE_VIEW_STOP_SOURCE_GONE);
 	} // else the session goes on for as long as the output does
 }
 
 static void session_handle_output_destroy(struct wl_listener *listener, void *data) {
 	struct vitrine_view_session_v1 *session =
 		wl_container_of(listener, session, output_destroy);
-	view_session_stop(session, VITRINE_VIEW_STOP_SOURCE_GONE);
+	vt_session_stop(session, VITRINE_VIEW_STOP_SOURCE_GONE);
 }
 
 /** Starts the session now or, if its client is too fast, later. */
 static bool session_schedule_start(struct vitrine_view_session_v1 *session) {
-	uint32_t delay = view_quota_get_delay(session->quota);
+	uint32_t delay = vt_quota_get_delay(session->quota);
 	if (delay == 0) {
 		session_start(session);
 		return true;
@@ -443,8 +443,8 @@ static bool session_schedule_start(struct vitrine_view_session_v1 *session) {
 	return true;
 }
 
-static struct vitrine_view_session_v1 *session_create(struct view_manager *manager,
-		const struct view_session_interface *impl, void *data, struct view_quota *quota) {
+static struct vitrine_view_session_v1 *session_create(struct vt_manager *manager,
+		const struct vt_session_interface *impl, void *data, struct vt_quota *quota) {
 	struct vitrine_view_session_v1 *session = calloc(1, sizeof(*session));
 	if (session == NULL) {
 		return NULL;
@@ -452,12 +452,12 @@ static struct vitrine_view_session_v1 *session_create(struct view_manager *manag
 	session->manager = manager;
 	session->impl = impl;
 	session->data = data;
-	session->quota = view_quota_ref(quota);
+	session->quota = vt_quota_ref(quota);
 	session->depth = manager->base.limits.depth;
 	if (session->depth < 1) {
 		session->depth = 1;
-	} else if (session->depth > VIEW_SESSION_DEPTH_CAP) {
-		session->depth = VIEW_SESSION_DEPTH_CAP;
+	} else if (session->depth > VT_SESSION_DEPTH_CAP) {
+		session->depth = VT_SESSION_DEPTH_CAP;
 	}
 	if (impl->pulls) {
 		session->depth = 2; // the last frame, and the next one
@@ -481,24 +481,24 @@ static void session_listen(struct vitrine_view_session_v1 *session) {
 	wl_signal_add(&session->output->events.destroy, &session->output_destroy);
 }
 
-bool view_session_create(struct view_manager *manager,
-		const struct view_session_interface *impl, void *data,
+bool vt_session_create(struct vt_manager *manager,
+		const struct vt_session_interface *impl, void *data,
 		const struct vitrine_view_request *request, uint32_t allowed) {
-	struct view_quota *quota = view_quota_get(manager, request->client);
+	struct vt_quota *quota = vt_quota_get(manager, request->client);
 	if (quota == NULL) {
 		return false;
 	}
-	if (!view_quota_allows_memory(quota) || !view_quota_add_object(quota)) {
-		view_quota_unref(quota);
+	if (!vt_quota_allows_memory(quota) || !vt_quota_add_object(quota)) {
+		vt_quota_unref(quota);
 		return false;
 	}
 	struct vitrine_view_session_v1 *session = session_create(manager, impl, data, quota);
 	if (session == NULL) {
-		view_quota_remove_object(quota);
-		view_quota_unref(quota);
+		vt_quota_remove_object(quota);
+		vt_quota_unref(quota);
 		return false;
 	}
-	view_quota_unref(quota); // the session has its own reference
+	vt_quota_unref(quota); // the session has its own reference
 	session->client = request->client;
 	session->options = request->options;
 	session->acceptable = request->acceptable;
@@ -507,7 +507,7 @@ bool view_session_create(struct view_manager *manager,
 	session->output = request->output;
 	session_listen(session);
 	if (!session_schedule_start(session)) {
-		view_session_destroy(session);
+		vt_session_destroy(session);
 		return false;
 	}
 	return true;
@@ -517,7 +517,7 @@ bool view_session_create(struct view_manager *manager,
 
 void vitrine_view_session_v1_stop(struct vitrine_view_session_v1 *session,
 		enum vitrine_view_stop_reason reason) {
-	view_session_stop(session, reason);
+	vt_session_stop(session, reason);
 }
 
 struct wl_client *vitrine_view_session_v1_get_client(

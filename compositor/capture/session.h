@@ -7,19 +7,19 @@
 
 #include "stream.h"
 
-struct view_quota;
+struct vt_quota;
 struct vitrine_derived_fd;
 struct wlr_output;
 
 /**
  * How a session reaches its client: one for each protocol that has sessions.
  */
-struct view_session_interface {
+struct vt_session_interface {
 	const char *protocol; // the name of its global
 	/** Clients can wait for fences by themselves. */
 	bool takes_fences;
 	/**
-	 * Clients ask for each frame, see view_session_pull(), and neither release
+	 * Clients ask for each frame, see vt_session_pull(), and neither release
 	 * frames nor are they told that one is taken back.
 	 */
 	bool pulls;
@@ -28,10 +28,10 @@ struct view_session_interface {
 	void (*start)(struct vitrine_view_session_v1 *session);
 	/** Announces a buffer. May be NULL. */
 	void (*send_view)(struct vitrine_view_session_v1 *session, uint32_t index,
-		const struct view_buffer *buffer, const struct vitrine_derived_fd *derived);
+		const struct vt_buffer *buffer, const struct vitrine_derived_fd *derived);
 	/** Sets the session idle if its clients pull. */
 	void (*send_frame)(struct vitrine_view_session_v1 *session,
-		const struct stream_frame *frame, uint32_t index, uint32_t serial);
+		const struct vt_stream_frame *frame, uint32_t index, uint32_t serial);
 	/** Not NULL unless clients pull. */
 	void (*send_revoked)(struct vitrine_view_session_v1 *session, uint32_t serial);
 	/** May be NULL. */
@@ -43,19 +43,19 @@ struct view_session_interface {
 };
 
 /** Frames that a session may hold, at most. */
-#define VIEW_SESSION_DEPTH_CAP 4
+#define VT_SESSION_DEPTH_CAP 4
 /** Buffers that a session knows at a time: those of two swapchains. */
-#define VIEW_SESSION_VIEWS_CAP 8
+#define VT_SESSION_VIEWS_CAP 8
 
 /** A buffer that was announced to a session. */
 struct session_view {
-	struct stream_buffer *buffer; // NULL if the entry is free
+	struct vt_stream_buffer *buffer; // NULL if the entry is free
 	uint32_t index;
 };
 
 /** A frame that the client has not released. */
 struct session_frame {
-	struct stream_buffer *buffer; // NULL if the frame was revoked
+	struct vt_stream_buffer *buffer; // NULL if the frame was revoked
 	uint64_t seq;
 	uint32_t serial; // 0 if the entry is free
 	int64_t sent_ms; // CLOCK_MONOTONIC
@@ -67,17 +67,17 @@ struct session_frame {
  * wlr-export-dmabuf.
  */
 struct vitrine_view_session_v1 {
-	struct view_manager *manager;
-	const struct view_session_interface *impl;
+	struct vt_manager *manager;
+	const struct vt_session_interface *impl;
 	void *data; // of the implementation
 	struct wl_client *client;
-	struct view_quota *quota;
+	struct vt_quota *quota;
 	struct wlr_output *output;
 	struct wl_listener output_destroy; // until it has started
-	struct view_source *source; // NULL before it started
-	struct wl_list link; // view_source.sessions, or view_manager.starting
-	struct view_stream *stream; // NULL before the first frame
-	struct wl_list stream_link; // view_stream.sessions
+	struct vt_viewed_output *source; // NULL before it started
+	struct wl_list link; // vt_viewed_output.sessions, or vt_manager.starting
+	struct vt_stream *stream; // NULL before the first frame
+	struct wl_list stream_link; // vt_stream.sessions
 
 	uint32_t options; // bitfield of enum vitrine_view_option
 	uint32_t acceptable; // what the client accepts
@@ -90,9 +90,9 @@ struct vitrine_view_session_v1 {
 	struct wl_listener capture_source_destroy;
 	struct wl_event_source *start_timer; // NULL unless it had to wait for its quota
 
-	struct session_view views[VIEW_SESSION_VIEWS_CAP];
+	struct session_view views[VT_SESSION_VIEWS_CAP];
 	uint32_t next_index;
-	struct session_frame frames[VIEW_SESSION_DEPTH_CAP];
+	struct session_frame frames[VT_SESSION_DEPTH_CAP];
 	uint32_t depth;
 	uint32_t n_held; // frames neither released nor revoked
 	uint32_t n_revoked; // frames revoked and not released
@@ -100,11 +100,11 @@ struct vitrine_view_session_v1 {
 	bool slow; // held a frame while the next one came
 	bool has_just_begun; // with the newest frame, and the next one has not come yet
 
-	/** What has to happen once the commit is over: see view_source_defer(). */
+	/** What has to happen once the commit is over: see vt_viewed_output_defer(). */
 	enum {
-		VIEW_SESSION_DEFER_NOTHING,
-		VIEW_SESSION_DEFER_STOP,
-		VIEW_SESSION_DEFER_DETACH, // choose the stream anew
+		VT_SESSION_DEFER_NOTHING,
+		VT_SESSION_DEFER_STOP,
+		VT_SESSION_DEFER_DETACH, // choose the stream anew
 	} deferred;
 	enum vitrine_view_stop_reason deferred_reason;
 
@@ -127,40 +127,40 @@ struct vitrine_view_session_v1 {
  * may even be stopped at once. `allowed` are the guarantees that both sides can
  * live with. Returns false for lack of resources or quota.
  */
-bool view_session_create(struct view_manager *manager,
-	const struct view_session_interface *impl, void *data,
+bool vt_session_create(struct vt_manager *manager,
+	const struct vt_session_interface *impl, void *data,
 	const struct vitrine_view_request *request, uint32_t allowed);
 /**
  * Ends the session without a word: what its client can reach never changes again.
  * Frees it. Must not be called while an output commits.
  */
-void view_session_destroy(struct vitrine_view_session_v1 *session);
+void vt_session_destroy(struct vitrine_view_session_v1 *session);
 
 /**
  * The client of a session that pulls asks for a frame, which is drawn even if
  * nothing has changed. Frames before the last one are released by this: the last
  * one may be in use until the next one is there.
  */
-void view_session_pull(struct vitrine_view_session_v1 *session);
+void vt_session_pull(struct vitrine_view_session_v1 *session);
 /** The client is done with a frame of the session, held or revoked. */
-void view_session_release(struct vitrine_view_session_v1 *session, struct session_frame *frame);
+void vt_session_release(struct vitrine_view_session_v1 *session, struct session_frame *frame);
 /** The frame with this serial, or with 0 a free entry; NULL if there is none. */
-struct session_frame *view_session_find_frame(struct vitrine_view_session_v1 *session,
+struct session_frame *vt_session_find_frame(struct vitrine_view_session_v1 *session,
 	uint32_t serial);
 /** Whether the session has not kept up with the frames. */
-bool view_session_is_behind(const struct vitrine_view_session_v1 *session);
+bool vt_session_is_behind(const struct vitrine_view_session_v1 *session);
 
 /** Whether the newest frame of its stream has not been sent to the session. */
-bool view_session_waits(const struct vitrine_view_session_v1 *session);
+bool vt_session_waits(const struct vitrine_view_session_v1 *session);
 
 /**
  * Sends a frame, announcing its buffer if needed. Returns false if the session
  * cannot go on for lack of resources: it must be stopped then.
  */
-bool view_session_send_frame(struct vitrine_view_session_v1 *session,
-	const struct stream_frame *frame);
+bool vt_session_send_frame(struct vitrine_view_session_v1 *session,
+	const struct vt_stream_frame *frame);
 /** Accounts for a frame that the session does not get. */
-void view_session_miss_frame(struct vitrine_view_session_v1 *session,
+void vt_session_miss_frame(struct vitrine_view_session_v1 *session,
 	const pixman_region32_t *damage);
 
 /**
@@ -168,30 +168,30 @@ void view_session_miss_frame(struct vitrine_view_session_v1 *session,
  * newest of the stream; those that were sent no later than `before_ms`. Returns
  * how many.
  */
-uint32_t view_session_revoke(struct vitrine_view_session_v1 *session,
-	const struct stream_buffer *buffer, int64_t before_ms);
+uint32_t vt_session_revoke(struct vitrine_view_session_v1 *session,
+	const struct vt_stream_buffer *buffer, int64_t before_ms);
 /** Takes all frames back, since they are in buffers that the session leaves. */
-void view_session_take_back_all(struct vitrine_view_session_v1 *session);
+void vt_session_take_back_all(struct vitrine_view_session_v1 *session);
 /** Takes all frames back without a word, since the session ends. */
-void view_session_drop_frames(struct vitrine_view_session_v1 *session);
+void vt_session_drop_frames(struct vitrine_view_session_v1 *session);
 
 /** Tells the client that a buffer is retired, if it knows it. */
-void view_session_retire(struct vitrine_view_session_v1 *session,
-	const struct stream_buffer *buffer);
-bool view_session_knows(const struct vitrine_view_session_v1 *session,
-	const struct stream_buffer *buffer);
+void vt_session_retire(struct vitrine_view_session_v1 *session,
+	const struct vt_stream_buffer *buffer);
+bool vt_session_knows(const struct vitrine_view_session_v1 *session,
+	const struct vt_stream_buffer *buffer);
 
 /**
  * Ends the session: the client is told, and what it can reach never changes
  * again. Frees the session. Must not be called while an output commits.
  */
-void view_session_stop(struct vitrine_view_session_v1 *session,
+void vt_session_stop(struct vitrine_view_session_v1 *session,
 	enum vitrine_view_stop_reason reason);
 
 /** The same once the commit is over, of a session that has started. */
-void view_session_stop_later(struct vitrine_view_session_v1 *session,
+void vt_session_stop_later(struct vitrine_view_session_v1 *session,
 	enum vitrine_view_stop_reason reason);
 
-int64_t view_now_ms(void);
+int64_t vt_now_ms(void);
 
 #endif

@@ -16,9 +16,9 @@
 #define SNAPSHOT_FORMAT DRM_FORMAT_XRGB8888
 
 /** Makes the swapchain that copies go to fit the output. */
-static bool snapshots_configure(struct view_snapshots *snapshots, int width, int height) {
+static bool snapshots_configure(struct vt_snapshots *snapshots, int width, int height) {
 	if (snapshots->allocator == NULL) {
-		snapshots->allocator = view_allocator_create_for_copies();
+		snapshots->allocator = vt_allocator_create_for_copies();
 		if (snapshots->allocator == NULL) {
 			return false;
 		}
@@ -125,9 +125,9 @@ static uint64_t region_get_bytes(const pixman_region32_t *region) {
 }
 
 /** Draws what is stale of a copy. */
-static bool snapshots_update(struct view_snapshots *snapshots, struct wlr_buffer *source,
-		struct stream_buffer *buffer) {
-	struct view_stream *stream = &snapshots->stream;
+static bool snapshots_update(struct vt_snapshots *snapshots, struct wlr_buffer *source,
+		struct vt_stream_buffer *buffer) {
+	struct vt_stream *stream = &snapshots->stream;
 	struct wlr_buffer *copy = &buffer->buffer->base;
 	if (!pixman_region32_empty(&buffer->stale) &&
 			!copy_buffer(stream->source->output->renderer, source, copy, &buffer->stale)) {
@@ -144,9 +144,9 @@ static bool snapshots_update(struct view_snapshots *snapshots, struct wlr_buffer
 }
 
 /** Returns a copy of the buffer, which is locked, or NULL. */
-static struct stream_buffer *snapshots_copy(struct view_snapshots *snapshots,
+static struct vt_stream_buffer *snapshots_copy(struct vt_snapshots *snapshots,
 		struct wlr_buffer *source) {
-	struct view_stream *stream = &snapshots->stream;
+	struct vt_stream *stream = &snapshots->stream;
 	if (stream->source->output->renderer == NULL ||
 			!snapshots_configure(snapshots, source->width, source->height)) {
 		return NULL;
@@ -155,75 +155,75 @@ static struct stream_buffer *snapshots_copy(struct view_snapshots *snapshots,
 	if (copy == NULL) {
 		return NULL;
 	}
-	struct view_buffer *view_buffer = view_buffer_try_from_buffer(copy);
-	struct stream_buffer *buffer = view_stream_get_buffer(stream, view_buffer);
+	struct vt_buffer *vt_buffer = vt_buffer_try_from_buffer(copy);
+	struct vt_stream_buffer *buffer = vt_stream_get_buffer(stream, vt_buffer);
 	if (buffer == NULL || !snapshots_update(snapshots, source, buffer)) {
 		wlr_buffer_unlock(copy);
 		return NULL;
 	}
 	// Again: what was drawn to may have got other memory for it
-	return view_stream_get_buffer(stream, view_buffer);
+	return vt_stream_get_buffer(stream, vt_buffer);
 }
 
-void view_snapshots_push(struct view_snapshots *snapshots,
+void vt_snapshots_push(struct vt_snapshots *snapshots,
 		const struct wlr_output_event_commit *event, const pixman_region32_t *damage) {
-	struct view_stream *stream = &snapshots->stream;
-	struct stream_buffer *buffer;
+	struct vt_stream *stream = &snapshots->stream;
+	struct vt_stream_buffer *buffer;
 	wl_list_for_each(buffer, &stream->buffers, link) {
-		view_damage_add(&buffer->stale, damage);
+		vt_damage_add(&buffer->stale, damage);
 	}
-	if (!view_stream_wants_frame(stream)) {
+	if (!vt_stream_wants_frame(stream)) {
 		// Nobody could take it. Who can later on asks for a frame then
-		view_stream_lose(stream, damage);
+		vt_stream_lose(stream, damage);
 		return;
 	}
 
 	buffer = snapshots_copy(snapshots, event->state->buffer);
 	if (buffer == NULL) {
-		view_stream_fail(stream, damage);
+		vt_stream_fail(stream, damage);
 		return;
 	}
 	struct wlr_output *output = stream->source->output;
 	struct wlr_buffer *copy = &buffer->buffer->base;
-	view_stream_submit(stream, &(struct stream_frame){
+	vt_stream_submit(stream, &(struct vt_stream_frame){
 		.buffer = buffer,
 		.when = event->when,
 		.transform = (uint32_t)output->transform,
 		.damage = *damage,
 		// The copy was drawn after the frame: it is finished when all is
-		.fence_fd = view_render_fence(output->renderer, NULL, copy),
+		.fence_fd = vt_render_fence(output->renderer, NULL, copy),
 	});
 	wlr_buffer_unlock(copy);
 }
 
-static void snapshots_drop_swapchain(struct view_snapshots *snapshots) {
+static void snapshots_drop_swapchain(struct vt_snapshots *snapshots) {
 	wlr_swapchain_destroy(snapshots->swapchain);
 	snapshots->swapchain = NULL;
 }
 
-void view_snapshots_retire(struct view_snapshots *snapshots) {
+void vt_snapshots_retire(struct vt_snapshots *snapshots) {
 	bool must_drop = false;
-	const struct stream_buffer *buffer;
+	const struct vt_stream_buffer *buffer;
 	wl_list_for_each(buffer, &snapshots->stream.buffers, link) {
-		must_drop |= !view_buffer_can_replace_memory(buffer->buffer);
+		must_drop |= !vt_buffer_can_replace_memory(buffer->buffer);
 	}
-	view_stream_retire(&snapshots->stream);
+	vt_stream_retire(&snapshots->stream);
 	if (must_drop) {
 		snapshots_drop_swapchain(snapshots);
 	}
 }
 
-void view_snapshots_forget(struct view_snapshots *snapshots) {
-	view_stream_forget(&snapshots->stream);
+void vt_snapshots_forget(struct vt_snapshots *snapshots) {
+	vt_stream_forget(&snapshots->stream);
 	snapshots_drop_swapchain(snapshots);
 }
 
-bool view_snapshots_init(struct view_snapshots *snapshots, struct view_source *source) {
-	return view_stream_init(&snapshots->stream, source);
+bool vt_snapshots_init(struct vt_snapshots *snapshots, struct vt_viewed_output *source) {
+	return vt_stream_init(&snapshots->stream, source);
 }
 
-void view_snapshots_finish(struct view_snapshots *snapshots) {
-	view_stream_finish(&snapshots->stream);
+void vt_snapshots_finish(struct vt_snapshots *snapshots) {
+	vt_stream_finish(&snapshots->stream);
 	snapshots_drop_swapchain(snapshots);
 	wlr_allocator_destroy(snapshots->allocator);
 }

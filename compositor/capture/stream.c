@@ -14,33 +14,33 @@
 #define RETRIES_CAP 6
 #define RETRY_CAP_MS 5000
 
-void view_damage_add(pixman_region32_t *region, const pixman_region32_t *damage) {
+void vt_damage_add(pixman_region32_t *region, const pixman_region32_t *damage) {
 	pixman_region32_union(region, region, damage);
-	if (pixman_region32_n_rects(region) > VIEW_DAMAGE_RECTS_CAP) {
+	if (pixman_region32_n_rects(region) > VT_DAMAGE_RECTS_CAP) {
 		pixman_box32_t extents = *pixman_region32_extents(region);
 		pixman_region32_reset(region, &extents);
 	}
 }
 
-static void buffer_ref(struct stream_buffer *buffer) {
+static void buffer_ref(struct vt_stream_buffer *buffer) {
 	if (buffer->n_refs++ == 0) {
 		wlr_buffer_lock(&buffer->buffer->base);
 	}
 }
 
 /** May destroy the buffer, if the producer has dropped it already. */
-static void buffer_unref(struct stream_buffer *buffer) {
+static void buffer_unref(struct vt_stream_buffer *buffer) {
 	assert(buffer->n_refs > 0);
 	if (--buffer->n_refs == 0) {
 		wlr_buffer_unlock(&buffer->buffer->base);
 	}
 }
 
-static bool frame_is_finished(const struct stream_frame *frame) {
+static bool frame_is_finished(const struct vt_stream_frame *frame) {
 	return frame->fence_fd < 0 && !frame->waits_for_present;
 }
 
-static void stream_close_fence(struct view_stream *stream) {
+static void stream_close_fence(struct vt_stream *stream) {
 	if (stream->fence_source != NULL) {
 		wl_event_source_remove(stream->fence_source);
 		stream->fence_source = NULL;
@@ -51,25 +51,25 @@ static void stream_close_fence(struct view_stream *stream) {
 	}
 }
 
-static void stream_drop_newest(struct view_stream *stream) {
+static void stream_drop_newest(struct vt_stream *stream) {
 	stream_close_fence(stream);
 	stream->newest.waits_for_present = false;
 	pixman_region32_clear(&stream->newest.damage);
-	struct stream_buffer *buffer = stream->newest.buffer;
+	struct vt_stream_buffer *buffer = stream->newest.buffer;
 	stream->newest.buffer = NULL;
 	if (buffer != NULL) {
 		buffer_unref(buffer);
 	}
 }
 
-void stream_buffer_hold(struct stream_buffer *buffer, uint64_t seq) {
+void vt_stream_buffer_hold(struct vt_stream_buffer *buffer, uint64_t seq) {
 	if (buffer->n_holds++ == 0) {
 		buffer->held_since = seq;
 	}
 	buffer_ref(buffer);
 }
 
-void stream_buffer_unhold(struct stream_buffer *buffer) {
+void vt_stream_buffer_unhold(struct vt_stream_buffer *buffer) {
 	assert(buffer->n_holds > 0);
 	buffer->n_holds--;
 	buffer_unref(buffer);
@@ -77,66 +77,66 @@ void stream_buffer_unhold(struct stream_buffer *buffer) {
 
 /* Retirement */
 
-static bool buffer_was_announced(const struct stream_buffer *buffer) {
+static bool buffer_was_announced(const struct vt_stream_buffer *buffer) {
 	return buffer->quotas.size > 0;
 }
 
-static void buffer_forget_quotas(struct stream_buffer *buffer) {
-	struct view_quota **quota;
+static void buffer_forget_quotas(struct vt_stream_buffer *buffer) {
+	struct vt_quota **quota;
 	wl_array_for_each(quota, &buffer->quotas) {
-		view_quota_unref(*quota);
+		vt_quota_unref(*quota);
 	}
 	buffer->quotas.size = 0;
 }
 
-bool stream_buffer_retire(struct stream_buffer *buffer) {
+bool vt_stream_buffer_retire(struct vt_stream_buffer *buffer) {
 	if (!buffer_was_announced(buffer)) {
 		return false;
 	}
 	bool is_first_time = !buffer->buffer->retired;
-	view_buffer_retire(buffer->buffer);
+	vt_buffer_retire(buffer->buffer);
 	// From here on the memory costs without being of use
-	view_retired_memory_watch(buffer->stream->manager, buffer->buffer, buffer->quotas.data,
-		buffer->quotas.size / sizeof(struct view_quota *));
+	vt_retired_memory_watch(buffer->stream->manager, buffer->buffer, buffer->quotas.data,
+		buffer->quotas.size / sizeof(struct vt_quota *));
 	buffer_forget_quotas(buffer);
 
 	struct vitrine_view_session_v1 *session;
 	wl_list_for_each(session, &buffer->stream->sessions, stream_link) {
-		view_session_retire(session, buffer);
+		vt_session_retire(session, buffer);
 	}
 	return is_first_time;
 }
 
-void view_stream_retire(struct view_stream *stream) {
+void vt_stream_retire(struct vt_stream *stream) {
 	// For those who go on the newest frame would be in a view that is retired
 	if (stream->newest.buffer != NULL && buffer_was_announced(stream->newest.buffer) &&
 			!wl_list_empty(&stream->sessions)) {
 		stream_drop_newest(stream);
 	}
 	size_t count = 0;
-	struct stream_buffer *buffer, *tmp;
+	struct vt_stream_buffer *buffer, *tmp;
 	wl_list_for_each_safe(buffer, tmp, &stream->buffers, link) {
-		count += stream_buffer_retire(buffer);
+		count += vt_stream_buffer_retire(buffer);
 	}
 	if (count > 1) {
-		view_stream_prepare_memory(stream); // the source has moved, and goes on to
+		vt_stream_prepare_memory(stream); // the source has moved, and goes on to
 	}
 }
 
-void view_stream_prepare_memory(struct view_stream *stream) {
-	struct stream_buffer *buffer;
+void vt_stream_prepare_memory(struct vt_stream *stream) {
+	struct vt_stream_buffer *buffer;
 	wl_list_for_each(buffer, &stream->buffers, link) {
 		if (buffer->buffer->retired) {
-			view_buffer_prepare_memory(buffer->buffer);
+			vt_buffer_prepare_memory(buffer->buffer);
 		}
 	}
 }
 
-bool view_stream_is_known_to(const struct view_stream *stream,
+bool vt_stream_is_known_to(const struct vt_stream *stream,
 		const struct vitrine_view_session_v1 *session) {
-	const struct stream_buffer *buffer;
+	const struct vt_stream_buffer *buffer;
 	wl_list_for_each(buffer, &stream->buffers, link) {
-		if (view_session_knows(session, buffer)) {
+		if (vt_session_knows(session, buffer)) {
 			return true;
 		}
 	}
@@ -145,9 +145,9 @@ bool view_stream_is_known_to(const struct view_stream *stream,
 
 /* Buffers */
 
-static void buffer_destroy(struct stream_buffer *buffer) {
+static void buffer_destroy(struct vt_stream_buffer *buffer) {
 	assert(buffer->n_refs == 0 && buffer->n_holds == 0);
-	stream_buffer_retire(buffer);
+	vt_stream_buffer_retire(buffer);
 	buffer_forget_quotas(buffer);
 	wl_array_release(&buffer->quotas);
 	pixman_region32_fini(&buffer->stale);
@@ -157,7 +157,7 @@ static void buffer_destroy(struct stream_buffer *buffer) {
 }
 
 static void buffer_handle_addon_destroy(struct wlr_addon *addon) {
-	struct stream_buffer *buffer = wl_container_of(addon, buffer, addon);
+	struct vt_stream_buffer *buffer = wl_container_of(addon, buffer, addon);
 	buffer_destroy(buffer);
 }
 
@@ -170,7 +170,7 @@ static const struct wlr_addon_interface buffer_addon_impl = {
  * Who was shown retired memory that had not changed since knows the buffer by it: that
  * is over once the buffer has been drawn to. It was charged when it was shown.
  */
-static void buffer_check_generation(struct stream_buffer *buffer) {
+static void buffer_check_generation(struct vt_stream_buffer *buffer) {
 	if (buffer->generation == buffer->buffer->generation) {
 		return;
 	}
@@ -178,18 +178,18 @@ static void buffer_check_generation(struct stream_buffer *buffer) {
 	buffer_forget_quotas(buffer);
 	struct vitrine_view_session_v1 *session;
 	wl_list_for_each(session, &buffer->stream->sessions, stream_link) {
-		view_session_retire(session, buffer);
+		vt_session_retire(session, buffer);
 	}
 }
 
-struct stream_buffer *view_stream_get_buffer(struct view_stream *stream,
-		struct view_buffer *view_buffer) {
-	if (view_buffer->retired && !view_buffer_can_replace_memory(view_buffer)) {
+struct vt_stream_buffer *vt_stream_get_buffer(struct vt_stream *stream,
+		struct vt_buffer *vt_buffer) {
+	if (vt_buffer->retired && !vt_buffer_can_replace_memory(vt_buffer)) {
 		return NULL;
 	}
-	struct stream_buffer *buffer;
+	struct vt_stream_buffer *buffer;
 	struct wlr_addon *addon =
-		wlr_addon_find(&view_buffer->base.addons, stream, &buffer_addon_impl);
+		wlr_addon_find(&vt_buffer->base.addons, stream, &buffer_addon_impl);
 	if (addon != NULL) {
 		buffer = wl_container_of(addon, buffer, addon);
 		buffer_check_generation(buffer);
@@ -201,12 +201,12 @@ struct stream_buffer *view_stream_get_buffer(struct view_stream *stream,
 		return NULL;
 	}
 	buffer->stream = stream;
-	buffer->buffer = view_buffer;
-	buffer->generation = view_buffer->generation;
+	buffer->buffer = vt_buffer;
+	buffer->generation = vt_buffer->generation;
 	wl_array_init(&buffer->quotas);
-	pixman_region32_init_rect(&buffer->stale, 0, 0, (unsigned)view_buffer->base.width,
-		(unsigned)view_buffer->base.height);
-	wlr_addon_init(&buffer->addon, &view_buffer->base.addons, stream, &buffer_addon_impl);
+	pixman_region32_init_rect(&buffer->stale, 0, 0, (unsigned)vt_buffer->base.width,
+		(unsigned)vt_buffer->base.height);
+	wlr_addon_init(&buffer->addon, &vt_buffer->base.addons, stream, &buffer_addon_impl);
 	wl_list_insert(&stream->buffers, &buffer->link);
 	return buffer;
 }
@@ -214,10 +214,10 @@ struct stream_buffer *view_stream_get_buffer(struct view_stream *stream,
 /* Delivery */
 
 /** Held buffers other than the newest one; the one that was held first. */
-static size_t stream_count_old_holds(struct view_stream *stream, struct stream_buffer **oldest) {
+static size_t stream_count_old_holds(struct vt_stream *stream, struct vt_stream_buffer **oldest) {
 	size_t count = 0;
 	*oldest = NULL;
-	struct stream_buffer *buffer;
+	struct vt_stream_buffer *buffer;
 	wl_list_for_each(buffer, &stream->buffers, link) {
 		if (buffer->n_holds == 0 || buffer == stream->newest.buffer) {
 			continue;
@@ -231,11 +231,11 @@ static size_t stream_count_old_holds(struct view_stream *stream, struct stream_b
 }
 
 /** Takes a buffer back from all that hold a frame in it. */
-static void stream_evict(struct view_stream *stream, struct stream_buffer *buffer) {
+static void stream_evict(struct vt_stream *stream, struct vt_stream_buffer *buffer) {
 	struct vitrine_view_session_v1 *session, *tmp;
 	wl_list_for_each_safe(session, tmp, &stream->sessions, stream_link) {
 		size_t n_holds = buffer->n_holds;
-		uint32_t revoked = view_session_revoke(session, buffer, INT64_MAX);
+		uint32_t revoked = vt_session_revoke(session, buffer, INT64_MAX);
 		if (revoked == n_holds) {
 			return; // the last hold is gone, and maybe the buffer with it
 		}
@@ -243,21 +243,21 @@ static void stream_evict(struct view_stream *stream, struct stream_buffer *buffe
 }
 
 /** How many old buffers may be held for a session to get the newest one. */
-static size_t stream_get_old_holds_cap(const struct view_stream *stream,
+static size_t stream_get_old_holds_cap(const struct vt_stream *stream,
 		const struct vitrine_view_session_v1 *session) {
 	if (!session->slow) {
-		return VIEW_STREAM_HELD_CAP - 1;
+		return VT_STREAM_HELD_CAP - 1;
 	}
 	// One buffer is for those who keep up; slow sessions take turns on the other
-	return stream->n_fast > 0 ? 0 : VIEW_STREAM_HELD_CAP - 1;
+	return stream->n_fast > 0 ? 0 : VT_STREAM_HELD_CAP - 1;
 }
 
 static bool session_is_ready(const struct vitrine_view_session_v1 *session) {
-	return session->deferred == VIEW_SESSION_DEFER_NOTHING && session->n_revoked == 0 &&
+	return session->deferred == VT_SESSION_DEFER_NOTHING && session->n_revoked == 0 &&
 		session->n_held < session->depth && !session->idle;
 }
 
-bool view_stream_wants_frame(const struct view_stream *stream) {
+bool vt_stream_wants_frame(const struct vt_stream *stream) {
 	const struct vitrine_view_session_v1 *session;
 	wl_list_for_each(session, &stream->sessions, stream_link) {
 		if (session_is_ready(session)) {
@@ -268,13 +268,13 @@ bool view_stream_wants_frame(const struct view_stream *stream) {
 }
 
 /** Sends the newest frame to the session if it can have it. */
-static void stream_try_send(struct view_stream *stream, struct vitrine_view_session_v1 *session) {
+static void stream_try_send(struct vt_stream *stream, struct vitrine_view_session_v1 *session) {
 	bool can_read = frame_is_finished(&stream->newest) ||
 		(session->takes_fences && !stream->newest.waits_for_present);
 	if (!can_read || !session_is_ready(session)) {
 		return;
 	}
-	struct stream_buffer *oldest;
+	struct vt_stream_buffer *oldest;
 	size_t cap = stream_get_old_holds_cap(stream, session);
 	size_t old_holds = stream_count_old_holds(stream, &oldest);
 	if (old_holds > cap) {
@@ -284,32 +284,32 @@ static void stream_try_send(struct view_stream *stream, struct vitrine_view_sess
 		// Who keeps up never waits for who does not
 		stream_evict(stream, oldest);
 	}
-	if (!view_session_send_frame(session, &stream->newest)) {
-		view_session_stop_later(session, VITRINE_VIEW_STOP_NO_RESOURCES);
+	if (!vt_session_send_frame(session, &stream->newest)) {
+		vt_session_stop_later(session, VITRINE_VIEW_STOP_NO_RESOURCES);
 	}
 }
 
-void view_stream_serve(struct view_stream *stream) {
+void vt_stream_serve(struct vt_stream *stream) {
 	if (stream->newest.buffer == NULL) {
 		return;
 	}
 	struct vitrine_view_session_v1 *session;
 	wl_list_for_each(session, &stream->sessions, stream_link) {
-		if (view_session_waits(session)) {
+		if (vt_session_waits(session)) {
 			stream_try_send(stream, session);
 		}
 	}
 }
 
-void view_stream_serve_session(struct view_stream *stream,
+void vt_stream_serve_session(struct vt_stream *stream,
 		struct vitrine_view_session_v1 *session) {
-	if (stream->newest.buffer != NULL && view_session_waits(session)) {
+	if (stream->newest.buffer != NULL && vt_session_waits(session)) {
 		stream_try_send(stream, session);
 	}
 }
 
-static void stream_arm_deadline(struct view_stream *stream) {
-	struct stream_buffer *oldest;
+static void stream_arm_deadline(struct vt_stream *stream) {
+	struct vt_stream_buffer *oldest;
 	if (stream->deadline_armed || stream_count_old_holds(stream, &oldest) == 0) {
 		return;
 	}
@@ -320,34 +320,34 @@ static void stream_arm_deadline(struct view_stream *stream) {
 }
 
 static int stream_handle_deadline(void *data) {
-	struct view_stream *stream = data;
+	struct vt_stream *stream = data;
 	stream->deadline_armed = false;
 	const struct vitrine_view_limits *limits = &stream->manager->base.limits;
 
 	bool contended = false;
 	struct vitrine_view_session_v1 *session;
 	wl_list_for_each(session, &stream->sessions, stream_link) {
-		contended |= session->slow && session->n_held == 0 && view_session_waits(session);
+		contended |= session->slow && session->n_held == 0 && vt_session_waits(session);
 	}
-	int64_t before = view_now_ms() -
+	int64_t before = vt_now_ms() -
 		(contended ? limits->contended_deadline_ms : limits->deadline_ms);
 
 	struct vitrine_view_session_v1 *tmp;
 	wl_list_for_each_safe(session, tmp, &stream->sessions, stream_link) {
-		view_session_revoke(session, NULL, before);
+		vt_session_revoke(session, NULL, before);
 	}
-	view_stream_serve(stream);
+	vt_stream_serve(stream);
 	stream_arm_deadline(stream);
 	return 0;
 }
 
-static void stream_deliver(struct view_stream *stream) {
-	const struct stream_frame *frame = &stream->newest;
+static void stream_deliver(struct vt_stream *stream) {
+	const struct vt_stream_frame *frame = &stream->newest;
 	stream->n_fast = 0;
 	struct vitrine_view_session_v1 *session, *tmp;
 	wl_list_for_each(session, &stream->sessions, stream_link) {
 		// Who began with what was there may have had no time at all for it
-		session->slow |= view_session_is_behind(session) && !session->has_just_begun;
+		session->slow |= vt_session_is_behind(session) && !session->has_just_begun;
 		session->has_just_begun = false;
 		if (!session->slow && session_is_ready(session)) {
 			stream->n_fast++;
@@ -363,7 +363,7 @@ static void stream_deliver(struct view_stream *stream) {
 			stream_try_send(stream, session);
 		}
 		if (session->seen_seq != stream->seq) {
-			view_session_miss_frame(session, &frame->damage);
+			vt_session_miss_frame(session, &frame->damage);
 		}
 	}
 	stream_arm_deadline(stream);
@@ -371,26 +371,26 @@ static void stream_deliver(struct view_stream *stream) {
 
 /* Frames that are not finished */
 
-static void stream_handle_finished(struct view_stream *stream) {
+static void stream_handle_finished(struct vt_stream *stream) {
 	if (stream->newest.buffer == NULL || !frame_is_finished(&stream->newest)) {
 		return;
 	}
-	view_stream_serve(stream);
+	vt_stream_serve(stream);
 	if (stream->n_lost > 0) {
 		// What came meanwhile may have been the last thing to come
-		view_source_request_frame(stream->source);
+		vt_viewed_output_request_frame(stream->source);
 	}
 }
 
 static int stream_handle_fence(int fd, uint32_t mask, void *data) {
-	struct view_stream *stream = data;
+	struct vt_stream *stream = data;
 	// An error of the fence will not go away: the frame is as finished as it gets
 	stream_close_fence(stream);
 	stream_handle_finished(stream);
 	return 0;
 }
 
-void view_stream_handle_present(struct view_stream *stream, uint32_t commit_seq) {
+void vt_stream_handle_present(struct vt_stream *stream, uint32_t commit_seq) {
 	// Commits are presented in order; wrapping around is fine
 	if (stream->newest.waits_for_present &&
 			(int32_t)(commit_seq - stream->newest.commit_seq) >= 0) {
@@ -399,35 +399,35 @@ void view_stream_handle_present(struct view_stream *stream, uint32_t commit_seq)
 	}
 }
 
-void view_stream_lose(struct view_stream *stream, const pixman_region32_t *damage) {
+void vt_stream_lose(struct vt_stream *stream, const pixman_region32_t *damage) {
 	if (frame_is_finished(&stream->newest)) {
 		stream_drop_newest(stream); // there is a newer one, which nobody gets
 	}
 	stream->n_lost++;
-	view_damage_add(&stream->lost_damage, damage);
+	vt_damage_add(&stream->lost_damage, damage);
 }
 
 /* Frames that are lost for lack of resources */
 
 static int stream_handle_retry(void *data) {
-	struct view_stream *stream = data;
+	struct vt_stream *stream = data;
 	stream->retry_armed = false;
 	if (wl_list_empty(&stream->sessions)) {
 		stream->n_retries = 0;
 	} else if (stream->n_retries++ < RETRIES_CAP) {
-		view_source_request_frame(stream->source);
+		vt_viewed_output_request_frame(stream->source);
 	} else {
 		stream->n_retries = 0;
 		struct vitrine_view_session_v1 *session;
 		wl_list_for_each(session, &stream->sessions, stream_link) {
-			view_session_stop_later(session, VITRINE_VIEW_STOP_NO_RESOURCES);
+			vt_session_stop_later(session, VITRINE_VIEW_STOP_NO_RESOURCES);
 		}
 	}
 	return 0;
 }
 
-void view_stream_fail(struct view_stream *stream, const pixman_region32_t *damage) {
-	view_stream_lose(stream, damage);
+void vt_stream_fail(struct vt_stream *stream, const pixman_region32_t *damage) {
+	vt_stream_lose(stream, damage);
 	if (stream->retry_armed) {
 		return;
 	}
@@ -437,7 +437,7 @@ void view_stream_fail(struct view_stream *stream, const pixman_region32_t *damag
 	stream->retry_armed = true;
 }
 
-static void stream_forget_failures(struct view_stream *stream) {
+static void stream_forget_failures(struct vt_stream *stream) {
 	stream->n_retries = 0;
 	if (stream->retry_armed) {
 		wl_event_source_timer_update(stream->retry_timer, 0);
@@ -446,25 +446,25 @@ static void stream_forget_failures(struct view_stream *stream) {
 }
 
 /** The damage of a frame, with that of the frames lost before it. */
-static void stream_take_damage(struct view_stream *stream, const pixman_region32_t *damage) {
+static void stream_take_damage(struct vt_stream *stream, const pixman_region32_t *damage) {
 	pixman_region32_t *total = &stream->newest.damage;
 	pixman_region32_copy(total, &stream->lost_damage);
-	view_damage_add(total, damage);
+	vt_damage_add(total, damage);
 	pixman_region32_clear(&stream->lost_damage);
 	stream->newest.n_lost = stream->n_lost;
 	stream->n_lost = 0;
 }
 
-static void stream_close_frame(const struct stream_frame *frame) {
+static void stream_close_frame(const struct vt_stream_frame *frame) {
 	if (frame->fence_fd >= 0) {
 		close(frame->fence_fd);
 	}
 }
 
-void view_stream_submit(struct view_stream *stream, const struct stream_frame *frame) {
-	struct stream_frame *newest = &stream->newest;
+void vt_stream_submit(struct vt_stream *stream, const struct vt_stream_frame *frame) {
+	struct vt_stream_frame *newest = &stream->newest;
 	if (newest->buffer != NULL && !frame_is_finished(newest)) {
-		view_stream_lose(stream, &frame->damage); // there is more once that is finished
+		vt_stream_lose(stream, &frame->damage); // there is more once that is finished
 		stream_close_frame(frame);
 		return;
 	}
@@ -473,7 +473,7 @@ void view_stream_submit(struct view_stream *stream, const struct stream_frame *f
 		fence_source = wl_event_loop_add_fd(stream->manager->loop, frame->fence_fd,
 			WL_EVENT_READABLE, stream_handle_fence, stream);
 		if (fence_source == NULL) {
-			view_stream_fail(stream, &frame->damage);
+			vt_stream_fail(stream, &frame->damage);
 			stream_close_frame(frame);
 			return;
 		}
@@ -497,8 +497,8 @@ void view_stream_submit(struct view_stream *stream, const struct stream_frame *f
 
 /* Lifetime */
 
-bool view_stream_init(struct view_stream *stream, struct view_source *source) {
-	*stream = (struct view_stream){
+bool vt_stream_init(struct vt_stream *stream, struct vt_viewed_output *source) {
+	*stream = (struct vt_stream){
 		.manager = source->manager,
 		.source = source,
 		.newest.fence_fd = -1,
@@ -514,10 +514,10 @@ bool view_stream_init(struct view_stream *stream, struct view_source *source) {
 	return stream->deadline_timer != NULL && stream->retry_timer != NULL;
 }
 
-void view_stream_finish(struct view_stream *stream) {
+void vt_stream_finish(struct vt_stream *stream) {
 	assert(wl_list_empty(&stream->sessions));
 	stream_drop_newest(stream);
-	struct stream_buffer *buffer, *tmp;
+	struct vt_stream_buffer *buffer, *tmp;
 	wl_list_for_each_safe(buffer, tmp, &stream->buffers, link) {
 		buffer_destroy(buffer);
 	}
@@ -533,7 +533,7 @@ void view_stream_finish(struct view_stream *stream) {
 	}
 }
 
-void view_stream_forget(struct view_stream *stream) {
+void vt_stream_forget(struct vt_stream *stream) {
 	assert(wl_list_empty(&stream->sessions));
 	stream_drop_newest(stream);
 	stream->n_lost = 0;
@@ -541,15 +541,15 @@ void view_stream_forget(struct view_stream *stream) {
 	pixman_region32_clear(&stream->lost_damage);
 }
 
-bool view_stream_has_current(const struct view_stream *stream) {
+bool vt_stream_has_current(const struct vt_stream *stream) {
 	return stream->newest.buffer != NULL && stream->n_lost == 0;
 }
 
-void view_stream_add_session(struct view_stream *stream, struct vitrine_view_session_v1 *session) {
+void vt_stream_add_session(struct vt_stream *stream, struct vitrine_view_session_v1 *session) {
 	assert(session->stream == NULL);
 	session->stream = stream;
 	// The newest frame is news to it, unless it asks for one that is yet to be drawn
-	session->seen_seq = view_stream_has_current(stream) ? stream->seq - 1 : stream->seq;
+	session->seen_seq = vt_stream_has_current(stream) ? stream->seq - 1 : stream->seq;
 	session->first_seq = session->impl->pulls ? stream->seq + 1 : 0;
 	session->slow = false;
 	session->takes_fences = false; // until it knows a buffer of this stream
@@ -557,13 +557,13 @@ void view_stream_add_session(struct view_stream *stream, struct vitrine_view_ses
 	wl_list_insert(stream->sessions.prev, &session->stream_link);
 }
 
-void view_stream_remove_session(struct view_stream *stream,
+void vt_stream_remove_session(struct vt_stream *stream,
 		struct vitrine_view_session_v1 *session) {
 	assert(session->stream == stream);
-	view_session_drop_frames(session);
+	vt_session_drop_frames(session);
 	wl_list_remove(&session->stream_link);
 	wl_list_init(&session->stream_link);
 	session->stream = NULL;
 	// Others may have waited for what it held
-	view_stream_serve(stream);
+	vt_stream_serve(stream);
 }

@@ -22,7 +22,7 @@
 /** So many frames in foreign buffers, and sessions give up on zero-copy. */
 #define FOREIGN_FRAMES_CAP 3
 
-static void source_destroy(struct view_source *source);
+static void source_destroy(struct vt_viewed_output *source);
 
 /** Whether the output's buffers are shown by another display server. */
 static bool output_is_nested(struct wlr_output *output) {
@@ -34,7 +34,7 @@ static bool output_is_nested(struct wlr_output *output) {
 	return wlr_output_is_wl(output);
 }
 
-bool view_source_is_scanned_out(const struct view_source *source) {
+bool vt_viewed_output_is_scanned_out(const struct vt_viewed_output *source) {
 #if WLR_HAS_DRM_BACKEND
 	return wlr_output_is_drm(source->output);
 #else
@@ -46,8 +46,8 @@ bool view_source_is_scanned_out(const struct view_source *source) {
  * Whether a buffer of the output can be shared at all: one that we can derive
  * from, and can keep the output from drawing to later.
  */
-static bool source_can_share(const struct view_source *source,
-		const struct view_buffer *buffer) {
+static bool source_can_share(const struct vt_viewed_output *source,
+		const struct vt_buffer *buffer) {
 	struct wlr_swapchain *swapchain = source->output->swapchain;
 	// Without a dma-buf all drawing is by the CPU, and the buffer itself puts
 	// fresh memory under it; see buffer_replace_memory()
@@ -57,14 +57,14 @@ static bool source_can_share(const struct view_source *source,
 
 /* The choice of a stream */
 
-static bool source_can_derive(const struct view_source *source, struct view_buffer *buffer,
+static bool source_can_derive(const struct vt_viewed_output *source, struct vt_buffer *buffer,
 		uint32_t acceptable) {
 	if (output_is_nested(source->output)) {
 		return true; // sealed later, once it was presented
 	}
 	struct vitrine_derived_fd derived;
-	if (!view_buffer_derive(buffer, source->manager->derive, acceptable,
-			view_source_is_scanned_out(source), &derived)) {
+	if (!vt_buffer_derive(buffer, source->manager->derive, acceptable,
+			vt_viewed_output_is_scanned_out(source), &derived)) {
 		return false;
 	}
 	close(derived.fd);
@@ -72,9 +72,9 @@ static bool source_can_derive(const struct view_source *source, struct view_buff
 }
 
 /** NULL if no guarantee can be given to the session with this buffer. */
-static struct view_stream *source_choose_stream(struct view_source *source,
-		const struct vitrine_view_session_v1 *session, struct view_buffer *buffer) {
-	uint32_t zero_copy = session->allowed & VIEW_GUARANTEES_ZERO_COPY;
+static struct vt_stream *source_choose_stream(struct vt_viewed_output *source,
+		const struct vitrine_view_session_v1 *session, struct vt_buffer *buffer) {
+	uint32_t zero_copy = session->allowed & VT_GUARANTEES_ZERO_COPY;
 	if (buffer != NULL && zero_copy != 0 && source_can_share(source, buffer) &&
 			source_can_derive(source, buffer, zero_copy)) {
 		return &source->direct;
@@ -83,24 +83,24 @@ static struct view_stream *source_choose_stream(struct view_source *source,
 }
 
 static bool session_is_unattached(const struct vitrine_view_session_v1 *session) {
-	return session->stream == NULL && session->deferred == VIEW_SESSION_DEFER_NOTHING;
+	return session->stream == NULL && session->deferred == VT_SESSION_DEFER_NOTHING;
 }
 
-static void source_attach_session(struct view_source *source,
-		struct vitrine_view_session_v1 *session, struct view_stream *stream) {
-	view_stream_add_session(stream, session);
+static void source_attach_session(struct vt_viewed_output *source,
+		struct vitrine_view_session_v1 *session, struct vt_stream *stream) {
+	vt_stream_add_session(stream, session);
 	source->n_unattached--;
 }
 
-static void source_attach_sessions(struct view_source *source, struct view_buffer *buffer) {
+static void source_attach_sessions(struct vt_viewed_output *source, struct vt_buffer *buffer) {
 	struct vitrine_view_session_v1 *session;
 	wl_list_for_each(session, &source->sessions, link) {
 		if (!session_is_unattached(session)) {
 			continue;
 		}
-		struct view_stream *stream = source_choose_stream(source, session, buffer);
+		struct vt_stream *stream = source_choose_stream(source, session, buffer);
 		if (stream == NULL) {
-			view_session_stop_later(session, VITRINE_VIEW_STOP_UNSUPPORTED);
+			vt_session_stop_later(session, VITRINE_VIEW_STOP_UNSUPPORTED);
 			continue;
 		}
 		source_attach_session(source, session, stream);
@@ -108,70 +108,70 @@ static void source_attach_sessions(struct view_source *source, struct view_buffe
 }
 
 /** Whether the session can begin with what was kept: the output shows it, and goes on to. */
-static bool source_has_current(const struct view_source *source,
+static bool source_has_current(const struct vt_viewed_output *source,
 		const struct vitrine_view_session_v1 *session) {
 	return !source->output->needs_frame && source->output->enabled && source->pacer == NULL &&
-		!session->impl->pulls && (view_stream_has_current(&source->direct) ||
-		view_stream_has_current(&source->snapshots.stream));
+		!session->impl->pulls && (vt_stream_has_current(&source->direct) ||
+		vt_stream_has_current(&source->snapshots.stream));
 }
 
 /** The stream whose newest frame the session can begin with, NULL if there is none. */
-static struct view_stream *source_choose_current(struct view_source *source,
+static struct vt_stream *source_choose_current(struct vt_viewed_output *source,
 		const struct vitrine_view_session_v1 *session) {
-	struct view_stream *direct = &source->direct, *stream = &source->snapshots.stream;
-	if (view_stream_has_current(direct)) {
+	struct vt_stream *direct = &source->direct, *stream = &source->snapshots.stream;
+	if (vt_stream_has_current(direct)) {
 		stream = source_choose_stream(source, session, direct->newest.buffer->buffer);
-	} else if (session->allowed & VIEW_GUARANTEES_ZERO_COPY) {
+	} else if (session->allowed & VT_GUARANTEES_ZERO_COPY) {
 		return NULL; // whether it can have one of these, the output's next buffer tells
 	}
-	return stream != NULL && view_stream_has_current(stream) ? stream : NULL;
+	return stream != NULL && vt_stream_has_current(stream) ? stream : NULL;
 }
 
 /** Shows the session what is there, or asks for a frame. */
-static void source_begin(struct view_source *source, struct vitrine_view_session_v1 *session) {
-	struct view_stream *stream =
+static void source_begin(struct vt_viewed_output *source, struct vitrine_view_session_v1 *session) {
+	struct vt_stream *stream =
 		source_has_current(source, session) ? source_choose_current(source, session) : NULL;
 	if (stream == NULL) {
-		view_source_request_frame(source);
+		vt_viewed_output_request_frame(source);
 		return;
 	}
 	source_attach_session(source, session, stream);
 	session->has_just_begun = true;
-	view_stream_serve_session(stream, session);
+	vt_stream_serve_session(stream, session);
 }
 
 /** The output has changed to buffers that cannot be shared: choose anew. */
-static void source_detach_direct_sessions(struct view_source *source) {
+static void source_detach_direct_sessions(struct vt_viewed_output *source) {
 	struct vitrine_view_session_v1 *session;
 	wl_list_for_each(session, &source->direct.sessions, stream_link) {
-		if (session->deferred == VIEW_SESSION_DEFER_NOTHING) {
-			session->deferred = VIEW_SESSION_DEFER_DETACH;
+		if (session->deferred == VT_SESSION_DEFER_NOTHING) {
+			session->deferred = VT_SESSION_DEFER_DETACH;
 		}
 	}
-	view_source_defer(source);
+	vt_viewed_output_defer(source);
 }
 
 /* Frames */
 
-static void source_submit_direct(struct view_source *source,
-		const struct wlr_output_event_commit *event, struct view_buffer *view_buffer,
+static void source_submit_direct(struct vt_viewed_output *source,
+		const struct wlr_output_event_commit *event, struct vt_buffer *vt_buffer,
 		const pixman_region32_t *damage) {
-	if (view_buffer == NULL || !source_can_share(source, view_buffer)) {
+	if (vt_buffer == NULL || !source_can_share(source, vt_buffer)) {
 		source_detach_direct_sessions(source);
-		view_stream_lose(&source->direct, damage);
+		vt_stream_lose(&source->direct, damage);
 		return;
 	}
-	struct stream_buffer *buffer = view_stream_get_buffer(&source->direct, view_buffer);
+	struct vt_stream_buffer *buffer = vt_stream_get_buffer(&source->direct, vt_buffer);
 	if (buffer == NULL) {
-		view_stream_fail(&source->direct, damage);
+		vt_stream_fail(&source->direct, damage);
 		return;
 	}
-	view_stream_submit(&source->direct, &(struct stream_frame){
+	vt_stream_submit(&source->direct, &(struct vt_stream_frame){
 		.buffer = buffer,
 		.when = event->when,
 		.transform = (uint32_t)source->output->transform,
 		.damage = *damage,
-		.fence_fd = view_render_fence(source->output->renderer, event->state,
+		.fence_fd = vt_render_fence(source->output->renderer, event->state,
 			event->state->buffer),
 		.waits_for_present = output_is_nested(source->output),
 		.commit_seq = source->output->commit_seq,
@@ -183,7 +183,7 @@ static void source_submit_direct(struct view_source *source,
  * frame: compositors commit a new swapchain's buffer at a change of mode before they
  * make the swapchain the output's.
  */
-static bool source_expects_home(struct view_source *source, const struct view_buffer *buffer) {
+static bool source_expects_home(struct vt_viewed_output *source, const struct vt_buffer *buffer) {
 	if (buffer == NULL || source_can_share(source, buffer)) {
 		source->n_foreign = 0;
 		return false;
@@ -191,8 +191,8 @@ static bool source_expects_home(struct view_source *source, const struct view_bu
 	return ++source->n_foreign <= FOREIGN_FRAMES_CAP;
 }
 
-static void source_deliver(struct view_source *source,
-		const struct wlr_output_event_commit *event, struct view_buffer *view_buffer,
+static void source_deliver(struct vt_viewed_output *source,
+		const struct wlr_output_event_commit *event, struct vt_buffer *vt_buffer,
 		bool may_come_home) {
 	struct wlr_buffer *buffer = event->state->buffer;
 	pixman_region32_t damage;
@@ -205,57 +205,57 @@ static void source_deliver(struct view_source *source,
 			(unsigned)buffer->height);
 	}
 	if (may_come_home) {
-		view_stream_lose(&source->direct, &damage);
-		view_source_request_frame(source);
+		vt_stream_lose(&source->direct, &damage);
+		vt_viewed_output_request_frame(source);
 	} else if (!wl_list_empty(&source->direct.sessions)) {
-		source_submit_direct(source, event, view_buffer, &damage);
+		source_submit_direct(source, event, vt_buffer, &damage);
 	} else {
-		view_stream_forget(&source->direct);
+		vt_stream_forget(&source->direct);
 	}
 	if (!wl_list_empty(&source->snapshots.stream.sessions)) {
-		view_snapshots_push(&source->snapshots, event, &damage);
+		vt_snapshots_push(&source->snapshots, event, &damage);
 	} else {
-		view_snapshots_forget(&source->snapshots);
+		vt_snapshots_forget(&source->snapshots);
 	}
 	pixman_region32_fini(&damage);
 }
 
 static void source_handle_output_commit(struct wl_listener *listener, void *data) {
-	struct view_source *source = wl_container_of(listener, source, output_commit);
+	struct vt_viewed_output *source = wl_container_of(listener, source, output_commit);
 	const struct wlr_output_event_commit *event = data;
 	if (!(event->state->committed & WLR_OUTPUT_STATE_BUFFER)) {
 		return;
 	}
 	if (wl_list_empty(&source->sessions)) {
-		view_stream_prepare_memory(&source->direct);
+		vt_stream_prepare_memory(&source->direct);
 		source_destroy(source); // what it was kept for is not on the screen any more
 		return;
 	}
 
 	if (source->wants_deferred) {
-		view_source_defer(source);
+		vt_viewed_output_defer(source);
 	}
 
-	struct view_buffer *view_buffer = view_buffer_try_from_buffer(event->state->buffer);
-	bool may_come_home = source_expects_home(source, view_buffer);
+	struct vt_buffer *vt_buffer = vt_buffer_try_from_buffer(event->state->buffer);
+	bool may_come_home = source_expects_home(source, vt_buffer);
 	if (source->n_unattached > 0 && !may_come_home) {
-		source_attach_sessions(source, view_buffer);
+		source_attach_sessions(source, vt_buffer);
 	}
-	source_deliver(source, event, view_buffer, may_come_home);
+	source_deliver(source, event, vt_buffer, may_come_home);
 	if (source->pacer != NULL) {
-		view_pacer_handle_commit(source->pacer);
+		vt_pacer_handle_commit(source->pacer);
 	}
 }
 
 static void source_handle_output_present(struct wl_listener *listener, void *data) {
-	struct view_source *source = wl_container_of(listener, source, output_present);
+	struct vt_viewed_output *source = wl_container_of(listener, source, output_present);
 	const struct wlr_output_event_present *event = data;
-	view_stream_handle_present(&source->direct, event->commit_seq);
+	vt_stream_handle_present(&source->direct, event->commit_seq);
 }
 
-void view_source_request_frame(struct view_source *source) {
+void vt_viewed_output_request_frame(struct vt_viewed_output *source) {
 	if (source->pacer != NULL) {
-		view_pacer_request_frame(source->pacer);
+		vt_pacer_request_frame(source->pacer);
 	} else {
 		// As wlr_scene does, but also if a frame was asked for that could not be drawn
 		wlr_output_schedule_frame(source->output);
@@ -268,8 +268,8 @@ void view_source_request_frame(struct view_source *source) {
  * Whether the output would go on to use the memory of a buffer, whatever is done to
  * it: a dma-buf, or memory that the display server around us has mapped.
  */
-static bool source_must_drop(const struct view_source *source, const struct view_buffer *buffer) {
-	return (output_is_nested(source->output) || !view_buffer_can_replace_memory(buffer)) &&
+static bool source_must_drop(const struct vt_viewed_output *source, const struct vt_buffer *buffer) {
+	return (output_is_nested(source->output) || !vt_buffer_can_replace_memory(buffer)) &&
 		source->output->swapchain != NULL &&
 		wlr_swapchain_has_buffer(source->output->swapchain, (struct wlr_buffer *)&buffer->base);
 }
@@ -279,14 +279,14 @@ static bool source_must_drop(const struct view_source *source, const struct view
  * announced buffers get other memory before they are drawn to. Those that cannot are
  * taken away from the output, which draws to new ones then.
  */
-static void source_retire_direct(struct view_source *source) {
+static void source_retire_direct(struct vt_viewed_output *source) {
 	struct wlr_output *output = source->output;
 	bool must_drop = false;
-	struct stream_buffer *buffer;
+	struct vt_stream_buffer *buffer;
 	wl_list_for_each(buffer, &source->direct.buffers, link) {
 		must_drop |= buffer->quotas.size > 0 && source_must_drop(source, buffer->buffer);
 	}
-	view_stream_retire(&source->direct);
+	vt_stream_retire(&source->direct);
 	if (must_drop) {
 		// Buffers that nobody holds are destroyed by this
 		wlr_swapchain_destroy(output->swapchain);
@@ -294,46 +294,46 @@ static void source_retire_direct(struct view_source *source) {
 	}
 }
 
-static void source_detach_session(struct view_source *source,
+static void source_detach_session(struct vt_viewed_output *source,
 		struct vitrine_view_session_v1 *session) {
-	struct view_stream *stream = session->stream;
-	bool is_known = view_stream_is_known_to(stream, session);
-	view_stream_remove_session(stream, session);
+	struct vt_stream *stream = session->stream;
+	bool is_known = vt_stream_is_known_to(stream, session);
+	vt_stream_remove_session(stream, session);
 	if (!is_known) {
 		return;
 	}
 	if (stream == &source->direct) {
 		source_retire_direct(source);
 	} else {
-		view_snapshots_retire(&source->snapshots);
+		vt_snapshots_retire(&source->snapshots);
 	}
 	if (!wl_list_empty(&stream->sessions)) {
-		view_source_request_frame(source); // for those who waited for a retired one
+		vt_viewed_output_request_frame(source); // for those who waited for a retired one
 	}
 }
 
 /* Sessions */
 
 static void source_handle_deferred(void *data) {
-	struct view_source *source = data;
+	struct vt_viewed_output *source = data;
 	source->deferred = NULL;
 	struct vitrine_view_session_v1 *session, *tmp;
 	wl_list_for_each_safe(session, tmp, &source->sessions, link) {
-		if (session->deferred == VIEW_SESSION_DEFER_STOP) {
-			view_session_stop(session, session->deferred_reason);
-		} else if (session->deferred == VIEW_SESSION_DEFER_DETACH) {
-			session->deferred = VIEW_SESSION_DEFER_NOTHING;
-			view_session_take_back_all(session);
+		if (session->deferred == VT_SESSION_DEFER_STOP) {
+			vt_session_stop(session, session->deferred_reason);
+		} else if (session->deferred == VT_SESSION_DEFER_DETACH) {
+			session->deferred = VT_SESSION_DEFER_NOTHING;
+			vt_session_take_back_all(session);
 			source_detach_session(source, session);
 			source->n_unattached++;
-			view_source_request_frame(source);
+			vt_viewed_output_request_frame(source);
 		} else if (session_is_unattached(session)) {
 			source_begin(source, session);
 		}
 	}
 }
 
-void view_source_defer(struct view_source *source) {
+void vt_viewed_output_defer(struct vt_viewed_output *source) {
 	if (source->deferred == NULL) {
 		source->deferred =
 			wl_event_loop_add_idle(source->manager->loop, source_handle_deferred, source);
@@ -345,11 +345,11 @@ void view_source_defer(struct view_source *source) {
 }
 
 /** False on allocation failure. */
-static bool source_start(struct view_source *source) {
-	struct view_capture_source *capture_source =
-		view_manager_find_capture_source(source->manager, source->output);
+static bool source_start(struct vt_viewed_output *source) {
+	struct vt_capture_source *capture_source =
+		vt_manager_find_capture_source(source->manager, source->output);
 	if (capture_source != NULL) {
-		source->pacer = view_pacer_create(capture_source);
+		source->pacer = vt_pacer_create(capture_source);
 		if (source->pacer == NULL) {
 			return false;
 		}
@@ -359,13 +359,13 @@ static bool source_start(struct view_source *source) {
 	return true;
 }
 
-static void source_stop(struct view_source *source) {
+static void source_stop(struct vt_viewed_output *source) {
 	wlr_output_lock_attach_render(source->output, false);
-	view_pacer_destroy(source->pacer);
+	vt_pacer_destroy(source->pacer);
 	source->pacer = NULL;
 }
 
-bool view_source_add_session(struct view_source *source,
+bool vt_viewed_output_add_session(struct vt_viewed_output *source,
 		struct vitrine_view_session_v1 *session) {
 	if (wl_list_empty(&source->sessions) && !source_start(source)) {
 		return false;
@@ -377,19 +377,19 @@ bool view_source_add_session(struct view_source *source,
 		wlr_output_lock_software_cursors(source->output, true);
 	}
 	if (source_has_current(source, session)) {
-		view_source_defer(source); // see source_begin()
+		vt_viewed_output_defer(source); // see source_begin()
 	}
 	if (source->deferred == NULL) {
-		view_source_request_frame(source);
+		vt_viewed_output_request_frame(source);
 	}
 	return true;
 }
 
 /** It must have no sessions any more. */
-static void source_destroy(struct view_source *source) {
+static void source_destroy(struct vt_viewed_output *source) {
 	assert(wl_list_empty(&source->sessions));
-	view_stream_finish(&source->direct);
-	view_snapshots_finish(&source->snapshots);
+	vt_stream_finish(&source->direct);
+	vt_snapshots_finish(&source->snapshots);
 	if (source->deferred != NULL) {
 		wl_event_source_remove(source->deferred);
 	}
@@ -400,7 +400,7 @@ static void source_destroy(struct view_source *source) {
 	free(source);
 }
 
-void view_source_remove_session(struct view_source *source,
+void vt_viewed_output_remove_session(struct vt_viewed_output *source,
 		struct vitrine_view_session_v1 *session) {
 	assert(session->source == source);
 	if (session->stream != NULL) {
@@ -418,22 +418,22 @@ void view_source_remove_session(struct view_source *source,
 	}
 }
 
-void view_source_stop_sessions(struct view_source *source,
+void vt_viewed_output_stop_sessions(struct vt_viewed_output *source,
 		enum vitrine_view_stop_reason reason) {
 	struct vitrine_view_session_v1 *session, *tmp;
 	wl_list_for_each_safe(session, tmp, &source->sessions, link) {
-		view_session_stop(session, reason);
+		vt_session_stop(session, reason);
 	}
 }
 
-void view_source_destroy(struct view_source *source, enum vitrine_view_stop_reason reason) {
-	view_source_stop_sessions(source, reason);
+void vt_viewed_output_destroy(struct vt_viewed_output *source, enum vitrine_view_stop_reason reason) {
+	vt_viewed_output_stop_sessions(source, reason);
 	source_destroy(source);
 }
 
 static void source_handle_addon_destroy(struct wlr_addon *addon) {
-	struct view_source *source = wl_container_of(addon, source, addon);
-	view_source_destroy(source, VITRINE_VIEW_STOP_SOURCE_GONE);
+	struct vt_viewed_output *source = wl_container_of(addon, source, addon);
+	vt_viewed_output_destroy(source, VITRINE_VIEW_STOP_SOURCE_GONE);
 }
 
 static const struct wlr_addon_interface source_addon_impl = {
@@ -441,14 +441,14 @@ static const struct wlr_addon_interface source_addon_impl = {
 	.destroy = source_handle_addon_destroy,
 };
 
-struct view_source *view_source_get(struct view_manager *manager, struct wlr_output *output) {
+struct vt_viewed_output *vt_viewed_output_get(struct vt_manager *manager, struct wlr_output *output) {
 	struct wlr_addon *addon = wlr_addon_find(&output->addons, manager, &source_addon_impl);
 	if (addon != NULL) {
-		struct view_source *source = wl_container_of(addon, source, addon);
+		struct vt_viewed_output *source = wl_container_of(addon, source, addon);
 		return source;
 	}
 
-	struct view_source *source = calloc(1, sizeof(*source));
+	struct vt_viewed_output *source = calloc(1, sizeof(*source));
 	if (source == NULL) {
 		return NULL;
 	}
@@ -456,11 +456,11 @@ struct view_source *view_source_get(struct view_manager *manager, struct wlr_out
 	source->output = output;
 	wl_list_init(&source->sessions);
 	// Both, so that both can be finished
-	bool ok = view_stream_init(&source->direct, source);
-	ok &= view_snapshots_init(&source->snapshots, source);
+	bool ok = vt_stream_init(&source->direct, source);
+	ok &= vt_snapshots_init(&source->snapshots, source);
 	if (!ok) {
-		view_stream_finish(&source->direct);
-		view_snapshots_finish(&source->snapshots);
+		vt_stream_finish(&source->direct);
+		vt_snapshots_finish(&source->snapshots);
 		free(source);
 		return NULL;
 	}

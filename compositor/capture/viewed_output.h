@@ -7,12 +7,12 @@
 
 #include "stream.h"
 
-struct view_pacer;
+struct vt_pacer;
 struct vitrine_view_session_v1;
 
 /** Copies of an output's frames, for sessions without a zero-copy guarantee. */
-struct view_snapshots {
-	struct view_stream stream;
+struct vt_snapshots {
+	struct vt_stream stream;
 	struct wlr_allocator *allocator; // NULL before the first copy
 	struct wlr_swapchain *swapchain; // NULL before the first copy
 };
@@ -22,17 +22,17 @@ struct view_snapshots {
  * the end of the last one, attached to the output, so that an output that nobody
  * views costs nothing. While it stands still, who looks next sees the same frame.
  */
-struct view_source {
-	struct wl_list link; // view_manager.sources
-	struct view_manager *manager;
+struct vt_viewed_output {
+	struct wl_list link; // vt_manager.sources
+	struct vt_manager *manager;
 	struct wlr_output *output;
 	struct wlr_addon addon;
 	struct wl_list sessions; // session.link
 
-	struct view_stream direct; // the output's own buffers
-	struct view_snapshots snapshots;
+	struct vt_stream direct; // the output's own buffers
+	struct vt_snapshots snapshots;
 
-	struct view_pacer *pacer; // NULL unless it draws a capture source that is viewed
+	struct vt_pacer *pacer; // NULL unless it draws a capture source that is viewed
 
 	size_t n_unattached; // sessions without a stream, which the next frame decides
 
@@ -50,39 +50,39 @@ struct view_source {
 /**
  * The source of an output, made if needed. NULL on allocation failure.
  */
-struct view_source *view_source_get(struct view_manager *manager, struct wlr_output *output);
+struct vt_viewed_output *vt_viewed_output_get(struct vt_manager *manager, struct wlr_output *output);
 
 /** Starts delivering frames to the session. False on allocation failure. */
-bool view_source_add_session(struct view_source *source, struct vitrine_view_session_v1 *session);
+bool vt_viewed_output_add_session(struct vt_viewed_output *source, struct vitrine_view_session_v1 *session);
 /**
  * Stops delivering, and sees to it that what the session can reach never changes
  * again.
  */
-void view_source_remove_session(struct view_source *source, struct vitrine_view_session_v1 *session);
+void vt_viewed_output_remove_session(struct vt_viewed_output *source, struct vitrine_view_session_v1 *session);
 
 /** Asks the output for a frame even though nothing has changed. */
-void view_source_request_frame(struct view_source *source);
+void vt_viewed_output_request_frame(struct vt_viewed_output *source);
 
 /** Stops all sessions. */
-void view_source_stop_sessions(struct view_source *source,
+void vt_viewed_output_stop_sessions(struct vt_viewed_output *source,
 	enum vitrine_view_stop_reason reason);
 /** Stops all sessions, and frees the source. */
-void view_source_destroy(struct view_source *source, enum vitrine_view_stop_reason reason);
+void vt_viewed_output_destroy(struct vt_viewed_output *source, enum vitrine_view_stop_reason reason);
 
 /** Whether a display reads the output's buffers, and waits for their fences. */
-bool view_source_is_scanned_out(const struct view_source *source);
+bool vt_viewed_output_is_scanned_out(const struct vt_viewed_output *source);
 
 /** Work on sessions that has to wait for the end of the commit. */
-void view_source_defer(struct view_source *source);
+void vt_viewed_output_defer(struct vt_viewed_output *source);
 
-bool view_snapshots_init(struct view_snapshots *snapshots, struct view_source *source);
-void view_snapshots_finish(struct view_snapshots *snapshots);
+bool vt_snapshots_init(struct vt_snapshots *snapshots, struct vt_viewed_output *source);
+void vt_snapshots_finish(struct vt_snapshots *snapshots);
 /** Copies a committed frame if a session can take it, and delivers the copy. */
-void view_snapshots_push(struct view_snapshots *snapshots,
+void vt_snapshots_push(struct vt_snapshots *snapshots,
 	const struct wlr_output_event_commit *event, const pixman_region32_t *damage);
 /** Drops what was kept for sessions, of which there are none. */
-void view_snapshots_forget(struct view_snapshots *snapshots);
+void vt_snapshots_forget(struct vt_snapshots *snapshots);
 /** Sees to it that no announced copy is drawn to again. */
-void view_snapshots_retire(struct view_snapshots *snapshots);
+void vt_snapshots_retire(struct vt_snapshots *snapshots);
 
 #endif

@@ -19,15 +19,15 @@
 /** Rows start on a cache line, which renderers and readers like. */
 #define STRIDE_ALIGN 64
 
-struct view_allocator {
+struct vt_allocator {
 	struct wlr_allocator base;
 	struct vitrine_derive *derive; // for /dev/udmabuf
-	struct view_memory_pool *pool; // NULL if it makes dumb buffers
+	struct vt_memory_pool *pool; // NULL if it makes dumb buffers
 	bool needs_dmabuf; // the renderer or the backend cannot use anything else
 	int drm_fd; // makes dumb buffers instead of memfds; -1 if it does not
 };
 
-uint32_t view_format_get_bytes_per_pixel(uint32_t fourcc) {
+uint32_t vt_format_get_bytes_per_pixel(uint32_t fourcc) {
 	switch (fourcc) {
 	case DRM_FORMAT_RGB565:
 	case DRM_FORMAT_BGR565:
@@ -66,15 +66,15 @@ static bool format_allows_linear(const struct wlr_drm_format *format) {
 
 static const struct wlr_buffer_impl buffer_impl;
 
-struct view_buffer *view_buffer_try_from_buffer(struct wlr_buffer *wlr_buffer) {
+struct vt_buffer *vt_buffer_try_from_buffer(struct wlr_buffer *wlr_buffer) {
 	if (wlr_buffer->impl != &buffer_impl) {
 		return NULL;
 	}
-	struct view_buffer *buffer = wl_container_of(wlr_buffer, buffer, base);
+	struct vt_buffer *buffer = wl_container_of(wlr_buffer, buffer, base);
 	return buffer;
 }
 
-static void buffer_forget_sealed(struct view_buffer *buffer) {
+static void buffer_forget_sealed(struct vt_buffer *buffer) {
 	if (buffer->sealed.fd >= 0) {
 		close(buffer->sealed.fd);
 		buffer->sealed.fd = -1;
@@ -82,22 +82,22 @@ static void buffer_forget_sealed(struct view_buffer *buffer) {
 }
 
 static void buffer_destroy(struct wlr_buffer *wlr_buffer) {
-	struct view_buffer *buffer = view_buffer_try_from_buffer(wlr_buffer);
+	struct vt_buffer *buffer = vt_buffer_try_from_buffer(wlr_buffer);
 	wlr_buffer_finish(wlr_buffer);
 	buffer_forget_sealed(buffer);
 	wlr_dmabuf_attributes_finish(&buffer->dmabuf);
 	if (buffer->drm_fd >= 0) {
-		view_buffer_finish_dumb(buffer);
+		vt_buffer_finish_dumb(buffer);
 	} else {
-		view_memory_pool_forget(buffer->pool, &buffer->memory);
-		view_memory_finish(&buffer->memory);
-		view_memory_pool_unref(buffer->pool);
+		vt_memory_pool_forget(buffer->pool, &buffer->memory);
+		vt_memory_finish(&buffer->memory);
+		vt_memory_pool_unref(buffer->pool);
 	}
 	free(buffer);
 }
 
 static bool buffer_get_shm(struct wlr_buffer *wlr_buffer, struct wlr_shm_attributes *shm) {
-	struct view_buffer *buffer = view_buffer_try_from_buffer(wlr_buffer);
+	struct vt_buffer *buffer = vt_buffer_try_from_buffer(wlr_buffer);
 	if (buffer->shm.fd < 0 || buffer->is_detached) {
 		return false;
 	}
@@ -107,7 +107,7 @@ static bool buffer_get_shm(struct wlr_buffer *wlr_buffer, struct wlr_shm_attribu
 
 static bool buffer_get_dmabuf(struct wlr_buffer *wlr_buffer,
 		struct wlr_dmabuf_attributes *dmabuf) {
-	struct view_buffer *buffer = view_buffer_try_from_buffer(wlr_buffer);
+	struct vt_buffer *buffer = vt_buffer_try_from_buffer(wlr_buffer);
 	if (buffer->dmabuf.n_planes == 0) {
 		return false;
 	}
@@ -115,24 +115,24 @@ static bool buffer_get_dmabuf(struct wlr_buffer *wlr_buffer,
 	return true;
 }
 
-bool view_buffer_can_replace_memory(const struct view_buffer *buffer) {
+bool vt_buffer_can_replace_memory(const struct vt_buffer *buffer) {
 	// Users of a dma-buf would go on with the old memory
 	return buffer->dmabuf.n_planes == 0;
 }
 
-void view_buffer_retire(struct view_buffer *buffer) {
+void vt_buffer_retire(struct vt_buffer *buffer) {
 	buffer->retired = true;
 	// Its holders are counted from now on, and we are none of them
 	buffer_forget_sealed(buffer);
 }
 
-void view_buffer_prepare_memory(const struct view_buffer *buffer) {
+void vt_buffer_prepare_memory(const struct vt_buffer *buffer) {
 	if (buffer->pool == NULL) {
 		return;
-	} else if (view_buffer_can_replace_memory(buffer)) {
-		view_memory_pool_prepare_copy(buffer->pool, &buffer->memory);
+	} else if (vt_buffer_can_replace_memory(buffer)) {
+		vt_memory_pool_prepare_copy(buffer->pool, &buffer->memory);
 	} else {
-		view_memory_pool_prepare(buffer->pool, buffer->memory.size);
+		vt_memory_pool_prepare(buffer->pool, buffer->memory.size);
 	}
 }
 
@@ -140,17 +140,17 @@ void view_buffer_prepare_memory(const struct view_buffer *buffer) {
  * Puts fresh memory with the same content at the same address, so that writes
  * do not reach the holders of the old memory. The renderer keeps its pointer.
  */
-static bool buffer_replace_memory(struct view_buffer *buffer) {
-	if (!view_buffer_can_replace_memory(buffer)) {
+static bool buffer_replace_memory(struct vt_buffer *buffer) {
+	if (!vt_buffer_can_replace_memory(buffer)) {
 		wlr_log(WLR_ERROR, "Refused to draw into a retired dma-buf");
 		return false;
 	}
 	buffer_forget_sealed(buffer);
-	if (view_memory_pool_replace(buffer->pool, &buffer->memory)) {
+	if (vt_memory_pool_replace(buffer->pool, &buffer->memory)) {
 		buffer->shm.fd = buffer->memory.memfd;
 		buffer->is_detached = false;
 	} else if (!buffer->is_detached) {
-		if (!view_memory_detach(&buffer->memory)) {
+		if (!vt_memory_detach(&buffer->memory)) {
 			return false;
 		}
 		buffer->is_detached = true;
@@ -162,7 +162,7 @@ static bool buffer_replace_memory(struct view_buffer *buffer) {
 
 static bool buffer_begin_data_ptr_access(struct wlr_buffer *wlr_buffer, uint32_t flags,
 		void **data, uint32_t *format, size_t *stride) {
-	struct view_buffer *buffer = view_buffer_try_from_buffer(wlr_buffer);
+	struct vt_buffer *buffer = vt_buffer_try_from_buffer(wlr_buffer);
 	bool wants_fresh = buffer->retired || buffer->is_detached;
 	if (buffer->memory.data == NULL || (wants_fresh &&
 			(flags & WLR_BUFFER_DATA_PTR_ACCESS_WRITE) && !buffer_replace_memory(buffer))) {
@@ -188,14 +188,14 @@ static const struct wlr_buffer_impl buffer_impl = {
 };
 
 /** Hands out another file descriptor of the memfd that was derived once. */
-static bool buffer_dup_sealed(const struct view_buffer *buffer,
+static bool buffer_dup_sealed(const struct vt_buffer *buffer,
 		struct vitrine_derived_fd *derived) {
 	*derived = buffer->sealed;
 	derived->fd = fcntl(buffer->sealed.fd, F_DUPFD_CLOEXEC, 0);
 	return derived->fd >= 0;
 }
 
-bool view_buffer_derive(struct view_buffer *buffer, struct vitrine_derive *derive,
+bool vt_buffer_derive(struct vt_buffer *buffer, struct vitrine_derive *derive,
 		uint32_t acceptable, bool is_scanned_out, struct vitrine_derived_fd *derived) {
 	if (buffer->is_detached) {
 		return false; // what is derived from the memfd has not what is drawn
@@ -226,8 +226,8 @@ bool view_buffer_derive(struct view_buffer *buffer, struct vitrine_derive *deriv
 }
 
 /** Width and height become a stride and a size, or false if they cannot. */
-static bool layout_buffer(struct view_buffer *buffer, int width, int height, uint32_t fourcc) {
-	uint32_t bytes_per_pixel = view_format_get_bytes_per_pixel(fourcc);
+static bool layout_buffer(struct vt_buffer *buffer, int width, int height, uint32_t fourcc) {
+	uint32_t bytes_per_pixel = vt_format_get_bytes_per_pixel(fourcc);
 	if (bytes_per_pixel == 0 || width <= 0 || height <= 0) {
 		wlr_log(WLR_ERROR, "Unsupported buffer: %dx%d, format 0x%08" PRIX32,
 			width, height, fourcc);
@@ -255,7 +255,7 @@ static bool layout_buffer(struct view_buffer *buffer, int width, int height, uin
  * Makes the same memory a dma-buf. It has to happen now: udmabuf refuses a memfd
  * once it is sealed against writing.
  */
-static void buffer_add_dmabuf(struct view_buffer *buffer, struct vitrine_derive *derive) {
+static void buffer_add_dmabuf(struct vt_buffer *buffer, struct vitrine_derive *derive) {
 	int fd = vitrine_udmabuf_create(derive, buffer->memory.memfd, buffer->memory.size);
 	if (fd < 0) {
 		if (fd != -ENODEV) {
@@ -275,41 +275,41 @@ static void buffer_add_dmabuf(struct view_buffer *buffer, struct vitrine_derive 
 	};
 }
 
-static bool buffer_init_memfd(struct view_buffer *buffer, const struct view_allocator *allocator,
+static bool buffer_init_memfd(struct vt_buffer *buffer, const struct vt_allocator *allocator,
 		int width, int height, uint32_t fourcc) {
 	buffer->drm_fd = -1;
 	if (!layout_buffer(buffer, width, height, fourcc) ||
-			!view_memory_pool_take(allocator->pool, buffer->size, &buffer->memory)) {
+			!vt_memory_pool_take(allocator->pool, buffer->size, &buffer->memory)) {
 		return false;
 	}
 	buffer->shm.fd = buffer->memory.memfd;
 	buffer_add_dmabuf(buffer, allocator->derive);
 	if (allocator->needs_dmabuf && buffer->dmabuf.n_planes == 0) {
 		wlr_log(WLR_ERROR, "The renderer or the backend needs a dma-buf, and there is none");
-		view_memory_finish(&buffer->memory);
+		vt_memory_finish(&buffer->memory);
 		return false;
 	}
-	buffer->pool = view_memory_pool_ref(allocator->pool);
+	buffer->pool = vt_memory_pool_ref(allocator->pool);
 	return true;
 }
 
 static struct wlr_buffer *allocator_create_buffer(struct wlr_allocator *wlr_allocator,
 		int width, int height, const struct wlr_drm_format *format) {
-	struct view_allocator *allocator = wl_container_of(wlr_allocator, allocator, base);
+	struct vt_allocator *allocator = wl_container_of(wlr_allocator, allocator, base);
 	if (!format_allows_linear(format)) {
 		wlr_log(WLR_ERROR, "Buffers are linear, which format 0x%08" PRIX32 " does not allow here",
 			format->format);
 		return NULL;
 	}
 
-	struct view_buffer *buffer = calloc(1, sizeof(*buffer));
+	struct vt_buffer *buffer = calloc(1, sizeof(*buffer));
 	if (buffer == NULL) {
 		return NULL;
 	}
 	buffer->sealed.fd = -1;
-	buffer->memory = (struct view_memory){ .memfd = -1, .lease_fd = -1 };
+	buffer->memory = (struct vt_memory){ .memfd = -1, .lease_fd = -1 };
 	bool ok = allocator->drm_fd >= 0 ?
-		view_buffer_init_dumb(buffer, allocator->drm_fd, width, height, format->format) :
+		vt_buffer_init_dumb(buffer, allocator->drm_fd, width, height, format->format) :
 		buffer_init_memfd(buffer, allocator, width, height, format->format);
 	if (!ok) {
 		free(buffer);
@@ -320,9 +320,9 @@ static struct wlr_buffer *allocator_create_buffer(struct wlr_allocator *wlr_allo
 }
 
 static void allocator_destroy(struct wlr_allocator *wlr_allocator) {
-	struct view_allocator *allocator = wl_container_of(wlr_allocator, allocator, base);
+	struct vt_allocator *allocator = wl_container_of(wlr_allocator, allocator, base);
 	vitrine_derive_destroy(allocator->derive);
-	view_memory_pool_unref(allocator->pool); // its buffers have their own references
+	vt_memory_pool_unref(allocator->pool); // its buffers have their own references
 	if (allocator->drm_fd >= 0) {
 		close(allocator->drm_fd);
 	}
@@ -349,17 +349,17 @@ static bool has_udmabuf(struct vitrine_derive *derive) {
 	return true;
 }
 
-static struct view_allocator *allocator_create(uint32_t *caps) {
-	struct view_allocator *allocator = calloc(1, sizeof(*allocator));
+static struct vt_allocator *allocator_create(uint32_t *caps) {
+	struct vt_allocator *allocator = calloc(1, sizeof(*allocator));
 	if (allocator == NULL) {
 		return NULL;
 	}
 	allocator->drm_fd = -1;
 	allocator->derive = vitrine_derive_create();
-	allocator->pool = view_memory_pool_create();
+	allocator->pool = vt_memory_pool_create();
 	if (allocator->derive == NULL || allocator->pool == NULL) {
 		vitrine_derive_destroy(allocator->derive);
-		view_memory_pool_unref(allocator->pool);
+		vt_memory_pool_unref(allocator->pool);
 		free(allocator);
 		return NULL;
 	}
@@ -370,9 +370,9 @@ static struct view_allocator *allocator_create(uint32_t *caps) {
 	return allocator;
 }
 
-struct wlr_allocator *view_allocator_create_for_copies(void) {
+struct wlr_allocator *vt_allocator_create_for_copies(void) {
 	uint32_t caps;
-	struct view_allocator *allocator = allocator_create(&caps);
+	struct vt_allocator *allocator = allocator_create(&caps);
 	if (allocator == NULL) {
 		return NULL;
 	}
@@ -383,14 +383,14 @@ struct wlr_allocator *view_allocator_create_for_copies(void) {
 struct wlr_allocator *vitrine_allocator_create(struct wlr_backend *backend,
 		struct wlr_renderer *renderer) {
 	uint32_t caps;
-	struct view_allocator *allocator = allocator_create(&caps);
+	struct vt_allocator *allocator = allocator_create(&caps);
 	if (allocator == NULL) {
 		return NULL;
 	}
 	if (!(caps & backend->buffer_caps) || !(caps & renderer->render_buffer_caps)) {
 		wlr_log(WLR_DEBUG, "The backend or the renderer cannot use viewable buffers");
 		vitrine_derive_destroy(allocator->derive);
-		view_memory_pool_unref(allocator->pool);
+		vt_memory_pool_unref(allocator->pool);
 		free(allocator);
 		return NULL;
 	}
@@ -426,7 +426,7 @@ struct wlr_allocator *vitrine_allocator_create_dumb(int drm_fd, struct wlr_rende
 			"DRM devices that have them");
 		return NULL;
 	}
-	struct view_allocator *allocator = calloc(1, sizeof(*allocator));
+	struct vt_allocator *allocator = calloc(1, sizeof(*allocator));
 	if (allocator == NULL) {
 		return NULL;
 	}

@@ -8,7 +8,7 @@
 #include "buffer_copy.h"
 #include "thread.h"
 
-struct buffer_copy {
+struct vt_buffer_copy {
 	pthread_t thread;
 	atomic_int n_refs; // whoever started it, and the thread
 	atomic_bool done;
@@ -22,13 +22,13 @@ struct buffer_copy {
 	int n_derived; // to be closed
 };
 
-static void copy_close_derived(struct buffer_copy *copy) {
+static void copy_close_derived(struct vt_buffer_copy *copy) {
 	while (copy->n_derived > 0) {
 		close(copy->derived[--copy->n_derived].fd);
 	}
 }
 
-static void copy_unref(struct buffer_copy *copy) {
+static void copy_unref(struct vt_buffer_copy *copy) {
 	if (atomic_fetch_sub(&copy->n_refs, 1) > 1) {
 		return;
 	}
@@ -38,7 +38,7 @@ static void copy_unref(struct buffer_copy *copy) {
 	free(copy);
 }
 
-static int copy_planes(struct buffer_copy *copy) {
+static int copy_planes(struct vt_buffer_copy *copy) {
 	for (int i = 0; i < copy->dmabuf.n_planes; i++) {
 		const struct vitrine_derive_source source = {
 			.memfd = -1,
@@ -56,7 +56,7 @@ static int copy_planes(struct buffer_copy *copy) {
 }
 
 static void *copy_run(void *data) {
-	struct buffer_copy *copy = data;
+	struct vt_buffer_copy *copy = data;
 	copy->result = copy_planes(copy);
 	atomic_store(&copy->done, true);
 	eventfd_write(copy->done_fd, 1);
@@ -64,9 +64,9 @@ static void *copy_run(void *data) {
 	return NULL;
 }
 
-struct buffer_copy *buffer_copy_start(const struct wlr_dmabuf_attributes *dmabuf,
+struct vt_buffer_copy *vt_buffer_copy_start(const struct wlr_dmabuf_attributes *dmabuf,
 		const uint64_t sizes[static WLR_DMABUF_MAX_PLANES]) {
-	struct buffer_copy *copy = calloc(1, sizeof(*copy));
+	struct vt_buffer_copy *copy = calloc(1, sizeof(*copy));
 	if (copy == NULL) {
 		return NULL;
 	}
@@ -79,7 +79,7 @@ struct buffer_copy *buffer_copy_start(const struct wlr_dmabuf_attributes *dmabuf
 	atomic_init(&copy->done, false);
 	atomic_init(&copy->n_refs, 2);
 	if (!wlr_dmabuf_attributes_copy(&copy->dmabuf, dmabuf) ||
-			!view_thread_start(&copy->thread, copy_run, copy)) {
+			!vt_thread_start(&copy->thread, copy_run, copy)) {
 		atomic_init(&copy->n_refs, 1); // there is no thread
 		copy_unref(copy);
 		return NULL;
@@ -87,7 +87,7 @@ struct buffer_copy *buffer_copy_start(const struct wlr_dmabuf_attributes *dmabuf
 	return copy;
 }
 
-void buffer_copy_destroy(struct buffer_copy *copy) {
+void vt_buffer_copy_destroy(struct vt_buffer_copy *copy) {
 	if (atomic_load(&copy->done)) {
 		pthread_join(copy->thread, NULL); // it is at its end: what it holds is free after this
 	} else {
@@ -96,11 +96,11 @@ void buffer_copy_destroy(struct buffer_copy *copy) {
 	copy_unref(copy);
 }
 
-int buffer_copy_get_fd(const struct buffer_copy *copy) {
+int vt_buffer_copy_get_fd(const struct vt_buffer_copy *copy) {
 	return copy->done_fd;
 }
 
-int buffer_copy_take(struct buffer_copy *copy,
+int vt_buffer_copy_take(struct vt_buffer_copy *copy,
 		struct vitrine_derived_fd derived[static WLR_DMABUF_MAX_PLANES]) {
 	if (copy->result == 0) {
 		memcpy(derived, copy->derived, sizeof(copy->derived));

@@ -18,9 +18,9 @@ static void *map_dumb(int drm_fd, uint32_t handle, uint64_t size) {
 	return mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, drm_fd, (off_t)offset);
 }
 
-bool view_buffer_init_dumb(struct view_buffer *buffer, int drm_fd, int width, int height,
+bool vt_buffer_init_dumb(struct vt_buffer *buffer, int drm_fd, int width, int height,
 		uint32_t fourcc) {
-	uint32_t bytes_per_pixel = view_format_get_bytes_per_pixel(fourcc);
+	uint32_t bytes_per_pixel = vt_format_get_bytes_per_pixel(fourcc);
 	if (bytes_per_pixel == 0 || width <= 0 || height <= 0) {
 		wlr_log(WLR_ERROR, "Unsupported buffer: %dx%d, format 0x%08" PRIX32,
 			width, height, fourcc);
@@ -74,7 +74,7 @@ err_handle:
 	return false;
 }
 
-void view_buffer_finish_dumb(struct view_buffer *buffer) {
+void vt_buffer_finish_dumb(struct vt_buffer *buffer) {
 	munmap(buffer->memory.data, buffer->memory.size);
 	drmModeDestroyDumbBuffer(buffer->drm_fd, buffer->gem_handle);
 }

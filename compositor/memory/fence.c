@@ -125,7 +125,7 @@ static int export_fence(struct wlr_renderer *renderer, const struct wlr_output_s
 	return dmabuf_export_fence(buffer);
 }
 
-int view_render_fence(struct wlr_renderer *renderer, const struct wlr_output_state *state,
+int vt_render_fence(struct wlr_renderer *renderer, const struct wlr_output_state *state,
 		struct wlr_buffer *buffer) {
 	// What draws to a pointer is the CPU, which has finished
 	if (renderer == NULL || (renderer->render_buffer_caps & WLR_BUFFER_CAP_DATA_PTR)) {

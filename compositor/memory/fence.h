@@ -15,7 +15,7 @@ struct wlr_renderer;
  * `buffer` is what was drawn to. `state` is what was committed, NULL for work that
  * is not committed.
  */
-int view_render_fence(struct wlr_renderer *renderer, const struct wlr_output_state *state,
+int vt_render_fence(struct wlr_renderer *renderer, const struct wlr_output_state *state,
 	struct wlr_buffer *buffer);
 
 #endif

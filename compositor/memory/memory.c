@@ -30,7 +30,7 @@ static bool can_use_huge_pages(size_t size) {
 	return size >= HUGE_PAGE_SIZE && get_page_size() == 4096;
 }
 
-size_t view_memory_round_size(size_t size) {
+size_t vt_memory_round_size(size_t size) {
 	size_t unit = can_use_huge_pages(size) ? HUGE_PAGE_SIZE : get_page_size();
 	return size > SIZE_MAX - unit ? size : (size + unit - 1) / unit * unit;
 }
@@ -71,7 +71,7 @@ static void *map_aligned(int fd, size_t size, int prot) {
  * memfd is not made of huge pages by itself, whatever the system's settings are,
  * but small pages can be collapsed into one where there is one to begin with.
  */
-static void fault_in(const struct view_memory *memory) {
+static void fault_in(const struct vt_memory *memory) {
 	char *data = memory->data;
 	if (can_use_huge_pages(memory->size)) {
 		for (size_t offset = 0; offset < memory->size; offset += HUGE_PAGE_SIZE) {
@@ -82,11 +82,11 @@ static void fault_in(const struct view_memory *memory) {
 	madvise(data, memory->size, MADV_POPULATE_WRITE);
 }
 
-bool view_memory_init(struct view_memory *memory, size_t size) {
-	*memory = (struct view_memory){
+bool vt_memory_init(struct vt_memory *memory, size_t size) {
+	*memory = (struct vt_memory){
 		.memfd = -1,
 		.lease_fd = -1,
-		.size = view_memory_round_size(size),
+		.size = vt_memory_round_size(size),
 	};
 	memory->memfd = vitrine_memfd_create(memory->size);
 	if (memory->memfd < 0) {
@@ -109,11 +109,11 @@ bool view_memory_init(struct view_memory *memory, size_t size) {
 	fault_in(memory);
 	return true;
 err:
-	view_memory_finish(memory);
+	vt_memory_finish(memory);
 	return false;
 }
 
-void view_memory_finish(struct view_memory *memory) {
+void vt_memory_finish(struct vt_memory *memory) {
 	if (memory->data != NULL) {
 		munmap(memory->data, memory->size);
 		memory->data = NULL;
@@ -128,7 +128,7 @@ void view_memory_finish(struct view_memory *memory) {
 	}
 }
 
-bool view_memory_copy_from(struct view_memory *memory, int borrowed_memfd) {
+bool vt_memory_copy_from(struct vt_memory *memory, int borrowed_memfd) {
 	void *data = map_aligned(borrowed_memfd, memory->size, PROT_READ);
 	if (data == MAP_FAILED) {
 		wlr_log_errno(WLR_ERROR, "Failed to map %zu bytes", memory->size);
@@ -139,23 +139,23 @@ bool view_memory_copy_from(struct view_memory *memory, int borrowed_memfd) {
 	return true;
 }
 
-bool view_memory_replace(struct view_memory *memory, struct view_memory *fresh) {
+bool vt_memory_replace(struct vt_memory *memory, struct vt_memory *fresh) {
 	assert(memory->size == fresh->size);
 	if (mremap(fresh->data, fresh->size, fresh->size, MREMAP_MAYMOVE | MREMAP_FIXED,
 			memory->data) == MAP_FAILED) {
 		wlr_log_errno(WLR_ERROR, "Failed to replace retired memory");
-		view_memory_finish(fresh);
+		vt_memory_finish(fresh);
 		return false;
 	}
 	fresh->data = memory->data;
 	memory->data = NULL;
-	view_memory_finish(memory);
+	vt_memory_finish(memory);
 	*memory = *fresh;
-	*fresh = (struct view_memory){ .memfd = -1, .lease_fd = -1 };
+	*fresh = (struct vt_memory){ .memfd = -1, .lease_fd = -1 };
 	return true;
 }
 
-bool view_memory_detach(struct view_memory *memory) {
+bool vt_memory_detach(struct vt_memory *memory) {
 	// Seals are about shared mappings
 	if (mmap(memory->data, memory->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED,
 			memory->memfd, 0) == MAP_FAILED) {

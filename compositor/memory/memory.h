@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 /** Memory to draw to and to derive from: a memfd that is mapped for writing once. */
-struct view_memory {
+struct vt_memory {
 	int memfd; // sealable; -1 if there is none
 	/**
 	 * The memfd, opened for writing once more before anybody else has it: the
@@ -19,59 +19,59 @@ struct view_memory {
 };
 
 /** The size that memory of at least so many bytes gets. */
-size_t view_memory_round_size(size_t size);
+size_t vt_memory_round_size(size_t size);
 
 /** Zeroed memory, faulted in. Returns false with an error in the log. */
-bool view_memory_init(struct view_memory *memory, size_t size);
+bool vt_memory_init(struct vt_memory *memory, size_t size);
 /** Twice is harmless. */
-void view_memory_finish(struct view_memory *memory);
+void vt_memory_finish(struct vt_memory *memory);
 
 /** Copies the content of a file of the same size. Returns false if it cannot be mapped. */
-bool view_memory_copy_from(struct view_memory *memory, int borrowed_memfd);
+bool vt_memory_copy_from(struct vt_memory *memory, int borrowed_memfd);
 
 /**
  * Puts `fresh`, of the same size, under the address of `memory`, whose own pages go on
  * to be there for other holders alone. `fresh` is consumed. Returns false with an error
- * in the log: what is there then is good for view_memory_detach() alone.
+ * in the log: what is there then is good for vt_memory_detach() alone.
  */
-bool view_memory_replace(struct view_memory *memory, struct view_memory *fresh);
+bool vt_memory_replace(struct vt_memory *memory, struct vt_memory *fresh);
 /**
  * Writes go to pages of our own from now on rather than to the file, which keeps its
  * content: for want of fresh memory. Returns false if even that cannot be had;
  * there is no mapping then.
  */
-bool view_memory_detach(struct view_memory *memory);
+bool vt_memory_detach(struct vt_memory *memory);
 
 /**
  * Fresh memory, made in the background while it is likely to be needed: the kernel
  * has to zero all of it, then it has to be copied to, and nobody should wait for that.
  */
-struct view_memory_pool;
+struct vt_memory_pool;
 
 /** With one reference. NULL on allocation failure. */
-struct view_memory_pool *view_memory_pool_create(void);
-struct view_memory_pool *view_memory_pool_ref(struct view_memory_pool *pool);
+struct vt_memory_pool *vt_memory_pool_create(void);
+struct vt_memory_pool *vt_memory_pool_ref(struct vt_memory_pool *pool);
 /** Frees the pool with the last reference. Accepts NULL. */
-void view_memory_pool_unref(struct view_memory_pool *pool);
+void vt_memory_pool_unref(struct vt_memory_pool *pool);
 
 /** Fresh memory of this size is likely to be needed soon. */
-void view_memory_pool_prepare(struct view_memory_pool *pool, size_t size);
-/** As view_memory_init(), from what is prepared if there is something. */
-bool view_memory_pool_take(struct view_memory_pool *pool, size_t size,
-	struct view_memory *memory);
+void vt_memory_pool_prepare(struct vt_memory_pool *pool, size_t size);
+/** As vt_memory_init(), from what is prepared if there is something. */
+bool vt_memory_pool_take(struct vt_memory_pool *pool, size_t size,
+	struct vt_memory *memory);
 
 /**
- * view_memory_pool_replace() is likely to come soon. Until then the content of the
+ * vt_memory_pool_replace() is likely to come soon. Until then the content of the
  * file does not change.
  */
-void view_memory_pool_prepare_copy(struct view_memory_pool *pool,
-	const struct view_memory *memory);
+void vt_memory_pool_prepare_copy(struct vt_memory_pool *pool,
+	const struct vt_memory *memory);
 /**
- * view_memory_replace() by fresh memory with the same content, from what is prepared
+ * vt_memory_replace() by fresh memory with the same content, from what is prepared
  * if there is something.
  */
-bool view_memory_pool_replace(struct view_memory_pool *pool, struct view_memory *memory);
+bool vt_memory_pool_replace(struct vt_memory_pool *pool, struct vt_memory *memory);
 /** No copy is needed any more: the memory goes, or changes. */
-void view_memory_pool_forget(struct view_memory_pool *pool, const struct view_memory *memory);
+void vt_memory_pool_forget(struct vt_memory_pool *pool, const struct vt_memory *memory);
 
 #endif

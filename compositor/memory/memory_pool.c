@@ -26,14 +26,14 @@
 /** A copy of memory that is going to be replaced. */
 struct copy {
 	/** Whose, for the main thread to know it again; NULL once nobody needs it. */
-	const struct view_memory *of;
+	const struct vt_memory *of;
 	int memfd; // a file descriptor of our own of what is to be copied, -1 if it was
 	size_t size;
 	bool in_use; // by the thread
-	struct view_memory memory; // the copy, without a memfd before it is done
+	struct vt_memory memory; // the copy, without a memfd before it is done
 };
 
-struct view_memory_pool {
+struct vt_memory_pool {
 	size_t n_refs; // of the main thread, as is all up to the mutex
 	pthread_t thread;
 	bool has_thread;
@@ -43,26 +43,26 @@ struct view_memory_pool {
 	bool ends;
 	size_t size; // of the pieces to make, 0 if none is likely to be needed
 	struct timespec keep_until; // CLOCK_MONOTONIC
-	struct view_memory spare; // without a memfd if there is none
+	struct vt_memory spare; // without a memfd if there is none
 	struct copy copies[COPIES_CAP];
 };
 
-static const struct view_memory no_memory = { .memfd = -1, .lease_fd = -1 };
+static const struct vt_memory no_memory = { .memfd = -1, .lease_fd = -1 };
 static const struct copy no_copy = { .memfd = -1, .memory = { .memfd = -1, .lease_fd = -1 } };
 
-static void pool_keep(struct view_memory_pool *pool) {
+static void pool_keep(struct vt_memory_pool *pool) {
 	clock_gettime(CLOCK_MONOTONIC, &pool->keep_until);
 	pool->keep_until.tv_sec += KEEP_S;
 }
 
-static bool pool_is_kept_too_long(const struct view_memory_pool *pool) {
+static bool pool_is_kept_too_long(const struct vt_memory_pool *pool) {
 	struct timespec now;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return now.tv_sec > pool->keep_until.tv_sec || (now.tv_sec == pool->keep_until.tv_sec &&
 		now.tv_nsec >= pool->keep_until.tv_nsec);
 }
 
-static bool take(struct view_memory *from, size_t size, struct view_memory *memory) {
+static bool take(struct vt_memory *from, size_t size, struct vt_memory *memory) {
 	if (from->memfd < 0 || from->size != size) {
 		return false;
 	}
@@ -73,16 +73,16 @@ static bool take(struct view_memory *from, size_t size, struct view_memory *memo
 
 /* The thread: the mutex is held but while the kernel has much to do */
 
-static void pool_free(struct view_memory_pool *pool, struct view_memory *memory) {
-	struct view_memory freed = *memory;
+static void pool_free(struct vt_memory_pool *pool, struct vt_memory *memory) {
+	struct vt_memory freed = *memory;
 	*memory = no_memory;
 	pthread_mutex_unlock(&pool->mutex);
-	view_memory_finish(&freed);
+	vt_memory_finish(&freed);
 	pthread_mutex_lock(&pool->mutex);
 }
 
 /** Frees a piece that is of no use. Returns false if there is none. */
-static bool pool_free_useless(struct view_memory_pool *pool) {
+static bool pool_free_useless(struct vt_memory_pool *pool) {
 	if (pool->spare.memfd >= 0 && pool->spare.size != pool->size) {
 		pool_free(pool, &pool->spare);
 		return true;
@@ -99,7 +99,7 @@ static bool pool_free_useless(struct view_memory_pool *pool) {
 }
 
 /** Makes a piece. Returns false if there is no need for one, or no way to get one. */
-static bool pool_add_spare(struct view_memory_pool *pool) {
+static bool pool_add_spare(struct vt_memory_pool *pool) {
 	size_t size = pool->size, n_pieces = 1;
 	for (size_t i = 0; i < COPIES_CAP; i++) {
 		n_pieces += pool->copies[i].memory.memfd >= 0;
@@ -107,9 +107,9 @@ static bool pool_add_spare(struct view_memory_pool *pool) {
 	if (size == 0 || pool->spare.memfd >= 0 || n_pieces > BYTES_CAP / size) {
 		return false;
 	}
-	struct view_memory memory;
+	struct vt_memory memory;
 	pthread_mutex_unlock(&pool->mutex);
-	bool ok = view_memory_init(&memory, size);
+	bool ok = vt_memory_init(&memory, size);
 	pthread_mutex_lock(&pool->mutex);
 	if (!ok) {
 		pool->size = 0; // until somebody asks again
@@ -120,10 +120,10 @@ static bool pool_add_spare(struct view_memory_pool *pool) {
 }
 
 /** Makes a copy. Returns false if there is no need for one, or nothing to make it of. */
-static bool pool_add_copy(struct view_memory_pool *pool) {
+static bool pool_add_copy(struct vt_memory_pool *pool) {
 	for (size_t i = 0; i < COPIES_CAP; i++) {
 		struct copy *copy = &pool->copies[i];
-		struct view_memory memory;
+		struct vt_memory memory;
 		if (copy->memfd < 0 || !take(&pool->spare, copy->size, &memory)) {
 			continue;
 		}
@@ -131,10 +131,10 @@ static bool pool_add_copy(struct view_memory_pool *pool) {
 		copy->memfd = -1;
 		copy->in_use = true;
 		pthread_mutex_unlock(&pool->mutex);
-		bool ok = view_memory_copy_from(&memory, memfd);
+		bool ok = vt_memory_copy_from(&memory, memfd);
 		close(memfd);
 		if (!ok) {
-			view_memory_finish(&memory);
+			vt_memory_finish(&memory);
 		}
 		pthread_mutex_lock(&pool->mutex);
 		copy->in_use = false;
@@ -145,7 +145,7 @@ static bool pool_add_copy(struct view_memory_pool *pool) {
 }
 
 static void *pool_run(void *data) {
-	struct view_memory_pool *pool = data;
+	struct vt_memory_pool *pool = data;
 	setpriority(PRIO_PROCESS, (id_t)gettid(), NICENESS);
 	pthread_mutex_lock(&pool->mutex);
 	while (!pool->ends) {
@@ -163,9 +163,9 @@ static void *pool_run(void *data) {
 	return NULL;
 }
 
-static bool pool_start_thread(struct view_memory_pool *pool) {
+static bool pool_start_thread(struct vt_memory_pool *pool) {
 	if (!pool->has_thread) {
-		pool->has_thread = view_thread_start(&pool->thread, pool_run, pool);
+		pool->has_thread = vt_thread_start(&pool->thread, pool_run, pool);
 		if (!pool->has_thread) {
 			wlr_log(WLR_ERROR, "Failed to start a thread: memory is not prepared in advance");
 		}
@@ -175,7 +175,7 @@ static bool pool_start_thread(struct view_memory_pool *pool) {
 
 /* The main thread */
 
-static void pool_want(struct view_memory_pool *pool, size_t size) {
+static void pool_want(struct vt_memory_pool *pool, size_t size) {
 	if (pool->size != size) {
 		pool->size = size;
 		pthread_cond_signal(&pool->changed);
@@ -183,17 +183,17 @@ static void pool_want(struct view_memory_pool *pool, size_t size) {
 	pool_keep(pool);
 }
 
-void view_memory_pool_prepare(struct view_memory_pool *pool, size_t size) {
+void vt_memory_pool_prepare(struct vt_memory_pool *pool, size_t size) {
 	if (size >= SIZE_MIN && pool_start_thread(pool)) {
 		pthread_mutex_lock(&pool->mutex);
-		pool_want(pool, view_memory_round_size(size));
+		pool_want(pool, vt_memory_round_size(size));
 		pthread_mutex_unlock(&pool->mutex);
 	}
 }
 
 /** From what is prepared. */
-static bool pool_take_spare(struct view_memory_pool *pool, size_t size,
-		struct view_memory *memory) {
+static bool pool_take_spare(struct vt_memory_pool *pool, size_t size,
+		struct vt_memory *memory) {
 	if (!pool->has_thread) {
 		return false;
 	}
@@ -207,13 +207,13 @@ static bool pool_take_spare(struct view_memory_pool *pool, size_t size,
 	return found;
 }
 
-bool view_memory_pool_take(struct view_memory_pool *pool, size_t size,
-		struct view_memory *memory) {
-	return pool_take_spare(pool, view_memory_round_size(size), memory) ||
-		view_memory_init(memory, size);
+bool vt_memory_pool_take(struct vt_memory_pool *pool, size_t size,
+		struct vt_memory *memory) {
+	return pool_take_spare(pool, vt_memory_round_size(size), memory) ||
+		vt_memory_init(memory, size);
 }
 
-static struct copy *pool_find_copy(struct view_memory_pool *pool, const struct view_memory *of) {
+static struct copy *pool_find_copy(struct vt_memory_pool *pool, const struct vt_memory *of) {
 	for (size_t i = 0; i < COPIES_CAP; i++) {
 		if (pool->copies[i].of == of) {
 			return &pool->copies[i];
@@ -223,7 +223,7 @@ static struct copy *pool_find_copy(struct view_memory_pool *pool, const struct v
 }
 
 /** One that nobody needs, and that the thread is not at. */
-static struct copy *pool_find_free_copy(struct view_memory_pool *pool) {
+static struct copy *pool_find_free_copy(struct vt_memory_pool *pool) {
 	for (size_t i = 0; i < COPIES_CAP; i++) {
 		struct copy *copy = &pool->copies[i];
 		if (copy->of == NULL && !copy->in_use && copy->memory.memfd < 0) {
@@ -233,8 +233,8 @@ static struct copy *pool_find_free_copy(struct view_memory_pool *pool) {
 	return NULL;
 }
 
-void view_memory_pool_prepare_copy(struct view_memory_pool *pool,
-		const struct view_memory *memory) {
+void vt_memory_pool_prepare_copy(struct vt_memory_pool *pool,
+		const struct vt_memory *memory) {
 	if (memory->size < SIZE_MIN || !pool_start_thread(pool)) {
 		return;
 	}
@@ -251,8 +251,8 @@ void view_memory_pool_prepare_copy(struct view_memory_pool *pool,
 }
 
 /** Gives the copy back, if it is done, and forgets it. */
-static bool pool_take_copy(struct view_memory_pool *pool, const struct view_memory *of,
-		struct view_memory *memory) {
+static bool pool_take_copy(struct vt_memory_pool *pool, const struct vt_memory *of,
+		struct vt_memory *memory) {
 	if (!pool->has_thread) {
 		return false;
 	}
@@ -271,27 +271,27 @@ static bool pool_take_copy(struct view_memory_pool *pool, const struct view_memo
 	return found;
 }
 
-void view_memory_pool_forget(struct view_memory_pool *pool, const struct view_memory *memory) {
-	struct view_memory copy;
+void vt_memory_pool_forget(struct vt_memory_pool *pool, const struct vt_memory *memory) {
+	struct vt_memory copy;
 	if (pool_take_copy(pool, memory, &copy)) {
-		view_memory_finish(&copy);
+		vt_memory_finish(&copy);
 	}
 }
 
-bool view_memory_pool_replace(struct view_memory_pool *pool, struct view_memory *memory) {
-	struct view_memory fresh;
+bool vt_memory_pool_replace(struct vt_memory_pool *pool, struct vt_memory *memory) {
+	struct vt_memory fresh;
 	// Never waits: the thread goes on with what it is at, and throws it away
 	if (!pool_take_copy(pool, memory, &fresh)) {
-		if (!view_memory_pool_take(pool, memory->size, &fresh)) {
+		if (!vt_memory_pool_take(pool, memory->size, &fresh)) {
 			return false;
 		}
 		memcpy(fresh.data, memory->data, memory->size);
 	}
-	return view_memory_replace(memory, &fresh);
+	return vt_memory_replace(memory, &fresh);
 }
 
-struct view_memory_pool *view_memory_pool_create(void) {
-	struct view_memory_pool *pool = calloc(1, sizeof(*pool));
+struct vt_memory_pool *vt_memory_pool_create(void) {
+	struct vt_memory_pool *pool = calloc(1, sizeof(*pool));
 	if (pool == NULL) {
 		return NULL;
 	}
@@ -309,12 +309,12 @@ struct view_memory_pool *view_memory_pool_create(void) {
 	return pool;
 }
 
-struct view_memory_pool *view_memory_pool_ref(struct view_memory_pool *pool) {
+struct vt_memory_pool *vt_memory_pool_ref(struct vt_memory_pool *pool) {
 	pool->n_refs++;
 	return pool;
 }
 
-void view_memory_pool_unref(struct view_memory_pool *pool) {
+void vt_memory_pool_unref(struct vt_memory_pool *pool) {
 	if (pool == NULL || --pool->n_refs > 0) {
 		return;
 	}
@@ -325,10 +325,10 @@ void view_memory_pool_unref(struct view_memory_pool *pool) {
 		pthread_mutex_unlock(&pool->mutex);
 		pthread_join(pool->thread, NULL);
 	}
-	view_memory_finish(&pool->spare);
+	vt_memory_finish(&pool->spare);
 	for (size_t i = 0; i < COPIES_CAP; i++) {
 		assert(pool->copies[i].of == NULL);
-		view_memory_finish(&pool->copies[i].memory);
+		vt_memory_finish(&pool->copies[i].memory);
 	}
 	pthread_cond_destroy(&pool->changed);
 	pthread_mutex_destroy(&pool->mutex);

@@ -3,7 +3,7 @@
 
 #include "thread.h"
 
-bool view_thread_start(pthread_t *thread, void *(*run)(void *data), void *data) {
+bool vt_thread_start(pthread_t *thread, void *(*run)(void *data), void *data) {
 	pthread_attr_t attr;
 	if (pthread_attr_init(&attr) != 0) {
 		return false;

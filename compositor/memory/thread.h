@@ -9,6 +9,6 @@
  * Starts a thread for work that the event loop must not wait for: an ordinary one,
  * whatever the compositor's is, that handles no signals. False on failure.
  */
-bool view_thread_start(pthread_t *thread, void *(*run)(void *data), void *data);
+bool vt_thread_start(pthread_t *thread, void *(*run)(void *data), void *data);
 
 #endif

@@ -5,24 +5,24 @@
 #include <vitrine/view_v1.h>
 
 /** The bits of enum vitrine_guarantee that share memory with the source. */
-#define VIEW_GUARANTEES_ZERO_COPY (VITRINE_GUARANTEE_ALL & ~VITRINE_GUARANTEE_SNAPSHOT)
+#define VT_GUARANTEES_ZERO_COPY (VITRINE_GUARANTEE_ALL & ~VITRINE_GUARANTEE_SNAPSHOT)
 
 /** The whole of struct vitrine_view_manager_v1. */
-struct view_manager {
+struct vt_manager {
 	struct vitrine_view_manager_v1 base;
 
 	struct wl_display *display;
 	struct wl_event_loop *loop;
 	struct vitrine_derive *derive;
 	struct wl_list bindings; // view_binding.link
-	struct wl_list sources; // view_source.link
-	struct wl_list capture_sources; // view_capture_source.link
+	struct wl_list sources; // vt_viewed_output.link
+	struct wl_list capture_sources; // vt_capture_source.link
 	struct wl_list starting; // session.link, sessions that wait for their quota
 	struct wl_list views; // buffer_view.link, views that are not described yet
 	struct wl_list copies; // view_copy.link, copies that are being made
 
-	struct wl_list quotas; // view_quota.link
-	struct wl_list retired_memory; // view_retired_memory.link
+	struct wl_list quotas; // vt_quota.link
+	struct wl_list retired_memory; // vt_retired_memory.link
 	struct wl_event_source *watch_timer;
 	uint32_t watch_interval_ms;
 
@@ -39,24 +39,24 @@ struct view_manager {
  * The guarantees that the policy allows to a request; `request->sandboxed` is
  * filled in.
  */
-uint32_t view_manager_get_allowed(const struct view_manager *manager,
+uint32_t vt_manager_get_allowed(const struct vt_manager *manager,
 	struct vitrine_view_request *request);
 
 /** Handles xx_dmabuf_view_manager_v1.get_buffer_view. */
-void view_manager_handle_get_buffer_view(struct wl_client *client,
+void vt_manager_handle_get_buffer_view(struct wl_client *client,
 	struct wl_resource *manager_resource, uint32_t id,
 	struct wl_resource *buffer_resource, uint32_t acceptable);
 /** Handles xx_dmabuf_view_manager_v1.create_session. */
-void view_manager_handle_create_session(struct wl_client *client,
+void vt_manager_handle_create_session(struct wl_client *client,
 	struct wl_resource *manager_resource, uint32_t id,
 	struct wl_resource *source_resource, uint32_t options, uint32_t acceptable);
 
 /**
  * The manager of a xx_dmabuf_view_manager_v1 resource, NULL if it is gone.
  */
-struct view_manager *view_manager_from_resource(struct wl_resource *resource);
+struct vt_manager *vt_manager_from_resource(struct wl_resource *resource);
 
 /** Whether a mask of acceptable guarantees is valid; posts the error if not. */
-bool view_manager_check_acceptable(struct wl_resource *manager_resource, uint32_t acceptable);
+bool vt_manager_check_acceptable(struct wl_resource *manager_resource, uint32_t acceptable);
 
 #endif

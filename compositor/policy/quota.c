@@ -24,14 +24,14 @@
 /** Retired buffers that a client may keep: each is a file descriptor or two of ours. */
 #define RETIRED_CAP 256
 
-struct view_retired_memory {
-	struct wl_list link; // view_manager.retired_memory
+struct vt_retired_memory {
+	struct wl_list link; // vt_manager.retired_memory
 	int memfd; // open for writing, -1 if it is no memfd
 	int dmabuf_fd; // -1 if it is no dma-buf
 	dev_t dev; // of the one or the other, which tell this memory from any other
 	ino_t ino;
 	uint64_t size;
-	struct wl_array quotas; // struct view_quota *, to whom it was announced
+	struct wl_array quotas; // struct vt_quota *, to whom it was announced
 };
 
 static uint64_t now_ms(void) {
@@ -40,12 +40,12 @@ static uint64_t now_ms(void) {
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static void quota_destroy(struct view_quota *quota) {
+static void quota_destroy(struct vt_quota *quota) {
 	wl_list_remove(&quota->link);
 	free(quota);
 }
 
-static void quota_refill(struct view_quota *quota) {
+static void quota_refill(struct vt_quota *quota) {
 	const struct vitrine_view_limits *limits = &quota->manager->base.limits;
 	uint64_t now = now_ms();
 	int64_t missing = (int64_t)limits->retire_burst - quota->tokens;
@@ -65,8 +65,8 @@ static void quota_refill(struct view_quota *quota) {
 }
 
 /** Forgets the processes that are gone and owe nothing. */
-static void forget_idle_quotas(struct view_manager *manager) {
-	struct view_quota *quota, *tmp;
+static void forget_idle_quotas(struct vt_manager *manager) {
+	struct vt_quota *quota, *tmp;
 	wl_list_for_each_safe(quota, tmp, &manager->quotas, link) {
 		if (quota->n_refs > 0) {
 			continue;
@@ -78,15 +78,15 @@ static void forget_idle_quotas(struct view_manager *manager) {
 	}
 }
 
-struct view_quota *view_quota_get(struct view_manager *manager, struct wl_client *client) {
+struct vt_quota *vt_quota_get(struct vt_manager *manager, struct wl_client *client) {
 	forget_idle_quotas(manager);
 
 	pid_t pid;
 	wl_client_get_credentials(client, &pid, NULL, NULL);
-	struct view_quota *quota;
+	struct vt_quota *quota;
 	wl_list_for_each(quota, &manager->quotas, link) {
 		if (quota->pid == pid) {
-			return view_quota_ref(quota);
+			return vt_quota_ref(quota);
 		}
 	}
 
@@ -99,15 +99,15 @@ struct view_quota *view_quota_get(struct view_manager *manager, struct wl_client
 	quota->tokens = manager->base.limits.retire_burst;
 	quota->refilled_ms = now_ms();
 	wl_list_insert(&manager->quotas, &quota->link);
-	return view_quota_ref(quota);
+	return vt_quota_ref(quota);
 }
 
-struct view_quota *view_quota_ref(struct view_quota *quota) {
+struct vt_quota *vt_quota_ref(struct vt_quota *quota) {
 	quota->n_refs++;
 	return quota;
 }
 
-void view_quota_unref(struct view_quota *quota) {
+void vt_quota_unref(struct vt_quota *quota) {
 	if (quota == NULL) {
 		return;
 	}
@@ -116,7 +116,7 @@ void view_quota_unref(struct view_quota *quota) {
 	quota->n_refs--;
 }
 
-bool view_quota_add_object(struct view_quota *quota) {
+bool vt_quota_add_object(struct vt_quota *quota) {
 	if (quota->n_objects >= quota->manager->base.limits.sessions_per_client) {
 		return false;
 	}
@@ -124,12 +124,12 @@ bool view_quota_add_object(struct view_quota *quota) {
 	return true;
 }
 
-void view_quota_remove_object(struct view_quota *quota) {
+void vt_quota_remove_object(struct vt_quota *quota) {
 	assert(quota->n_objects > 0);
 	quota->n_objects--;
 }
 
-uint32_t view_quota_get_delay(struct view_quota *quota) {
+uint32_t vt_quota_get_delay(struct vt_quota *quota) {
 	quota_refill(quota);
 	if (quota->tokens > 0) {
 		return 0;
@@ -143,12 +143,12 @@ uint32_t view_quota_get_delay(struct view_quota *quota) {
 	return next - now < DELAY_CAP_MS ? (uint32_t)(next - now) : DELAY_CAP_MS;
 }
 
-void view_quota_take_token(struct view_quota *quota) {
+void vt_quota_take_token(struct vt_quota *quota) {
 	quota_refill(quota);
 	quota->tokens--;
 }
 
-static void retired_memory_free(struct view_retired_memory *memory) {
+static void retired_memory_free(struct vt_retired_memory *memory) {
 	if (memory->memfd >= 0) {
 		close(memory->memfd);
 	}
@@ -159,12 +159,12 @@ static void retired_memory_free(struct view_retired_memory *memory) {
 	free(memory);
 }
 
-static void retired_memory_destroy(struct view_retired_memory *memory) {
-	struct view_quota **quota;
+static void retired_memory_destroy(struct vt_retired_memory *memory) {
+	struct vt_quota **quota;
 	wl_array_for_each(quota, &memory->quotas) {
 		(*quota)->retired_bytes -= memory->size;
 		(*quota)->n_retired--;
-		view_quota_unref(*quota);
+		vt_quota_unref(*quota);
 	}
 	wl_list_remove(&memory->link);
 	retired_memory_free(memory);
@@ -208,14 +208,14 @@ static bool dmabuf_is_ours_alone(int fd) {
 	return count <= 1;
 }
 
-static bool retired_memory_is_ours_alone(const struct view_retired_memory *memory) {
+static bool retired_memory_is_ours_alone(const struct vt_retired_memory *memory) {
 	return (memory->dmabuf_fd < 0 || dmabuf_is_ours_alone(memory->dmabuf_fd)) &&
 		(memory->memfd < 0 || memfd_is_ours_alone(memory->memfd));
 }
 
 /** Frees the retired memory that nobody holds any more. */
-static void release_retired_memory(struct view_manager *manager) {
-	struct view_retired_memory *memory, *tmp;
+static void release_retired_memory(struct vt_manager *manager) {
+	struct vt_retired_memory *memory, *tmp;
 	wl_list_for_each_safe(memory, tmp, &manager->retired_memory, link) {
 		if (retired_memory_is_ours_alone(memory)) {
 			retired_memory_destroy(memory);
@@ -223,13 +223,13 @@ static void release_retired_memory(struct view_manager *manager) {
 	}
 }
 
-static bool quota_has_room(const struct view_quota *quota, uint64_t size) {
+static bool quota_has_room(const struct vt_quota *quota, uint64_t size) {
 	uint64_t limit = quota->manager->base.limits.retired_bytes_per_client;
 	return size <= limit && quota->retired_bytes <= limit - size &&
 		quota->n_retired <= RETIRED_CAP;
 }
 
-bool view_quota_allows_copy(const struct view_quota *quota, uint64_t size) {
+bool vt_quota_allows_copy(const struct vt_quota *quota, uint64_t size) {
 	if (!quota_has_room(quota, size)) {
 		// It may have been closed since the last look
 		release_retired_memory(quota->manager);
@@ -237,12 +237,12 @@ bool view_quota_allows_copy(const struct view_quota *quota, uint64_t size) {
 	return quota_has_room(quota, size);
 }
 
-bool view_quota_allows_memory(const struct view_quota *quota) {
-	return view_quota_allows_copy(quota, 0);
+bool vt_quota_allows_memory(const struct vt_quota *quota) {
+	return vt_quota_allows_copy(quota, 0);
 }
 
 static int manager_handle_watch_timer(void *data) {
-	struct view_manager *manager = data;
+	struct vt_manager *manager = data;
 	release_retired_memory(manager);
 	if (!wl_list_empty(&manager->retired_memory)) {
 		wl_event_source_timer_update(manager->watch_timer, (int)manager->watch_interval_ms);
@@ -253,7 +253,7 @@ static int manager_handle_watch_timer(void *data) {
 	return 0;
 }
 
-static bool retired_memory_identify(struct view_retired_memory *memory, int borrowed_fd) {
+static bool retired_memory_identify(struct vt_retired_memory *memory, int borrowed_fd) {
 	struct stat st;
 	if (fstat(borrowed_fd, &st) != 0) {
 		return false;
@@ -263,8 +263,8 @@ static bool retired_memory_identify(struct view_retired_memory *memory, int borr
 	return true;
 }
 
-static bool retired_memory_open(struct view_retired_memory *memory,
-		const struct view_buffer *buffer) {
+static bool retired_memory_open(struct vt_retired_memory *memory,
+		const struct vt_buffer *buffer) {
 	int lease_fd = buffer->memory.lease_fd;
 	if (lease_fd >= 0) {
 		memory->memfd = fcntl(lease_fd, F_DUPFD_CLOEXEC, 0);
@@ -282,9 +282,9 @@ static bool retired_memory_open(struct view_retired_memory *memory,
 }
 
 /** What is retired already, shown once more because it has not changed, and retired again. */
-static struct view_retired_memory *find_retired_memory(const struct view_manager *manager,
-		const struct view_buffer *buffer) {
-	struct view_retired_memory key = { 0 }, *memory;
+static struct vt_retired_memory *find_retired_memory(const struct vt_manager *manager,
+		const struct vt_buffer *buffer) {
+	struct vt_retired_memory key = { 0 }, *memory;
 	int lease_fd = buffer->memory.lease_fd;
 	if (!retired_memory_identify(&key, lease_fd >= 0 ? lease_fd : buffer->dmabuf.fd[0])) {
 		return NULL;
@@ -297,8 +297,8 @@ static struct view_retired_memory *find_retired_memory(const struct view_manager
 	return NULL;
 }
 
-static struct view_retired_memory *retired_memory_create(uint64_t size) {
-	struct view_retired_memory *memory = calloc(1, sizeof(*memory));
+static struct vt_retired_memory *retired_memory_create(uint64_t size) {
+	struct vt_retired_memory *memory = calloc(1, sizeof(*memory));
 	if (memory == NULL) {
 		return NULL;
 	}
@@ -309,21 +309,21 @@ static struct view_retired_memory *retired_memory_create(uint64_t size) {
 }
 
 /** A client that keeps too much alive sees no more. */
-static void quota_stop_sessions(struct view_quota *quota) {
-	struct view_source *source;
+static void quota_stop_sessions(struct vt_quota *quota) {
+	struct vt_viewed_output *source;
 	wl_list_for_each(source, &quota->manager->sources, link) {
 		struct vitrine_view_session_v1 *session;
 		wl_list_for_each(session, &source->sessions, link) {
 			if (session->quota == quota) {
-				view_session_stop_later(session, VITRINE_VIEW_STOP_NO_RESOURCES);
+				vt_session_stop_later(session, VITRINE_VIEW_STOP_NO_RESOURCES);
 			}
 		}
 	}
 }
 
 /** Once for each quota, however often it was shown. False on allocation failure. */
-static bool retired_memory_charge(struct view_retired_memory *memory, struct view_quota *quota) {
-	struct view_quota **entry;
+static bool retired_memory_charge(struct vt_retired_memory *memory, struct vt_quota *quota) {
+	struct vt_quota **entry;
 	wl_array_for_each(entry, &memory->quotas) {
 		if (*entry == quota) {
 			return true;
@@ -333,21 +333,21 @@ static bool retired_memory_charge(struct view_retired_memory *memory, struct vie
 	if (entry == NULL) {
 		return false;
 	}
-	*entry = view_quota_ref(quota);
+	*entry = vt_quota_ref(quota);
 	quota->retired_bytes += memory->size;
 	quota->n_retired++;
 	return true;
 }
 
-static void manager_watch_soon(struct view_manager *manager) {
+static void manager_watch_soon(struct vt_manager *manager) {
 	manager->watch_interval_ms = WATCH_FIRST_MS;
 	wl_event_source_timer_update(manager->watch_timer, WATCH_FIRST_MS);
 }
 
-static struct view_retired_memory *watch_buffer(struct view_manager *manager,
-		const struct view_buffer *buffer) {
+static struct vt_retired_memory *watch_buffer(struct vt_manager *manager,
+		const struct vt_buffer *buffer) {
 	manager_watch_soon(manager);
-	struct view_retired_memory *memory = find_retired_memory(manager, buffer);
+	struct vt_retired_memory *memory = find_retired_memory(manager, buffer);
 	if (memory != NULL) {
 		return memory;
 	}
@@ -363,9 +363,9 @@ static struct view_retired_memory *watch_buffer(struct view_manager *manager,
 	return memory;
 }
 
-void view_retired_memory_watch(struct view_manager *manager, const struct view_buffer *buffer,
-		struct view_quota *const *quotas, size_t quotas_len) {
-	struct view_retired_memory *memory = quotas_len > 0 ? watch_buffer(manager, buffer) : NULL;
+void vt_retired_memory_watch(struct vt_manager *manager, const struct vt_buffer *buffer,
+		struct vt_quota *const *quotas, size_t quotas_len) {
+	struct vt_retired_memory *memory = quotas_len > 0 ? watch_buffer(manager, buffer) : NULL;
 	if (memory == NULL) {
 		return; // not fatal: the memory is then not accounted for
 	}
@@ -373,14 +373,14 @@ void view_retired_memory_watch(struct view_manager *manager, const struct view_b
 		retired_memory_charge(memory, quotas[i]);
 	}
 	for (size_t i = 0; i < quotas_len; i++) {
-		if (!view_quota_allows_memory(quotas[i])) {
+		if (!vt_quota_allows_memory(quotas[i])) {
 			quota_stop_sessions(quotas[i]);
 		}
 	}
 }
 
-bool view_retired_memory_watch_copy(struct view_quota *quota, int memfd, uint64_t size) {
-	struct view_retired_memory *memory = retired_memory_create(size);
+bool vt_retired_memory_watch_copy(struct vt_quota *quota, int memfd, uint64_t size) {
+	struct vt_retired_memory *memory = retired_memory_create(size);
 	if (memory == NULL) {
 		return false;
 	}
@@ -397,19 +397,19 @@ bool view_retired_memory_watch_copy(struct view_quota *quota, int memfd, uint64_
 	return true;
 }
 
-bool view_quotas_init(struct view_manager *manager, struct wl_event_loop *loop) {
+bool vt_quotas_init(struct vt_manager *manager, struct wl_event_loop *loop) {
 	wl_list_init(&manager->quotas);
 	wl_list_init(&manager->retired_memory);
 	manager->watch_timer = wl_event_loop_add_timer(loop, manager_handle_watch_timer, manager);
 	return manager->watch_timer != NULL;
 }
 
-void view_quotas_finish(struct view_manager *manager) {
-	struct view_retired_memory *memory, *memory_tmp;
+void vt_quotas_finish(struct vt_manager *manager) {
+	struct vt_retired_memory *memory, *memory_tmp;
 	wl_list_for_each_safe(memory, memory_tmp, &manager->retired_memory, link) {
 		retired_memory_destroy(memory);
 	}
-	struct view_quota *quota, *tmp;
+	struct vt_quota *quota, *tmp;
 	wl_list_for_each_safe(quota, tmp, &manager->quotas, link) {
 		quota_destroy(quota);
 	}

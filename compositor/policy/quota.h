@@ -7,16 +7,16 @@
 #include <sys/types.h>
 #include <wayland-server-core.h>
 
-struct view_buffer;
-struct view_manager;
+struct vt_buffer;
+struct vt_manager;
 
 /**
  * What the clients of one process cost. Keyed by process rather than by
  * connection, since reconnecting must not wash a debt away.
  */
-struct view_quota {
-	struct wl_list link; // view_manager.quotas
-	struct view_manager *manager;
+struct vt_quota {
+	struct wl_list link; // vt_manager.quotas
+	struct vt_manager *manager;
 	pid_t pid;
 
 	size_t n_refs; // sessions, views, and retired memory that is charged
@@ -32,48 +32,48 @@ struct view_quota {
 };
 
 /** The quota of a client, with a reference. NULL on allocation failure. */
-struct view_quota *view_quota_get(struct view_manager *manager, struct wl_client *client);
-struct view_quota *view_quota_ref(struct view_quota *quota);
+struct vt_quota *vt_quota_get(struct vt_manager *manager, struct wl_client *client);
+struct vt_quota *vt_quota_ref(struct vt_quota *quota);
 /** Accepts NULL. */
-void view_quota_unref(struct view_quota *quota);
+void vt_quota_unref(struct vt_quota *quota);
 
 /** Counts one more session or view, or returns false if there are too many. */
-bool view_quota_add_object(struct view_quota *quota);
-void view_quota_remove_object(struct view_quota *quota);
+bool vt_quota_add_object(struct vt_quota *quota);
+void vt_quota_remove_object(struct vt_quota *quota);
 
 /** Whether the client may keep more retired memory alive. */
-bool view_quota_allows_memory(const struct view_quota *quota);
+bool vt_quota_allows_memory(const struct vt_quota *quota);
 
 /** The same, if it is going to keep a copy of that many bytes. */
-bool view_quota_allows_copy(const struct view_quota *quota, uint64_t size);
+bool vt_quota_allows_copy(const struct vt_quota *quota, uint64_t size);
 
 /** Milliseconds until a session may start; 0 is now. */
-uint32_t view_quota_get_delay(struct view_quota *quota);
+uint32_t vt_quota_get_delay(struct vt_quota *quota);
 /** A session that saw something has ended, or a copy is about to be made. */
-void view_quota_take_token(struct view_quota *quota);
+void vt_quota_take_token(struct vt_quota *quota);
 
 /**
  * Memory that was announced to clients and is not drawn to any more. It is
  * watched until nobody else holds it, and charged to those who may.
  */
-struct view_retired_memory;
+struct vt_retired_memory;
 
 /**
  * Watches the memory of a buffer that is not drawn to any more. `quotas` are the
  * clients that it was announced to; the sessions of one that has too much of it
  * by this are stopped.
  */
-void view_retired_memory_watch(struct view_manager *manager, const struct view_buffer *buffer,
-	struct view_quota *const *quotas, size_t quotas_len);
+void vt_retired_memory_watch(struct vt_manager *manager, const struct vt_buffer *buffer,
+	struct vt_quota *const *quotas, size_t quotas_len);
 /**
  * Watches a copy that is about to be sent to a client, and that nobody else has
  * yet. Returns false on failure.
  */
-bool view_retired_memory_watch_copy(struct view_quota *quota, int memfd, uint64_t size);
+bool vt_retired_memory_watch_copy(struct vt_quota *quota, int memfd, uint64_t size);
 
 /** Returns false on allocation failure. */
-bool view_quotas_init(struct view_manager *manager, struct wl_event_loop *loop);
+bool vt_quotas_init(struct vt_manager *manager, struct wl_event_loop *loop);
 /** Frees everything, also what is charged. */
-void view_quotas_finish(struct view_manager *manager);
+void vt_quotas_finish(struct vt_manager *manager);
 
 #endif

@@ -21,10 +21,10 @@ static_assert(WLR_DMABUF_MAX_PLANES == 4, "the protocol's planes are those of li
  * until all writes to its planes are over, and until a copy is made if it has to be one.
  */
 struct buffer_view {
-	struct wl_list link; // view_manager.views
-	struct view_manager *manager;
+	struct wl_list link; // vt_manager.views
+	struct vt_manager *manager;
 	struct wl_resource *resource;
-	struct view_quota *quota;
+	struct vt_quota *quota;
 	uint32_t allowed; // guarantees that both sides can live with
 
 	struct wlr_dmabuf_attributes dmabuf; // with file descriptors of our own
@@ -34,11 +34,11 @@ struct buffer_view {
 
 /** A copy that is being made. It is the quota's, whoever still waits for it. */
 struct view_copy {
-	struct wl_list link; // view_manager.copies
-	struct view_manager *manager;
-	struct view_quota *quota;
+	struct wl_list link; // vt_manager.copies
+	struct vt_manager *manager;
+	struct vt_quota *quota;
 	struct buffer_view *view; // NULL if it is gone
-	struct buffer_copy *buffer_copy;
+	struct vt_buffer_copy *buffer_copy;
 	struct wl_event_source *event_source;
 	uint64_t sizes[WLR_DMABUF_MAX_PLANES];
 };
@@ -60,8 +60,8 @@ static void view_destroy(struct buffer_view *view) {
 		view->copy->view = NULL;
 	}
 	wlr_dmabuf_attributes_finish(&view->dmabuf);
-	view_quota_remove_object(view->quota);
-	view_quota_unref(view->quota);
+	vt_quota_remove_object(view->quota);
+	vt_quota_unref(view->quota);
 	wl_list_remove(&view->link);
 	free(view);
 }
@@ -149,12 +149,12 @@ static void view_wait(struct buffer_view *view);
 
 static void copy_destroy(struct view_copy *copy) {
 	copy->quota->is_copying = false;
-	view_quota_unref(copy->quota);
+	vt_quota_unref(copy->quota);
 	if (copy->view != NULL) {
 		copy->view->copy = NULL;
 	}
 	wl_event_source_remove(copy->event_source);
-	buffer_copy_destroy(copy->buffer_copy);
+	vt_buffer_copy_destroy(copy->buffer_copy);
 	wl_list_remove(&copy->link);
 	free(copy);
 }
@@ -163,7 +163,7 @@ static void copy_destroy(struct view_copy *copy) {
 static int copy_charge(struct view_copy *copy,
 		const struct vitrine_derived_fd derived[static WLR_DMABUF_MAX_PLANES], int n_planes) {
 	for (int i = 0; i < n_planes; i++) {
-		if (!view_retired_memory_watch_copy(copy->quota, derived[i].fd, copy->sizes[i])) {
+		if (!vt_retired_memory_watch_copy(copy->quota, derived[i].fd, copy->sizes[i])) {
 			return -ENOMEM; // what is charged already is free once it is closed
 		}
 	}
@@ -176,7 +176,7 @@ static void copy_hand_over(struct view_copy *copy) {
 	if (view == NULL) {
 		return;
 	}
-	int ret = buffer_copy_take(copy->buffer_copy, derived);
+	int ret = vt_buffer_copy_take(copy->buffer_copy, derived);
 	if (ret == 0) {
 		ret = copy_charge(copy, derived, view->dmabuf.n_planes);
 		if (ret == 0) {
@@ -190,8 +190,8 @@ static void copy_hand_over(struct view_copy *copy) {
 
 static int copy_handle_done(int fd, uint32_t mask, void *data) {
 	struct view_copy *copy = data;
-	struct view_manager *manager = copy->manager;
-	const struct view_quota *quota = copy->quota;
+	struct vt_manager *manager = copy->manager;
+	const struct vt_quota *quota = copy->quota;
 	copy_hand_over(copy);
 	copy_destroy(copy);
 	// It is the turn of the next one
@@ -213,19 +213,19 @@ static struct view_copy *copy_create(struct buffer_view *view,
 	copy->manager = view->manager;
 	copy->view = view;
 	memcpy(copy->sizes, sizes, sizeof(copy->sizes));
-	copy->buffer_copy = buffer_copy_start(&view->dmabuf, sizes);
+	copy->buffer_copy = vt_buffer_copy_start(&view->dmabuf, sizes);
 	if (copy->buffer_copy == NULL) {
 		free(copy);
 		return NULL;
 	}
 	copy->event_source = wl_event_loop_add_fd(view->manager->loop,
-		buffer_copy_get_fd(copy->buffer_copy), WL_EVENT_READABLE, copy_handle_done, copy);
+		vt_buffer_copy_get_fd(copy->buffer_copy), WL_EVENT_READABLE, copy_handle_done, copy);
 	if (copy->event_source == NULL) {
-		buffer_copy_destroy(copy->buffer_copy);
+		vt_buffer_copy_destroy(copy->buffer_copy);
 		free(copy);
 		return NULL;
 	}
-	copy->quota = view_quota_ref(view->quota);
+	copy->quota = vt_quota_ref(view->quota);
 	copy->quota->is_copying = true;
 	wl_list_insert(&view->manager->copies, &copy->link);
 	return copy;
@@ -243,9 +243,9 @@ static void view_copy(struct buffer_view *view) {
 		sizes[i] = used < size ? used : size;
 		total += sizes[i];
 	}
-	view_quota_take_token(view->quota);
+	vt_quota_take_token(view->quota);
 	// Planes may all be the same memory: it is the copies that count
-	if (view_quota_allows_copy(view->quota, total)) {
+	if (vt_quota_allows_copy(view->quota, total)) {
 		view->copy = copy_create(view, sizes);
 	}
 	if (view->copy == NULL) {
@@ -319,7 +319,7 @@ static void view_wait(struct buffer_view *view) {
 		return; // see copy_handle_done()
 	}
 	// Copies are rationed like the buffers of sessions
-	uint32_t delay = view_quota_get_delay(view->quota);
+	uint32_t delay = vt_quota_get_delay(view->quota);
 	if (delay > 0) {
 		view_wait_ms(view, delay);
 	} else {
@@ -327,7 +327,7 @@ static void view_wait(struct buffer_view *view) {
 	}
 }
 
-void view_manager_finish_views(struct view_manager *manager) {
+void vt_manager_finish_views(struct vt_manager *manager) {
 	struct buffer_view *view, *view_tmp;
 	wl_list_for_each_safe(view, view_tmp, &manager->views, link) {
 		view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_GONE);
@@ -354,17 +354,17 @@ static const struct xx_dmabuf_view_v1_interface view_impl = {
 };
 
 /** Returns NULL for lack of memory, file descriptors or quota. */
-static struct buffer_view *view_create(struct view_manager *manager,
+static struct buffer_view *view_create(struct vt_manager *manager,
 		struct wl_resource *resource, const struct wlr_dmabuf_attributes *dmabuf) {
 	struct buffer_view *view = calloc(1, sizeof(*view));
 	if (view == NULL) {
 		return NULL;
 	}
-	view->quota = view_quota_get(manager, wl_resource_get_client(resource));
+	view->quota = vt_quota_get(manager, wl_resource_get_client(resource));
 	if (view->quota == NULL) {
 		goto err_view;
 	}
-	if (!view_quota_allows_memory(view->quota) || !view_quota_add_object(view->quota)) {
+	if (!vt_quota_allows_memory(view->quota) || !vt_quota_add_object(view->quota)) {
 		goto err_quota;
 	}
 	// "The view lives on when the wl_buffer is destroyed"
@@ -378,18 +378,18 @@ static struct buffer_view *view_create(struct view_manager *manager,
 	return view;
 
 err_object:
-	view_quota_remove_object(view->quota);
+	vt_quota_remove_object(view->quota);
 err_quota:
-	view_quota_unref(view->quota);
+	vt_quota_unref(view->quota);
 err_view:
 	free(view);
 	return NULL;
 }
 
-void view_manager_handle_get_buffer_view(struct wl_client *client,
+void vt_manager_handle_get_buffer_view(struct wl_client *client,
 		struct wl_resource *manager_resource, uint32_t id,
 		struct wl_resource *buffer_resource, uint32_t acceptable) {
-	if (!view_manager_check_acceptable(manager_resource, acceptable)) {
+	if (!vt_manager_check_acceptable(manager_resource, acceptable)) {
 		return;
 	}
 	struct wlr_dmabuf_v1_buffer *buffer =
@@ -407,13 +407,13 @@ void view_manager_handle_get_buffer_view(struct wl_client *client,
 	}
 	wl_resource_set_implementation(resource, &view_impl, NULL, view_handle_resource_destroy);
 
-	struct view_manager *manager = view_manager_from_resource(manager_resource);
+	struct vt_manager *manager = vt_manager_from_resource(manager_resource);
 	if (manager == NULL) {
 		xx_dmabuf_view_v1_send_failed(resource, XX_DMABUF_VIEW_V1_FAILURE_GONE);
 		return;
 	}
 	struct vitrine_view_request request = { .client = client, .acceptable = acceptable };
-	uint32_t policy = view_manager_get_allowed(manager, &request);
+	uint32_t policy = vt_manager_get_allowed(manager, &request);
 	if (policy == 0) {
 		xx_dmabuf_view_v1_send_failed(resource, XX_DMABUF_VIEW_V1_FAILURE_DENIED);
 		return;

@@ -2,9 +2,9 @@
 #ifndef COMPOSITOR_BUFFER_VIEW_V1_H
 #define COMPOSITOR_BUFFER_VIEW_V1_H
 
-struct view_manager;
+struct vt_manager;
 
 /** Fails the views that are not described yet, since the manager goes away. */
-void view_manager_finish_views(struct view_manager *manager);
+void vt_manager_finish_views(struct vt_manager *manager);
 
 #endif

@@ -20,10 +20,10 @@
 /** The whole of struct vitrine_export_dmabuf_manager_v1. */
 struct export_manager {
 	struct vitrine_export_dmabuf_manager_v1 base;
-	struct view_manager *view_manager;
+	struct vt_manager *vt_manager;
 	struct wl_list resources; // wl_resource_get_link()
 	struct wl_list captures; // export_capture.link
-	struct wl_listener view_manager_destroy;
+	struct wl_listener vt_manager_destroy;
 };
 
 /** A file descriptor that is sent with each frame of the same buffer. */
@@ -43,7 +43,7 @@ struct export_capture {
 	struct wlr_output *output;
 	uint32_t options; // bitfield of enum vitrine_view_option
 	struct vitrine_view_session_v1 *session; // NULL while it is created or destroyed
-	struct export_view views[VIEW_SESSION_VIEWS_CAP];
+	struct export_view views[VT_SESSION_VIEWS_CAP];
 	struct wl_list frames; // export_frame.link, those that were asked for
 	struct wl_event_source *idle_timer;
 	struct wl_listener client_destroy;
@@ -92,7 +92,7 @@ static void capture_cancel_frames(struct export_capture *capture,
 
 /** Nothing is sent until the client asks again, or has not for too long. */
 static void capture_set_idle(struct export_capture *capture) {
-	uint32_t deadline_ms = capture->manager->view_manager->base.limits.deadline_ms;
+	uint32_t deadline_ms = capture->manager->vt_manager->base.limits.deadline_ms;
 	if (capture->session != NULL) {
 		capture->session->idle = true;
 	}
@@ -119,7 +119,7 @@ static const struct zwlr_export_dmabuf_frame_v1_interface frame_impl = {
 	.destroy = frame_handle_destroy,
 };
 
-static void frame_send(struct wl_resource *resource, const struct stream_frame *frame, int fd) {
+static void frame_send(struct wl_resource *resource, const struct vt_stream_frame *frame, int fd) {
 	const struct wlr_dmabuf_attributes *dmabuf = &frame->buffer->buffer->dmabuf;
 	uint64_t tv_sec = (uint64_t)frame->when.tv_sec;
 	// "clients should copy frame before processing": a slow one may lose it
@@ -138,7 +138,7 @@ static void frame_send(struct wl_resource *resource, const struct stream_frame *
 /* The session */
 
 static struct export_view *capture_find_view(struct export_capture *capture, uint32_t index) {
-	for (size_t i = 0; i < VIEW_SESSION_VIEWS_CAP; i++) {
+	for (size_t i = 0; i < VT_SESSION_VIEWS_CAP; i++) {
 		if (capture->views[i].fd >= 0 && capture->views[i].index == index) {
 			return &capture->views[i];
 		}
@@ -147,10 +147,10 @@ static struct export_view *capture_find_view(struct export_capture *capture, uin
 }
 
 static void session_send_view(struct vitrine_view_session_v1 *session, uint32_t index,
-		const struct view_buffer *buffer, const struct vitrine_derived_fd *derived) {
+		const struct vt_buffer *buffer, const struct vitrine_derived_fd *derived) {
 	struct export_capture *capture = session->data;
 	assert(derived->storage == VITRINE_STORAGE_DMABUF && buffer->dmabuf.n_planes == 1);
-	for (size_t i = 0; i < VIEW_SESSION_VIEWS_CAP; i++) {
+	for (size_t i = 0; i < VT_SESSION_VIEWS_CAP; i++) {
 		if (capture->views[i].fd < 0) {
 			capture->views[i] = (struct export_view){
 				.index = index,
@@ -162,7 +162,7 @@ static void session_send_view(struct vitrine_view_session_v1 *session, uint32_t 
 }
 
 static void session_send_frame(struct vitrine_view_session_v1 *session,
-		const struct stream_frame *frame, uint32_t index, uint32_t serial) {
+		const struct vt_stream_frame *frame, uint32_t index, uint32_t serial) {
 	struct export_capture *capture = session->data;
 	const struct export_view *view = capture_find_view(capture, index);
 	if (view == NULL) {
@@ -192,7 +192,7 @@ static void capture_destroy(struct export_capture *capture) {
 	wl_list_for_each_safe(frame, tmp, &capture->frames, link) {
 		frame_destroy(frame);
 	}
-	for (size_t i = 0; i < VIEW_SESSION_VIEWS_CAP; i++) {
+	for (size_t i = 0; i < VT_SESSION_VIEWS_CAP; i++) {
 		if (capture->views[i].fd >= 0) {
 			close(capture->views[i].fd);
 		}
@@ -230,7 +230,7 @@ static void session_send_stopped(void *data, enum vitrine_view_stop_reason reaso
 	capture_destroy(capture);
 }
 
-static const struct view_session_interface session_wire = {
+static const struct vt_session_interface session_wire = {
 	.protocol = "zwlr_export_dmabuf_manager_v1",
 	.pulls = true,
 	.send_view = session_send_view,
@@ -246,7 +246,7 @@ static int capture_handle_idle(void *data) {
 	struct export_capture *capture = data;
 	if (wl_list_empty(&capture->frames) && capture->session != NULL) {
 		// The client has stopped looking, or pretends to: it sees no more
-		view_session_stop(capture->session, VITRINE_VIEW_STOP_REVOKED);
+		vt_session_stop(capture->session, VITRINE_VIEW_STOP_REVOKED);
 	}
 	return 0;
 }
@@ -254,7 +254,7 @@ static int capture_handle_idle(void *data) {
 static void capture_handle_client_destroy(struct wl_listener *listener, void *data) {
 	struct export_capture *capture = wl_container_of(listener, capture, client_destroy);
 	if (capture->session != NULL) {
-		view_session_destroy(capture->session);
+		vt_session_destroy(capture->session);
 	}
 	capture_destroy(capture);
 }
@@ -281,13 +281,13 @@ static struct export_capture *capture_create(struct export_manager *manager,
 	capture->client = request->client;
 	capture->output = request->output;
 	capture->options = request->options;
-	capture->idle_timer = wl_event_loop_add_timer(manager->view_manager->loop,
+	capture->idle_timer = wl_event_loop_add_timer(manager->vt_manager->loop,
 		capture_handle_idle, capture);
 	if (capture->idle_timer == NULL) {
 		free(capture);
 		return NULL;
 	}
-	for (size_t i = 0; i < VIEW_SESSION_VIEWS_CAP; i++) {
+	for (size_t i = 0; i < VT_SESSION_VIEWS_CAP; i++) {
 		capture->views[i].fd = -1;
 	}
 	wl_list_init(&capture->frames);
@@ -318,7 +318,7 @@ static int manager_capture(struct export_manager *manager, struct wl_resource *r
 	if (request->output == NULL || !request->output->enabled) {
 		return ZWLR_EXPORT_DMABUF_FRAME_V1_CANCEL_REASON_PERMANENT;
 	}
-	if (manager->view_manager->locked) {
+	if (manager->vt_manager->locked) {
 		return ZWLR_EXPORT_DMABUF_FRAME_V1_CANCEL_REASON_TEMPORARY;
 	}
 	struct export_capture *capture = manager_find_capture(manager, request);
@@ -326,12 +326,12 @@ static int manager_capture(struct export_manager *manager, struct wl_resource *r
 		if (!capture_add_frame(capture, resource)) {
 			return ZWLR_EXPORT_DMABUF_FRAME_V1_CANCEL_REASON_TEMPORARY;
 		}
-		view_session_pull(capture->session);
+		vt_session_pull(capture->session);
 		return -1;
 	}
 
 	uint32_t allowed =
-		view_manager_get_allowed(manager->view_manager, request) & request->acceptable;
+		vt_manager_get_allowed(manager->vt_manager, request) & request->acceptable;
 	if (allowed == 0) {
 		return ZWLR_EXPORT_DMABUF_FRAME_V1_CANCEL_REASON_PERMANENT;
 	}
@@ -340,7 +340,7 @@ static int manager_capture(struct export_manager *manager, struct wl_resource *r
 		return ZWLR_EXPORT_DMABUF_FRAME_V1_CANCEL_REASON_TEMPORARY;
 	}
 	// From here on the session may stop at any time, and take all with it
-	if (!capture_add_frame(capture, resource) || !view_session_create(manager->view_manager,
+	if (!capture_add_frame(capture, resource) || !vt_session_create(manager->vt_manager,
 			&session_wire, capture, request, allowed)) {
 		capture_destroy(capture);
 		return ZWLR_EXPORT_DMABUF_FRAME_V1_CANCEL_REASON_TEMPORARY;
@@ -404,11 +404,11 @@ static void manager_bind(struct wl_client *client, void *data, uint32_t version,
 
 static void manager_handle_view_manager_destroy(struct wl_listener *listener, void *data) {
 	struct export_manager *manager =
-		wl_container_of(listener, manager, view_manager_destroy);
+		wl_container_of(listener, manager, vt_manager_destroy);
 	wl_signal_emit_mutable(&manager->base.events.destroy, manager);
 	struct export_capture *capture, *capture_tmp;
 	wl_list_for_each_safe(capture, capture_tmp, &manager->captures, link) {
-		view_session_stop(capture->session, VITRINE_VIEW_STOP_SOURCE_GONE);
+		vt_session_stop(capture->session, VITRINE_VIEW_STOP_SOURCE_GONE);
 	}
 	struct wl_resource *resource, *resource_tmp;
 	wl_resource_for_each_safe(resource, resource_tmp, &manager->resources) {
@@ -416,30 +416,30 @@ static void manager_handle_view_manager_destroy(struct wl_listener *listener, vo
 		wl_list_remove(wl_resource_get_link(resource));
 		wl_list_init(wl_resource_get_link(resource));
 	}
-	wl_list_remove(&manager->view_manager_destroy.link);
+	wl_list_remove(&manager->vt_manager_destroy.link);
 	wl_global_destroy(manager->base.global);
 	free(manager);
 }
 
 struct vitrine_export_dmabuf_manager_v1 *vitrine_export_dmabuf_manager_v1_create(
 		struct vitrine_view_manager_v1 *base) {
-	struct view_manager *view_manager = wl_container_of(base, view_manager, base);
+	struct vt_manager *vt_manager = wl_container_of(base, vt_manager, base);
 	struct export_manager *manager = calloc(1, sizeof(*manager));
 	if (manager == NULL) {
 		return NULL;
 	}
-	manager->view_manager = view_manager;
+	manager->vt_manager = vt_manager;
 	wl_list_init(&manager->resources);
 	wl_list_init(&manager->captures);
 	wl_signal_init(&manager->base.events.destroy);
-	manager->base.global = wl_global_create(view_manager->display,
+	manager->base.global = wl_global_create(vt_manager->display,
 		&zwlr_export_dmabuf_manager_v1_interface, EXPORT_DMABUF_MANAGER_VERSION, manager,
 		manager_bind);
 	if (manager->base.global == NULL) {
 		free(manager);
 		return NULL;
 	}
-	manager->view_manager_destroy.notify = manager_handle_view_manager_destroy;
-	wl_signal_add(&base->events.destroy, &manager->view_manager_destroy);
+	manager->vt_manager_destroy.notify = manager_handle_view_manager_destroy;
+	wl_signal_add(&base->events.destroy, &manager->vt_manager_destroy);
 	return &manager->base;
 }

@@ -26,7 +26,7 @@ static void session_send_depth(struct vitrine_view_session_v1 *session) {
 }
 
 static void session_send_view(struct vitrine_view_session_v1 *session, uint32_t index,
-		const struct view_buffer *buffer, const struct vitrine_derived_fd *derived) {
+		const struct vt_buffer *buffer, const struct vitrine_derived_fd *derived) {
 	const struct wlr_shm_attributes *shm = &buffer->shm;
 	xx_dmabuf_view_session_v1_send_view(session->data, index, derived->storage,
 		(uint32_t)shm->width, (uint32_t)shm->height, shm->format,
@@ -63,7 +63,7 @@ static void session_send_damage_region(struct vitrine_view_session_v1 *session,
 }
 
 static void session_send_damage(struct vitrine_view_session_v1 *session,
-		const struct stream_frame *frame) {
+		const struct vt_stream_frame *frame) {
 	const struct wlr_buffer *buffer = &frame->buffer->buffer->base;
 	if (session->damage_all) {
 		session_send_damage_box(session,
@@ -73,8 +73,8 @@ static void session_send_damage(struct vitrine_view_session_v1 *session,
 		session_send_damage_region(session, &frame->damage);
 	} else {
 		// A session that is late may have the frame's damage in already: see
-		// view_session_miss_frame()
-		view_damage_add(&session->damage, &frame->damage);
+		// vt_session_miss_frame()
+		vt_damage_add(&session->damage, &frame->damage);
 		pixman_region32_intersect_rect(&session->damage, &session->damage, 0, 0,
 			(unsigned)buffer->width, (unsigned)buffer->height);
 		session_send_damage_region(session, &session->damage);
@@ -82,7 +82,7 @@ static void session_send_damage(struct vitrine_view_session_v1 *session,
 }
 
 static void session_send_transform(struct vitrine_view_session_v1 *session,
-		const struct stream_frame *frame) {
+		const struct vt_stream_frame *frame) {
 	if (session->sent_transform && session->transform == frame->transform) {
 		return;
 	}
@@ -106,7 +106,7 @@ static void session_send_skipped(struct vitrine_view_session_v1 *session) {
 }
 
 static void session_send_frame(struct vitrine_view_session_v1 *session,
-		const struct stream_frame *frame, uint32_t index, uint32_t serial) {
+		const struct vt_stream_frame *frame, uint32_t index, uint32_t serial) {
 	session_send_damage(session, frame);
 	session_send_transform(session, frame);
 	session_send_time(session, &frame->when);
@@ -125,7 +125,7 @@ static void session_send_stopped(void *data, enum vitrine_view_stop_reason reaso
 	xx_dmabuf_view_session_v1_send_stopped(data, reason);
 }
 
-static const struct view_session_interface session_wire = {
+static const struct vt_session_interface session_wire = {
 	.protocol = "xx_dmabuf_view_manager_v1",
 	.takes_fences = true,
 	.start = session_send_depth,
@@ -145,20 +145,20 @@ static void session_handle_release(struct wl_client *client, struct wl_resource 
 	if (session == NULL) {
 		return; // "After the compositor has sent the stopped event this has no effect"
 	}
-	struct session_frame *frame = serial != 0 ? view_session_find_frame(session, serial) : NULL;
+	struct session_frame *frame = serial != 0 ? vt_session_find_frame(session, serial) : NULL;
 	if (frame == NULL) {
 		wl_resource_post_error(resource, XX_DMABUF_VIEW_SESSION_V1_ERROR_INVALID_SERIAL,
 			"serial %u was never sent or was released already", serial);
 		return;
 	}
 
-	view_session_release(session, frame);
+	vt_session_release(session, frame);
 }
 
 static void session_handle_resource_destroy(struct wl_resource *resource) {
 	struct vitrine_view_session_v1 *session = session_from_resource(resource);
 	if (session != NULL) {
-		view_session_destroy(session);
+		vt_session_destroy(session);
 	}
 }
 
@@ -175,12 +175,12 @@ static const struct xx_dmabuf_view_session_v1_interface session_impl = {
  * Why a session cannot be, or -1. `allowed` is set to the guarantees that both
  * sides can live with.
  */
-static int check_session(struct view_manager *manager, struct vitrine_view_request *request,
+static int check_session(struct vt_manager *manager, struct vitrine_view_request *request,
 		uint32_t *allowed) {
 	if (manager->locked) {
 		return VITRINE_VIEW_STOP_LOCKED;
 	}
-	uint32_t policy = view_manager_get_allowed(manager, request);
+	uint32_t policy = vt_manager_get_allowed(manager, request);
 	*allowed = policy & request->acceptable;
 	if (policy == 0) {
 		return VITRINE_VIEW_STOP_DENIED;
@@ -194,7 +194,7 @@ static int check_session(struct view_manager *manager, struct vitrine_view_reque
 	return -1;
 }
 
-void view_manager_handle_create_session(struct wl_client *client,
+void vt_manager_handle_create_session(struct wl_client *client,
 		struct wl_resource *manager_resource, uint32_t id,
 		struct wl_resource *source_resource, uint32_t options, uint32_t acceptable) {
 	if (options & ~(uint32_t)ALL_OPTIONS) {
@@ -202,7 +202,7 @@ void view_manager_handle_create_session(struct wl_client *client,
 			"unknown options 0x%x", options & ~(uint32_t)ALL_OPTIONS);
 		return;
 	}
-	if (!view_manager_check_acceptable(manager_resource, acceptable)) {
+	if (!vt_manager_check_acceptable(manager_resource, acceptable)) {
 		return;
 	}
 	struct wl_resource *resource = wl_resource_create(client,
@@ -214,7 +214,7 @@ void view_manager_handle_create_session(struct wl_client *client,
 	wl_resource_set_implementation(resource, &session_impl, NULL,
 		session_handle_resource_destroy);
 
-	struct view_manager *manager = view_manager_from_resource(manager_resource);
+	struct vt_manager *manager = vt_manager_from_resource(manager_resource);
 	if (manager == NULL) {
 		xx_dmabuf_view_session_v1_send_stopped(resource, VITRINE_VIEW_STOP_SOURCE_GONE);
 		return;
@@ -226,11 +226,11 @@ void view_manager_handle_create_session(struct wl_client *client,
 		.options = options,
 	};
 	if (request.source != NULL) {
-		request.output = view_manager_find_output(manager, request.source);
+		request.output = vt_manager_find_output(manager, request.source);
 	}
 	uint32_t allowed;
 	int reason = check_session(manager, &request, &allowed);
-	if (reason < 0 && !view_session_create(manager, &session_wire, resource, &request, allowed)) {
+	if (reason < 0 && !vt_session_create(manager, &session_wire, resource, &request, allowed)) {
 		reason = VITRINE_VIEW_STOP_NO_RESOURCES;
 	}
 	if (reason >= 0) {

@@ -25,9 +25,9 @@ static const struct vitrine_view_limits default_limits = {
 };
 
 /** A client that has bound the global. */
-struct view_binding {
-	struct wl_list link; // view_manager.bindings
-	struct view_manager *manager;
+struct binding {
+	struct wl_list link; // vt_manager.bindings
+	struct vt_manager *manager;
 	struct wl_resource *resource;
 	uint32_t sent_guarantees;
 };
@@ -35,18 +35,18 @@ struct view_binding {
 static const struct xx_dmabuf_view_manager_v1_interface manager_impl;
 
 /** NULL if the manager is gone. */
-static struct view_binding *binding_from_resource(struct wl_resource *resource) {
+static struct binding *binding_from_resource(struct wl_resource *resource) {
 	assert(wl_resource_instance_of(resource, &xx_dmabuf_view_manager_v1_interface,
 		&manager_impl));
 	return wl_resource_get_user_data(resource);
 }
 
-struct view_manager *view_manager_from_resource(struct wl_resource *resource) {
-	struct view_binding *binding = binding_from_resource(resource);
+struct vt_manager *vt_manager_from_resource(struct wl_resource *resource) {
+	struct binding *binding = binding_from_resource(resource);
 	return binding != NULL ? binding->manager : NULL;
 }
 
-bool view_manager_check_acceptable(struct wl_resource *manager_resource, uint32_t acceptable) {
+bool vt_manager_check_acceptable(struct wl_resource *manager_resource, uint32_t acceptable) {
 	if (acceptable == 0 || (acceptable & ~(uint32_t)VITRINE_GUARANTEE_ALL) != 0) {
 		wl_resource_post_error(manager_resource,
 			XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_GUARANTEE,
@@ -63,7 +63,7 @@ static uint32_t default_policy(const struct vitrine_view_request *request, void 
 	return request->sandboxed ? 0 : VITRINE_GUARANTEE_ALL;
 }
 
-uint32_t view_manager_get_allowed(const struct view_manager *manager,
+uint32_t vt_manager_get_allowed(const struct vt_manager *manager,
 		struct vitrine_view_request *request) {
 	request->sandboxed = manager->security_context_manager != NULL &&
 		wlr_security_context_manager_v1_lookup_client(manager->security_context_manager,
@@ -72,16 +72,16 @@ uint32_t view_manager_get_allowed(const struct view_manager *manager,
 		manager->policy(request, manager->policy_data) & VITRINE_GUARANTEE_ALL;
 }
 
-static uint32_t binding_get_guarantees(const struct view_binding *binding) {
+static uint32_t binding_get_guarantees(const struct binding *binding) {
 	struct vitrine_view_request request = {
 		.client = wl_resource_get_client(binding->resource),
 		.acceptable = VITRINE_GUARANTEE_ALL,
 	};
-	return view_manager_get_allowed(binding->manager, &request);
+	return vt_manager_get_allowed(binding->manager, &request);
 }
 
 /** Stops the sessions of a list that are not allowed any more. */
-static void stop_denied_sessions(struct view_manager *manager, struct wl_list *sessions) {
+static void stop_denied_sessions(struct vt_manager *manager, struct wl_list *sessions) {
 	struct vitrine_view_session_v1 *session, *tmp;
 	wl_list_for_each_safe(session, tmp, sessions, link) {
 		struct vitrine_view_request request = {
@@ -91,21 +91,21 @@ static void stop_denied_sessions(struct view_manager *manager, struct wl_list *s
 			.acceptable = session->acceptable,
 			.options = session->options,
 		};
-		session->allowed = session->acceptable & view_manager_get_allowed(manager, &request);
+		session->allowed = session->acceptable & vt_manager_get_allowed(manager, &request);
 		if (session->allowed == 0 ||
 				(session->guarantee != 0 && !(session->guarantee & session->allowed))) {
-			view_session_stop(session, VITRINE_VIEW_STOP_DENIED);
+			vt_session_stop(session, VITRINE_VIEW_STOP_DENIED);
 		} else if (session->stream != NULL && session->guarantee == 0) {
 			// It has a stream, but for what was allowed before
-			session->deferred = VIEW_SESSION_DEFER_DETACH;
-			view_source_defer(session->source);
+			session->deferred = VT_SESSION_DEFER_DETACH;
+			vt_viewed_output_defer(session->source);
 		}
 	}
 }
 
 void vitrine_view_manager_v1_update_policy(struct vitrine_view_manager_v1 *base) {
-	struct view_manager *manager = wl_container_of(base, manager, base);
-	struct view_binding *binding;
+	struct vt_manager *manager = wl_container_of(base, manager, base);
+	struct binding *binding;
 	wl_list_for_each(binding, &manager->bindings, link) {
 		uint32_t guarantees = binding_get_guarantees(binding);
 		if (guarantees != binding->sent_guarantees) {
@@ -114,7 +114,7 @@ void vitrine_view_manager_v1_update_policy(struct vitrine_view_manager_v1 *base)
 		}
 	}
 	stop_denied_sessions(manager, &manager->starting);
-	struct view_source *source;
+	struct vt_viewed_output *source;
 	wl_list_for_each(source, &manager->sources, link) {
 		stop_denied_sessions(manager, &source->sessions);
 	}
@@ -122,13 +122,13 @@ void vitrine_view_manager_v1_update_policy(struct vitrine_view_manager_v1 *base)
 
 void vitrine_view_manager_v1_set_policy(struct vitrine_view_manager_v1 *base,
 		vitrine_view_policy_func_t func, void *data) {
-	struct view_manager *manager = wl_container_of(base, manager, base);
+	struct vt_manager *manager = wl_container_of(base, manager, base);
 	manager->policy = func != NULL ? func : default_policy;
 	manager->policy_data = data;
 	vitrine_view_manager_v1_update_policy(base);
 }
 
-static void manager_forget_security_context_manager(struct view_manager *manager) {
+static void manager_forget_security_context_manager(struct vt_manager *manager) {
 	wl_list_remove(&manager->security_context_manager_destroy.link);
 	wl_list_init(&manager->security_context_manager_destroy.link);
 	manager->security_context_manager = NULL;
@@ -136,7 +136,7 @@ static void manager_forget_security_context_manager(struct view_manager *manager
 
 static void manager_handle_security_context_manager_destroy(struct wl_listener *listener,
 		void *data) {
-	struct view_manager *manager =
+	struct vt_manager *manager =
 		wl_container_of(listener, manager, security_context_manager_destroy);
 	manager_forget_security_context_manager(manager);
 }
@@ -144,7 +144,7 @@ static void manager_handle_security_context_manager_destroy(struct wl_listener *
 void vitrine_view_manager_v1_set_security_context_manager(
 		struct vitrine_view_manager_v1 *base,
 		struct wlr_security_context_manager_v1 *security_context_manager) {
-	struct view_manager *manager = wl_container_of(base, manager, base);
+	struct vt_manager *manager = wl_container_of(base, manager, base);
 	manager_forget_security_context_manager(manager);
 	manager->security_context_manager = security_context_manager;
 	if (security_context_manager != NULL) {
@@ -156,19 +156,19 @@ void vitrine_view_manager_v1_set_security_context_manager(
 
 void vitrine_view_manager_v1_stop_sessions(struct vitrine_view_manager_v1 *base,
 		enum vitrine_view_stop_reason reason) {
-	struct view_manager *manager = wl_container_of(base, manager, base);
+	struct vt_manager *manager = wl_container_of(base, manager, base);
 	struct vitrine_view_session_v1 *session, *session_tmp;
 	wl_list_for_each_safe(session, session_tmp, &manager->starting, link) {
-		view_session_stop(session, reason);
+		vt_session_stop(session, reason);
 	}
-	struct view_source *source;
+	struct vt_viewed_output *source;
 	wl_list_for_each(source, &manager->sources, link) {
-		view_source_stop_sessions(source, reason);
+		vt_viewed_output_stop_sessions(source, reason);
 	}
 }
 
 void vitrine_view_manager_v1_set_locked(struct vitrine_view_manager_v1 *base, bool locked) {
-	struct view_manager *manager = wl_container_of(base, manager, base);
+	struct vt_manager *manager = wl_container_of(base, manager, base);
 	manager->locked = locked;
 	if (locked) {
 		vitrine_view_manager_v1_stop_sessions(base, VITRINE_VIEW_STOP_LOCKED);
@@ -184,26 +184,26 @@ static void manager_handle_destroy(struct wl_client *client, struct wl_resource 
 
 static const struct xx_dmabuf_view_manager_v1_interface manager_impl = {
 	.destroy = manager_handle_destroy,
-	.get_buffer_view = view_manager_handle_get_buffer_view,
-	.create_session = view_manager_handle_create_session,
+	.get_buffer_view = vt_manager_handle_get_buffer_view,
+	.create_session = vt_manager_handle_create_session,
 };
 
-static void binding_destroy(struct view_binding *binding) {
+static void binding_destroy(struct binding *binding) {
 	wl_resource_set_user_data(binding->resource, NULL);
 	wl_list_remove(&binding->link);
 	free(binding);
 }
 
 static void binding_handle_resource_destroy(struct wl_resource *resource) {
-	struct view_binding *binding = binding_from_resource(resource);
+	struct binding *binding = binding_from_resource(resource);
 	if (binding != NULL) {
 		binding_destroy(binding);
 	}
 }
 
 static void manager_bind(struct wl_client *client, void *data, uint32_t version, uint32_t id) {
-	struct view_manager *manager = data;
-	struct view_binding *binding = calloc(1, sizeof(*binding));
+	struct vt_manager *manager = data;
+	struct binding *binding = calloc(1, sizeof(*binding));
 	if (binding == NULL) {
 		wl_client_post_no_memory(client);
 		return;
@@ -223,20 +223,20 @@ static void manager_bind(struct wl_client *client, void *data, uint32_t version,
 	xx_dmabuf_view_manager_v1_send_guarantees(binding->resource, binding->sent_guarantees);
 }
 
-static void manager_destroy(struct view_manager *manager) {
+static void manager_destroy(struct vt_manager *manager) {
 	wl_signal_emit_mutable(&manager->base.events.destroy, manager);
 	vitrine_view_manager_v1_stop_sessions(&manager->base, VITRINE_VIEW_STOP_SOURCE_GONE);
-	struct view_source *source, *source_tmp;
+	struct vt_viewed_output *source, *source_tmp;
 	wl_list_for_each_safe(source, source_tmp, &manager->sources, link) {
-		view_source_destroy(source, VITRINE_VIEW_STOP_SOURCE_GONE);
+		vt_viewed_output_destroy(source, VITRINE_VIEW_STOP_SOURCE_GONE);
 	}
-	view_manager_finish_views(manager);
-	struct view_binding *binding, *tmp;
+	vt_manager_finish_views(manager);
+	struct binding *binding, *tmp;
 	wl_list_for_each_safe(binding, tmp, &manager->bindings, link) {
 		binding_destroy(binding);
 	}
-	view_manager_finish_capture_sources(manager);
-	view_quotas_finish(manager);
+	vt_manager_finish_capture_sources(manager);
+	vt_quotas_finish(manager);
 	manager_forget_security_context_manager(manager);
 	wl_list_remove(&manager->display_destroy.link);
 	wl_global_destroy(manager->base.global);
@@ -245,7 +245,7 @@ static void manager_destroy(struct view_manager *manager) {
 }
 
 static void manager_handle_display_destroy(struct wl_listener *listener, void *data) {
-	struct view_manager *manager = wl_container_of(listener, manager, display_destroy);
+	struct vt_manager *manager = wl_container_of(listener, manager, display_destroy);
 	manager_destroy(manager);
 }
 
@@ -253,7 +253,7 @@ struct vitrine_view_manager_v1 *vitrine_view_manager_v1_create(struct wl_display
 		uint32_t version) {
 	assert(version <= VIEW_MANAGER_VERSION);
 
-	struct view_manager *manager = calloc(1, sizeof(*manager));
+	struct vt_manager *manager = calloc(1, sizeof(*manager));
 	if (manager == NULL) {
 		return NULL;
 	}
@@ -276,13 +276,13 @@ struct vitrine_view_manager_v1 *vitrine_view_manager_v1_create(struct wl_display
 	wl_list_init(&manager->security_context_manager_destroy.link);
 
 	manager->derive = vitrine_derive_create();
-	if (manager->derive == NULL || !view_quotas_init(manager, manager->loop)) {
+	if (manager->derive == NULL || !vt_quotas_init(manager, manager->loop)) {
 		goto err;
 	}
 	manager->base.global = wl_global_create(display, &xx_dmabuf_view_manager_v1_interface,
 		(int)version, manager, manager_bind);
 	if (manager->base.global == NULL) {
-		view_quotas_finish(manager);
+		vt_quotas_finish(manager);
 		goto err;
 	}
 	manager->display_destroy.notify = manager_handle_display_destroy;

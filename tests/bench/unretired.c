@@ -6,14 +6,14 @@
  * at the memory of sessions that have ended. Never anywhere but here.
  */
 
-bool __real_view_stream_is_known_to(const struct view_stream *stream,
+bool __real_vt_stream_is_known_to(const struct vt_stream *stream,
 	const struct vitrine_view_session_v1 *session);
-bool __wrap_view_stream_is_known_to(const struct view_stream *stream,
+bool __wrap_vt_stream_is_known_to(const struct vt_stream *stream,
 	const struct vitrine_view_session_v1 *session);
 
-bool __wrap_view_stream_is_known_to(const struct view_stream *stream,
+bool __wrap_vt_stream_is_known_to(const struct vt_stream *stream,
 		const struct vitrine_view_session_v1 *session) {
 	// Called so that the linker says it if there is no such function any more
-	(void)__real_view_stream_is_known_to(stream, session);
+	(void)__real_vt_stream_is_known_to(stream, session);
 	return false;
 }

@@ -764,18 +764,18 @@ TEST(copy_waits_for_a_fence_in_its_own_thread) {
 	const uint64_t sizes[WLR_DMABUF_MAX_PLANES] = { BUFFER_SIZE };
 	fill_dmabuf(dmabuf.fd[0], BUFFER_SIZE, 0x11);
 	check_int(import_write_fence(dmabuf.fd[0], fence.fd), ==, 0);
-	struct buffer_copy *copy = buffer_copy_start(&dmabuf, sizes);
+	struct vt_buffer_copy *copy = vt_buffer_copy_start(&dmabuf, sizes);
 	check(copy != NULL);
-	struct pollfd pollfd = { .fd = buffer_copy_get_fd(copy), .events = POLLIN };
+	struct pollfd pollfd = { .fd = vt_buffer_copy_get_fd(copy), .events = POLLIN };
 	check_int(poll(&pollfd, 1, 100), ==, 0);
 	fill_dmabuf(dmabuf.fd[0], BUFFER_SIZE, 0x22);
 	fence_signal(&fence);
 	check_int(poll(&pollfd, 1, -1), ==, 1);
 	struct vitrine_derived_fd derived[WLR_DMABUF_MAX_PLANES];
-	check_int(buffer_copy_take(copy, derived), ==, 0);
+	check_int(vt_buffer_copy_take(copy, derived), ==, 0);
 	check_int(read_first_byte(derived[0].fd, BUFFER_SIZE), ==, 0x22);
 	close(derived[0].fd);
-	buffer_copy_destroy(copy);
+	vt_buffer_copy_destroy(copy);
 	close(dmabuf.fd[0]);
 	fence_finish(&fence);
 }
@@ -789,7 +789,7 @@ TEST(copy_that_nobody_waits_for_comes_to_its_end) {
 	const uint64_t sizes[WLR_DMABUF_MAX_PLANES] = { BUFFER_SIZE };
 	check_int(import_write_fence(dmabuf.fd[0], fence.fd), ==, 0);
 	int n_fds = harness_count_fds();
-	buffer_copy_destroy(buffer_copy_start(&dmabuf, sizes));
+	vt_buffer_copy_destroy(vt_buffer_copy_start(&dmabuf, sizes));
 	fence_signal(&fence);
 	wait_for_threads(n_fds);
 	close(dmabuf.fd[0]);

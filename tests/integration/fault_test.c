@@ -308,16 +308,16 @@ TEST(starting_a_copy_can_fail) {
 		failed = false;
 		calls_left = ++n;
 		in_server = true;
-		struct buffer_copy *copy = buffer_copy_start(&dmabuf, sizes);
+		struct vt_buffer_copy *copy = vt_buffer_copy_start(&dmabuf, sizes);
 		in_server = false;
 		calls_left = 0;
 		check((copy != NULL) == !failed);
 		if (copy != NULL) {
-			struct pollfd pollfd = { .fd = buffer_copy_get_fd(copy), .events = POLLIN };
+			struct pollfd pollfd = { .fd = vt_buffer_copy_get_fd(copy), .events = POLLIN };
 			check_int(poll(&pollfd, 1, -1), ==, 1);
 			struct vitrine_derived_fd derived[WLR_DMABUF_MAX_PLANES];
-			check_int(buffer_copy_take(copy, derived), ==, -ENOTTY);
-			buffer_copy_destroy(copy);
+			check_int(vt_buffer_copy_take(copy, derived), ==, -ENOTTY);
+			vt_buffer_copy_destroy(copy);
 		}
 		check_int(harness_count_fds(), ==, n_fds);
 	} while (failed);

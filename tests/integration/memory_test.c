@@ -11,7 +11,7 @@
 
 #define SIZE ((size_t)3 * 1000 * 1000)
 
-static bool is_zero(const struct view_memory *memory) {
+static bool is_zero(const struct vt_memory *memory) {
 	const char *data = memory->data;
 	return data[0] == 0 && memcmp(data, data + 1, memory->size - 1) == 0;
 }
@@ -29,139 +29,139 @@ static void wait_for_fds(int count) {
 
 TEST(memory_is_what_was_asked_for) {
 	for (size_t size = 1; size < 20 * 1000 * 1000; size *= 7) {
-		struct view_memory memory;
-		check(view_memory_init(&memory, size));
-		check(memory.size >= size && memory.size == view_memory_round_size(size));
+		struct vt_memory memory;
+		check(vt_memory_init(&memory, size));
+		check(memory.size >= size && memory.size == vt_memory_round_size(size));
 		check_int(lseek(memory.memfd, 0, SEEK_END), ==, (long)memory.size);
 		check(is_zero(&memory));
 		memset(memory.data, 0xff, memory.size);
-		view_memory_finish(&memory);
-		view_memory_finish(&memory);
+		vt_memory_finish(&memory);
+		vt_memory_finish(&memory);
 	}
-	struct view_memory memory;
-	check(!view_memory_init(&memory, SIZE_MAX));
-	check(!view_memory_init(&memory, SIZE_MAX / 2 + 1));
+	struct vt_memory memory;
+	check(!vt_memory_init(&memory, SIZE_MAX));
+	check(!vt_memory_init(&memory, SIZE_MAX / 2 + 1));
 }
 
 /** Replaces memory that somebody else has mapped, whatever was prepared. */
-static void check_replace(struct view_memory_pool *pool, bool wait) {
-	struct view_memory memory;
+static void check_replace(struct vt_memory_pool *pool, bool wait) {
+	struct vt_memory memory;
 	int n_fds = harness_count_fds();
-	check(view_memory_init(&memory, SIZE));
+	check(vt_memory_init(&memory, SIZE));
 	memset(memory.data, 1, SIZE);
 	char *old = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, memory.memfd, 0), *data = memory.data;
 	check(old != MAP_FAILED);
 	data[0] = 2;
 	check_int(old[0], ==, 2); // the positive case
-	view_memory_pool_prepare_copy(pool, &memory);
-	view_memory_pool_prepare_copy(pool, &memory); // once is enough
+	vt_memory_pool_prepare_copy(pool, &memory);
+	vt_memory_pool_prepare_copy(pool, &memory); // once is enough
 	if (wait) {
 		wait_for_fds(n_fds + 2 + 2 + 2); // the memory, its copy, and a spare piece
 	}
-	check(view_memory_pool_replace(pool, &memory));
+	check(vt_memory_pool_replace(pool, &memory));
 	check(memory.data == data);
 	check(data[0] == 2 && data[1] == 1 && data[SIZE - 1] == 1);
 	memset(data, 3, SIZE);
 	check(old[0] == 2 && old[1] == 1 && old[SIZE - 1] == 1);
 	munmap(old, SIZE);
-	view_memory_pool_forget(pool, &memory); // nothing is left of it
-	view_memory_finish(&memory);
+	vt_memory_pool_forget(pool, &memory); // nothing is left of it
+	vt_memory_finish(&memory);
 }
 
 TEST(replaced_memory_keeps_its_address_and_content) {
 	for (int i = 0; i < 20; i++) {
-		struct view_memory_pool *pool = view_memory_pool_create();
+		struct vt_memory_pool *pool = vt_memory_pool_create();
 		check(pool != NULL);
 		int n_fds = harness_count_fds();
 		check_replace(pool, i % 2 == 0);
 		check_replace(pool, false); // at whatever the thread is
 		check_replace(pool, false);
-		view_memory_pool_unref(pool);
+		vt_memory_pool_unref(pool);
 		check_int(harness_count_fds(), ==, n_fds);
 	}
 }
 
 TEST(memory_can_go_while_it_is_copied) {
-	struct view_memory_pool *pool = view_memory_pool_create();
+	struct vt_memory_pool *pool = vt_memory_pool_create();
 	check(pool != NULL);
 	int n_fds = harness_count_fds();
 	for (int i = 0; i < 40; i++) {
-		struct view_memory memory[4]; // more than are copied at a time
+		struct vt_memory memory[4]; // more than are copied at a time
 		for (int j = 0; j < 4; j++) {
-			check(view_memory_init(&memory[j], SIZE));
-			view_memory_pool_prepare_copy(pool, &memory[j]);
+			check(vt_memory_init(&memory[j], SIZE));
+			vt_memory_pool_prepare_copy(pool, &memory[j]);
 		}
 		for (int j = 0; j < i; j++) {
 			sched_yield();
 		}
 		for (int j = 0; j < 4; j++) {
-			view_memory_pool_forget(pool, &memory[j]);
-			view_memory_finish(&memory[j]);
+			vt_memory_pool_forget(pool, &memory[j]);
+			vt_memory_finish(&memory[j]);
 		}
 	}
-	view_memory_pool_unref(pool);
+	vt_memory_pool_unref(pool);
 	check_int(harness_count_fds(), ==, n_fds);
 }
 
 TEST(detached_memory_writes_to_nobody) {
-	struct view_memory memory;
-	check(view_memory_init(&memory, SIZE));
+	struct vt_memory memory;
+	check(vt_memory_init(&memory, SIZE));
 	memset(memory.data, 1, SIZE);
 	char *old = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, memory.memfd, 0);
 	check(old != MAP_FAILED);
-	check(view_memory_detach(&memory));
+	check(vt_memory_detach(&memory));
 	check_int(((char *)memory.data)[SIZE - 1], ==, 1);
 	memset(memory.data, 2, SIZE);
 	check(old[0] == 1 && old[SIZE - 1] == 1);
 	munmap(old, SIZE);
-	view_memory_finish(&memory);
+	vt_memory_finish(&memory);
 }
 
 TEST(pool_prepares_what_is_likely_to_be_needed) {
-	struct view_memory_pool *pool = view_memory_pool_create();
+	struct vt_memory_pool *pool = vt_memory_pool_create();
 	check(pool != NULL);
 	int n_fds = harness_count_fds();
-	view_memory_pool_prepare(pool, SIZE);
+	vt_memory_pool_prepare(pool, SIZE);
 	wait_for_fds(n_fds + 2);
-	struct view_memory memory[3];
+	struct vt_memory memory[3];
 	for (int i = 0; i < 3; i++) {
-		check(view_memory_pool_take(pool, SIZE, &memory[i]));
-		check(memory[i].size == view_memory_round_size(SIZE) && is_zero(&memory[i]));
+		check(vt_memory_pool_take(pool, SIZE, &memory[i]));
+		check(memory[i].size == vt_memory_round_size(SIZE) && is_zero(&memory[i]));
 		memset(memory[i].data, i, SIZE);
 	}
 	wait_for_fds(n_fds + 4 * 2); // it makes up for what was taken
 	// Another size: the piece of the old one is given back
-	view_memory_pool_prepare(pool, 3 * SIZE);
-	struct view_memory large;
-	check(view_memory_pool_take(pool, 3 * SIZE, &large));
+	vt_memory_pool_prepare(pool, 3 * SIZE);
+	struct vt_memory large;
+	check(vt_memory_pool_take(pool, 3 * SIZE, &large));
 	check(large.size >= 3 * SIZE);
-	view_memory_finish(&large);
+	vt_memory_finish(&large);
 	for (int i = 0; i < 3; i++) {
 		check_int(((char *)memory[i].data)[SIZE - 1], ==, i);
-		view_memory_finish(&memory[i]);
+		vt_memory_finish(&memory[i]);
 	}
-	view_memory_pool_unref(pool);
+	vt_memory_pool_unref(pool);
 	check_int(harness_count_fds(), ==, n_fds);
 }
 
 TEST(pool_is_there_as_long_as_somebody_needs_it) {
-	struct view_memory_pool *pool = view_memory_pool_create();
-	check(pool != NULL && view_memory_pool_ref(pool) == pool);
-	view_memory_pool_prepare(pool, SIZE);
-	view_memory_pool_unref(pool);
-	struct view_memory memory;
-	check(view_memory_pool_take(pool, SIZE, &memory));
-	view_memory_pool_unref(pool); // maybe in the middle of making another one
+	struct vt_memory_pool *pool = vt_memory_pool_create();
+	check(pool != NULL && vt_memory_pool_ref(pool) == pool);
+	vt_memory_pool_prepare(pool, SIZE);
+	vt_memory_pool_unref(pool);
+	struct vt_memory memory;
+	check(vt_memory_pool_take(pool, SIZE, &memory));
+	vt_memory_pool_unref(pool); // maybe in the middle of making another one
 	memset(memory.data, 1, SIZE);
-	view_memory_finish(&memory);
+	vt_memory_finish(&memory);
 }
 
 TEST(small_memory_is_not_prepared) {
-	struct view_memory_pool *pool = view_memory_pool_create();
+	struct vt_memory_pool *pool = vt_memory_pool_create();
 	check(pool != NULL);
-	view_memory_pool_prepare(pool, 4096);
-	struct view_memory memory;
-	check(view_memory_pool_take(pool, 4096, &memory));
-	view_memory_finish(&memory);
-	view_memory_pool_unref(pool);
+	vt_memory_pool_prepare(pool, 4096);
+	struct vt_memory memory;
+	check(vt_memory_pool_take(pool, 4096, &memory));
+	vt_memory_finish(&memory);
+	vt_memory_pool_unref(pool);
 }

@@ -21,9 +21,9 @@
 
 static int next_fence_fd = -1;
 
-int __wrap_view_render_fence(struct wlr_renderer *renderer,
+int __wrap_vt_render_fence(struct wlr_renderer *renderer,
 	const struct wlr_output_state *state, struct wlr_buffer *buffer);
-int __wrap_view_render_fence(struct wlr_renderer *renderer,
+int __wrap_vt_render_fence(struct wlr_renderer *renderer,
 		const struct wlr_output_state *state, struct wlr_buffer *buffer) {
 	return next_fence_fd >= 0 ? fcntl(next_fence_fd, F_DUPFD_CLOEXEC, 0) : -1;
 }
@@ -50,9 +50,9 @@ static struct test_session *start_session(struct client *client, uint32_t accept
 
 /** Rectangles of damage that wait for somebody, of the place that has most. */
 static int count_waiting_damage(struct server *server) {
-	const struct view_manager *manager = wl_container_of(server->manager, manager, base);
+	const struct vt_manager *manager = wl_container_of(server->manager, manager, base);
 	int most = 0;
-	struct view_source *source;
+	struct vt_viewed_output *source;
 	wl_list_for_each(source, &manager->sources, link) {
 		pixman_region32_t *regions[] = {
 			&source->direct.lost_damage,
@@ -62,7 +62,7 @@ static int count_waiting_damage(struct server *server) {
 			int n = pixman_region32_n_rects(regions[i]);
 			most = n > most ? n : most;
 		}
-		struct stream_buffer *buffer;
+		struct vt_stream_buffer *buffer;
 		wl_list_for_each(buffer, &source->snapshots.stream.buffers, link) {
 			int n = pixman_region32_n_rects(&buffer->stale);
 			most = n > most ? n : most;
@@ -96,8 +96,8 @@ TEST(damage_that_nobody_takes_is_bounded) {
 			most = n > most ? n : most;
 		}
 		check_int(session->n_frames, ==, n_frames);
-		check_int(most, >, VIEW_DAMAGE_RECTS_CAP / 2); // else it waits elsewhere
-		check_int(most, <=, VIEW_DAMAGE_RECTS_CAP);
+		check_int(most, >, VT_DAMAGE_RECTS_CAP / 2); // else it waits elsewhere
+		check_int(most, <=, VT_DAMAGE_RECTS_CAP);
 
 		// And nothing of it is lost
 		server.output->repaint = kind == 1; // nothing was copied for nobody
@@ -129,7 +129,7 @@ TEST(damage_of_who_takes_each_copy_is_bounded) {
 		pump(&server);
 		check_int(test_session_get_pixel(session, (uint32_t)rect.x, (uint32_t)rect.y), ==,
 			0x010101u * (uint32_t)(i + 1));
-		check_int(count_waiting_damage(&server), <=, VIEW_DAMAGE_RECTS_CAP);
+		check_int(count_waiting_damage(&server), <=, VT_DAMAGE_RECTS_CAP);
 	}
 	check_int(session->n_frames, ==, 1 + 16 * 12);
 	for (int i = 0; i < 16 * 12; i++) { // and none of them is missing
