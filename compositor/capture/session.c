@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
-#include <drm_fourcc.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -163,12 +162,12 @@ static uint32_t session_take_serial(struct vitrine_view_session_v1 *session) {
 /** "The first frame after a change of size or format is damaged entirely" */
 static void session_check_format(struct vitrine_view_session_v1 *session,
 		const struct vt_stream_frame *frame) {
-	const struct wlr_shm_attributes *shm = &frame->buffer->buffer->shm;
-	if (session->width != shm->width || session->height != shm->height ||
-			session->fourcc != shm->format) {
-		session->width = shm->width;
-		session->height = shm->height;
-		session->fourcc = shm->format;
+	const struct vt_buffer *buffer = frame->buffer->buffer;
+	if (session->width != buffer->base.width || session->height != buffer->base.height ||
+			session->fourcc != buffer->fourcc) {
+		session->width = buffer->base.width;
+		session->height = buffer->base.height;
+		session->fourcc = buffer->fourcc;
 		session->damage_all = true;
 	}
 }

@@ -9,6 +9,7 @@
 
 #include "fence.h"
 #include "manager.h"
+#include "memfd_buffer.h"
 #include "session.h"
 #include "viewed_output.h"
 
@@ -18,7 +19,7 @@
 /** Makes the swapchain that copies go to fit the output. */
 static bool snapshots_configure(struct vt_snapshots *snapshots, int width, int height) {
 	if (snapshots->allocator == NULL) {
-		snapshots->allocator = vt_allocator_create_for_copies();
+		snapshots->allocator = vt_memfd_allocator_create();
 		if (snapshots->allocator == NULL) {
 			return false;
 		}

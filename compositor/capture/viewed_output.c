@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
 #include <stdlib.h>
-#include <unistd.h>
 #include <wlr/backend/wayland.h>
 #include <wlr/config.h>
 #include <wlr/render/swapchain.h>
@@ -50,7 +49,7 @@ static bool source_can_share(const struct vt_viewed_output *source,
 		const struct vt_buffer *buffer) {
 	struct wlr_swapchain *swapchain = source->output->swapchain;
 	// Without a dma-buf all drawing is by the CPU, and the buffer itself puts
-	// fresh memory under it; see buffer_replace_memory()
+	// fresh memory under it; see memfd_buffer_replace_memory()
 	return buffer->dmabuf.n_planes == 0 || (swapchain != NULL &&
 		wlr_swapchain_has_buffer(swapchain, (struct wlr_buffer *)&buffer->base));
 }
@@ -62,13 +61,8 @@ static bool source_can_derive(const struct vt_viewed_output *source, struct vt_b
 	if (output_is_nested(source->output)) {
 		return true; // sealed later, once it was presented
 	}
-	struct vitrine_derived_fd derived;
-	if (!vt_buffer_derive(buffer, source->manager->derive, acceptable,
-			vt_viewed_output_is_scanned_out(source), &derived)) {
-		return false;
-	}
-	close(derived.fd);
-	return true;
+	return vt_buffer_can_derive(buffer, source->manager->derive, acceptable,
+		vt_viewed_output_is_scanned_out(source));
 }
 
 /** NULL if no guarantee can be given to the session with this buffer. */

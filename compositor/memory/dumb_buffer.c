@@ -1,14 +1,95 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * A dumb buffer of a DRM device, whose first export is O_RDONLY.
+ */
 #include <drm_fourcc.h>
 #include <fcntl.h>
-#include <inttypes.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <vitrine/allocator.h>
+#include <wlr/render/drm_format_set.h>
+#include <wlr/render/wlr_renderer.h>
 #include <wlr/util/log.h>
 #include <xf86drm.h>
 #include <xf86drmMode.h>
 
 #include "buffer.h"
+#include "format.h"
+
+struct dumb_allocator {
+	struct wlr_allocator base;
+	int drm_fd;
+};
+
+struct dumb_buffer {
+	struct vt_buffer base;
+	int drm_fd; // borrowed from the allocator
+	uint32_t gem_handle;
+	void *data; // mapped for as long as the buffer lives
+};
+
+static struct dumb_buffer *dumb_buffer_from_base(const struct vt_buffer *base) {
+	struct dumb_buffer *buffer = wl_container_of(base, buffer, base);
+	return buffer;
+}
+
+static void dumb_buffer_destroy(struct vt_buffer *base) {
+	struct dumb_buffer *buffer = dumb_buffer_from_base(base);
+	munmap(buffer->data, base->memory_size);
+	drmModeDestroyDumbBuffer(buffer->drm_fd, buffer->gem_handle);
+	free(buffer);
+}
+
+static bool dumb_buffer_get_dmabuf(struct wlr_buffer *wlr_buffer,
+		struct wlr_dmabuf_attributes *dmabuf) {
+	*dmabuf = vt_buffer_try_from_buffer(wlr_buffer)->dmabuf;
+	return true;
+}
+
+static bool dumb_buffer_begin_data_ptr_access(struct wlr_buffer *wlr_buffer, uint32_t flags,
+		void **data, uint32_t *format, size_t *stride) {
+	const struct vt_buffer *base = vt_buffer_try_from_buffer(wlr_buffer);
+	if (base->retired && (flags & WLR_BUFFER_DATA_PTR_ACCESS_WRITE)) {
+		// Better no frame than one that the wrong people see
+		wlr_log(WLR_ERROR, "Refused to draw into a retired dma-buf");
+		return false;
+	}
+	*data = dumb_buffer_from_base(base)->data;
+	*format = base->fourcc;
+	*stride = base->stride;
+	return true;
+}
+
+static void dumb_buffer_end_data_ptr_access(struct wlr_buffer *wlr_buffer) {
+	// The mapping stays for as long as the buffer lives
+}
+
+static bool dumb_buffer_get_derive_source(const struct vt_buffer *base, bool is_scanned_out,
+		struct vitrine_derive_source *source) {
+	*source = (struct vitrine_derive_source){
+		.memfd = -1,
+		.dmabuf_fd = base->dmabuf.fd[0],
+		// This is the display's own dma-buf: what a holder does to its fences would
+		// stop page flips
+		.dmabuf_first_export_read_only = !is_scanned_out,
+		.size = base->size,
+	};
+	return true;
+}
+
+static const struct vt_buffer_kind dumb_buffer_kind = {
+	.base = {
+		.destroy = vt_buffer_handle_destroy,
+		.get_dmabuf = dumb_buffer_get_dmabuf,
+		.begin_data_ptr_access = dumb_buffer_begin_data_ptr_access,
+		.end_data_ptr_access = dumb_buffer_end_data_ptr_access,
+	},
+	.destroy = dumb_buffer_destroy,
+	.get_derive_source = dumb_buffer_get_derive_source,
+};
+
+/* Making them */
 
 static void *map_dumb(int drm_fd, uint32_t handle, uint64_t size) {
 	uint64_t offset;
@@ -18,20 +99,19 @@ static void *map_dumb(int drm_fd, uint32_t handle, uint64_t size) {
 	return mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, drm_fd, (off_t)offset);
 }
 
-bool vt_buffer_init_dumb(struct vt_buffer *buffer, int drm_fd, int width, int height,
-		uint32_t fourcc) {
-	uint32_t bytes_per_pixel = vt_format_get_bytes_per_pixel(fourcc);
-	if (bytes_per_pixel == 0 || width <= 0 || height <= 0) {
-		wlr_log(WLR_ERROR, "Unsupported buffer: %dx%d, format 0x%08" PRIX32,
-			width, height, fourcc);
-		return false;
+static struct wlr_buffer *dumb_buffer_create(int drm_fd, int width, int height,
+		const struct wlr_drm_format *format) {
+	uint32_t bytes_per_pixel = vt_format_get_bytes_per_pixel(format, width, height);
+	struct dumb_buffer *buffer = bytes_per_pixel > 0 ? calloc(1, sizeof(*buffer)) : NULL;
+	if (buffer == NULL) {
+		return NULL;
 	}
 	uint32_t handle, stride;
 	uint64_t size;
 	if (drmModeCreateDumbBuffer(drm_fd, (uint32_t)width, (uint32_t)height,
 			bytes_per_pixel * 8, 0, &handle, &stride, &size) != 0) {
 		wlr_log_errno(WLR_ERROR, "Failed to create a dumb buffer");
-		return false;
+		goto err_buffer;
 	}
 	void *data = map_dumb(drm_fd, handle, size);
 	if (data == MAP_FAILED) {
@@ -45,36 +125,83 @@ bool vt_buffer_init_dumb(struct vt_buffer *buffer, int drm_fd, int width, int he
 		goto err_map;
 	}
 
-	buffer->memory.data = data;
-	buffer->memory.size = buffer->size = (size_t)size;
-	buffer->drm_fd = drm_fd;
-	buffer->gem_handle = handle;
-	buffer->shm = (struct wlr_shm_attributes){
-		.fd = -1,
-		.format = fourcc,
+	struct vt_buffer *base = &buffer->base;
+	vt_buffer_init(base, &dumb_buffer_kind, width, height);
+	base->fourcc = format->format;
+	base->stride = stride;
+	base->size = base->memory_size = (size_t)size;
+	base->dmabuf = (struct wlr_dmabuf_attributes){
 		.width = width,
 		.height = height,
-		.stride = (int)stride,
-	};
-	buffer->dmabuf = (struct wlr_dmabuf_attributes){
-		.width = width,
-		.height = height,
-		.format = fourcc,
-		.modifier = DRM_FORMAT_MOD_LINEAR,
+		.format = format->format,
+		.modifier = base->modifier,
 		.n_planes = 1,
 		.stride[0] = stride,
 		.fd[0] = dmabuf_fd,
 	};
-	return true;
+	buffer->drm_fd = drm_fd;
+	buffer->gem_handle = handle;
+	buffer->data = data;
+	return &base->base;
 
 err_map:
 	munmap(data, (size_t)size);
 err_handle:
 	drmModeDestroyDumbBuffer(drm_fd, handle);
-	return false;
+err_buffer:
+	free(buffer);
+	return NULL;
 }
 
-void vt_buffer_finish_dumb(struct vt_buffer *buffer) {
-	munmap(buffer->memory.data, buffer->memory.size);
-	drmModeDestroyDumbBuffer(buffer->drm_fd, buffer->gem_handle);
+static struct wlr_buffer *dumb_allocator_create_buffer(struct wlr_allocator *wlr_allocator,
+		int width, int height, const struct wlr_drm_format *format) {
+	struct dumb_allocator *allocator = wl_container_of(wlr_allocator, allocator, base);
+	return dumb_buffer_create(allocator->drm_fd, width, height, format);
+}
+
+static void dumb_allocator_destroy(struct wlr_allocator *wlr_allocator) {
+	struct dumb_allocator *allocator = wl_container_of(wlr_allocator, allocator, base);
+	close(allocator->drm_fd);
+	free(allocator);
+}
+
+static const struct wlr_allocator_interface dumb_allocator_impl = {
+	.create_buffer = dumb_allocator_create_buffer,
+	.destroy = dumb_allocator_destroy,
+};
+
+/** A file description of our own of a DRM device, or -1. */
+static int reopen_drm_device(int drm_fd) {
+	char *path = drmGetDeviceNameFromFd2(drm_fd);
+	if (path == NULL) {
+		return -1;
+	}
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0) {
+		wlr_log_errno(WLR_ERROR, "Failed to open %s", path);
+	}
+	free(path);
+	return fd;
+}
+
+struct wlr_allocator *vitrine_allocator_create_dumb(int drm_fd, struct wlr_renderer *renderer) {
+	const uint32_t caps = WLR_BUFFER_CAP_DATA_PTR | WLR_BUFFER_CAP_DMABUF;
+	uint64_t has_dumb = 0;
+	if (drm_fd < 0 || !(renderer->render_buffer_caps & WLR_BUFFER_CAP_DATA_PTR) ||
+			drmGetCap(drm_fd, DRM_CAP_DUMB_BUFFER, &has_dumb) != 0 || !has_dumb) {
+		wlr_log(WLR_ERROR, "Dumb buffers are for renderers that draw with the CPU, on "
+			"DRM devices that have them");
+		return NULL;
+	}
+	struct dumb_allocator *allocator = calloc(1, sizeof(*allocator));
+	if (allocator == NULL) {
+		return NULL;
+	}
+	allocator->drm_fd = reopen_drm_device(drm_fd);
+	if (allocator->drm_fd < 0) {
+		free(allocator);
+		return NULL;
+	}
+	wlr_allocator_init(&allocator->base, &dumb_allocator_impl, caps);
+	return &allocator->base;
 }

@@ -265,7 +265,7 @@ static bool retired_memory_identify(struct vt_retired_memory *memory, int borrow
 
 static bool retired_memory_open(struct vt_retired_memory *memory,
 		const struct vt_buffer *buffer) {
-	int lease_fd = buffer->memory.lease_fd;
+	int lease_fd = buffer->lease_fd;
 	if (lease_fd >= 0) {
 		memory->memfd = fcntl(lease_fd, F_DUPFD_CLOEXEC, 0);
 		if (memory->memfd < 0) {
@@ -285,7 +285,7 @@ static bool retired_memory_open(struct vt_retired_memory *memory,
 static struct vt_retired_memory *find_retired_memory(const struct vt_manager *manager,
 		const struct vt_buffer *buffer) {
 	struct vt_retired_memory key = { 0 }, *memory;
-	int lease_fd = buffer->memory.lease_fd;
+	int lease_fd = buffer->lease_fd;
 	if (!retired_memory_identify(&key, lease_fd >= 0 ? lease_fd : buffer->dmabuf.fd[0])) {
 		return NULL;
 	}
@@ -351,7 +351,7 @@ static struct vt_retired_memory *watch_buffer(struct vt_manager *manager,
 	if (memory != NULL) {
 		return memory;
 	}
-	memory = retired_memory_create(buffer->memory.size);
+	memory = retired_memory_create(buffer->memory_size);
 	if (memory == NULL || !retired_memory_open(memory, buffer)) {
 		wlr_log_errno(WLR_ERROR, "Failed to watch retired memory");
 		if (memory != NULL) {

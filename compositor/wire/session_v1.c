@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
-#include <drm_fourcc.h>
 #include <wlr/types/wlr_ext_image_capture_source_v1.h>
 
 #include "capture_source.h"
@@ -27,13 +26,13 @@ static void session_send_depth(struct vitrine_view_session_v1 *session) {
 
 static void session_send_view(struct vitrine_view_session_v1 *session, uint32_t index,
 		const struct vt_buffer *buffer, const struct vitrine_derived_fd *derived) {
-	const struct wlr_shm_attributes *shm = &buffer->shm;
 	xx_dmabuf_view_session_v1_send_view(session->data, index, derived->storage,
-		(uint32_t)shm->width, (uint32_t)shm->height, shm->format,
-		DRM_FORMAT_MOD_LINEAR >> 32, DRM_FORMAT_MOD_LINEAR & UINT32_MAX, session->guarantee);
+		(uint32_t)buffer->base.width, (uint32_t)buffer->base.height, buffer->fourcc,
+		(uint32_t)(buffer->modifier >> 32), (uint32_t)(buffer->modifier & UINT32_MAX),
+		session->guarantee);
 	// libwayland duplicates the file descriptor
-	xx_dmabuf_view_session_v1_send_plane(session->data, index, 0, derived->fd,
-		(uint32_t)shm->offset, (uint32_t)shm->stride);
+	xx_dmabuf_view_session_v1_send_plane(session->data, index, 0, derived->fd, 0,
+		buffer->stride);
 	xx_dmabuf_view_session_v1_send_view_done(session->data, index);
 	session->stats.fds++;
 }

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MEMORY_FORMAT_H
+#define MEMORY_FORMAT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct wlr_drm_format;
+
+/**
+ * Bytes per pixel of a buffer that can be made: linear, of a packed format that
+ * renderers draw to. Returns 0, with an error in the log, if it cannot be made.
+ */
+uint32_t vt_format_get_bytes_per_pixel(const struct wlr_drm_format *format, int width, int height);
+
+#endif

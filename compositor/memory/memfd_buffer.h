@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MEMORY_MEMFD_BUFFER_H
+#define MEMORY_MEMFD_BUFFER_H
+
+struct wlr_allocator;
+
+/**
+ * An allocator of memfds that needs memory alone, for the copies of snapshots. NULL
+ * on allocation failure. See vitrine_allocator_create() for one that fits a backend
+ * and a renderer.
+ */
+struct wlr_allocator *vt_memfd_allocator_create(void);
+
+#endif
