@@ -1,23 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 #include <wlr/interfaces/wlr_output.h>
 #include <wlr/types/wlr_ext_image_capture_source_v1.h>
 #include <wlr/types/wlr_output.h>
 #include <wlr/util/log.h>
 
+#include "clock.h"
 #include "manager.h"
-#include "quota.h"
 #include "session.h"
 #include "viewed_output.h"
-
-int64_t vt_now_ms(void) {
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* Views */
 
@@ -103,7 +96,7 @@ static struct session_view *session_announce(struct vitrine_view_session_v1 *ses
 	}
 	if (buffer->buffer->retired) {
 		// It has not changed since, and will get other memory when it does
-		vt_retired_memory_watch(session->manager, buffer->buffer, &session->quota, 1);
+		vt_retired_registry_watch(&session->manager->retired, buffer->buffer, &session->quota, 1);
 	}
 
 	session->takes_fences =
@@ -345,7 +338,7 @@ void vt_session_destroy(struct vitrine_view_session_v1 *session) {
 		wl_signal_emit_mutable(&session->manager->base.events.session_stop, session);
 		vt_viewed_output_remove_session(session->source, session);
 		if (session->stats.frames > 0) {
-			vt_quota_take_token(session->quota);
+			vt_quota_take_token(session->quota, vt_now_ms());
 		}
 	} else {
 		wl_list_remove(&session->link);
@@ -353,7 +346,8 @@ void vt_session_destroy(struct vitrine_view_session_v1 *session) {
 	if (session->start_timer != NULL) {
 		wl_event_source_remove(session->start_timer);
 	}
-	vt_quota_remove_object(session->quota);
+	wl_list_remove(&session->quota_exceeded.link);
+	vt_charge_drop(&session->charge);
 	vt_quota_unref(session->quota);
 	pixman_region32_fini(&session->damage);
 	free(session);
@@ -397,11 +391,11 @@ static void session_start(struct vitrine_view_session_v1 *session) {
 
 static int session_handle_start_timer(void *data) {
 	struct vitrine_view_session_v1 *session = data;
-	uint32_t delay = vt_quota_get_delay(session->quota);
+	uint32_t delay = vt_quota_get_delay(session->quota, vt_now_ms());
 	if (delay > 0) {
 		// Another session of the client was first
 		wl_event_source_timer_update(session->start_timer, (int)delay);
-	} else if (!vt_quota_allows_memory(session->quota)) {
+	} else if (!vt_retired_registry_has_room(&session->manager->retired, session->quota, 0)) {
 		vt_session_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
 	} else {
 		session_start(session);
@@ -428,7 +422,7 @@ static void session_handle_output_destroy(struct wl_listener *listener, void *da
 
 /** Starts the session now or, if its client is too fast, later. */
 static bool session_schedule_start(struct vitrine_view_session_v1 *session) {
-	uint32_t delay = vt_quota_get_delay(session->quota);
+	uint32_t delay = vt_quota_get_delay(session->quota, vt_now_ms());
 	if (delay == 0) {
 		session_start(session);
 		return true;
@@ -451,6 +445,10 @@ static struct vitrine_view_session_v1 *session_create(struct vt_manager *manager
 	session->manager = manager;
 	session->impl = impl;
 	session->data = data;
+	if (!vt_charge_try(&session->charge, quota, VT_QUOTA_OBJECTS, 1)) {
+		free(session);
+		return NULL;
+	}
 	session->quota = vt_quota_ref(quota);
 	session->depth = manager->base.limits.depth;
 	if (session->depth < 1) {
@@ -470,7 +468,17 @@ static struct vitrine_view_session_v1 *session_create(struct vt_manager *manager
 	return session;
 }
 
+/** A client that keeps too much memory alive sees no more. */
+static void session_handle_quota_exceeded(struct wl_listener *listener, void *data) {
+	struct vitrine_view_session_v1 *session = wl_container_of(listener, session, quota_exceeded);
+	if (session->source != NULL) { // else it is refused when it is to start
+		vt_session_stop_later(session, VITRINE_VIEW_STOP_NO_RESOURCES);
+	}
+}
+
 static void session_listen(struct vitrine_view_session_v1 *session) {
+	session->quota_exceeded.notify = session_handle_quota_exceeded;
+	wl_signal_add(&session->quota->events.exceeded, &session->quota_exceeded);
 	if (session->capture_source != NULL) {
 		session->capture_source_destroy.notify = session_handle_capture_source_destroy;
 		wl_signal_add(&session->capture_source->events.destroy,
@@ -483,21 +491,19 @@ static void session_listen(struct vitrine_view_session_v1 *session) {
 bool vt_session_create(struct vt_manager *manager,
 		const struct vt_session_interface *impl, void *data,
 		const struct vitrine_view_request *request, uint32_t allowed) {
-	struct vt_quota *quota = vt_quota_get(manager, request->client);
+	struct vt_quota *quota =
+		vt_quota_get_for_client(&manager->quotas, request->client, vt_now_ms());
 	if (quota == NULL) {
 		return false;
 	}
-	if (!vt_quota_allows_memory(quota) || !vt_quota_add_object(quota)) {
-		vt_quota_unref(quota);
-		return false;
-	}
-	struct vitrine_view_session_v1 *session = session_create(manager, impl, data, quota);
-	if (session == NULL) {
-		vt_quota_remove_object(quota);
-		vt_quota_unref(quota);
-		return false;
+	struct vitrine_view_session_v1 *session = NULL;
+	if (vt_retired_registry_has_room(&manager->retired, quota, 0)) {
+		session = session_create(manager, impl, data, quota);
 	}
 	vt_quota_unref(quota); // the session has its own reference
+	if (session == NULL) {
+		return false;
+	}
 	session->client = request->client;
 	session->options = request->options;
 	session->acceptable = request->acceptable;

@@ -5,9 +5,9 @@
 #include <pixman.h>
 #include <vitrine/view_v1.h>
 
+#include "quota.h"
 #include "stream.h"
 
-struct vt_quota;
 struct vitrine_derived_fd;
 struct wlr_output;
 
@@ -72,6 +72,8 @@ struct vitrine_view_session_v1 {
 	void *data; // of the implementation
 	struct wl_client *client;
 	struct vt_quota *quota;
+	struct vt_charge charge; // one VT_QUOTA_OBJECTS
+	struct wl_listener quota_exceeded;
 	struct wlr_output *output;
 	struct wl_listener output_destroy; // until it has started
 	struct vt_viewed_output *source; // NULL before it started
@@ -191,7 +193,5 @@ void vt_session_stop(struct vitrine_view_session_v1 *session,
 /** The same once the commit is over, of a session that has started. */
 void vt_session_stop_later(struct vitrine_view_session_v1 *session,
 	enum vitrine_view_stop_reason reason);
-
-int64_t vt_now_ms(void);
 
 #endif

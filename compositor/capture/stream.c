@@ -4,8 +4,8 @@
 #include <unistd.h>
 #include <wlr/util/log.h>
 
+#include "clock.h"
 #include "manager.h"
-#include "quota.h"
 #include "session.h"
 #include "viewed_output.h"
 #include "stream.h"
@@ -96,8 +96,8 @@ bool vt_stream_buffer_retire(struct vt_stream_buffer *buffer) {
 	bool is_first_time = !buffer->buffer->retired;
 	vt_buffer_retire(buffer->buffer);
 	// From here on the memory costs without being of use
-	vt_retired_memory_watch(buffer->stream->manager, buffer->buffer, buffer->quotas.data,
-		buffer->quotas.size / sizeof(struct vt_quota *));
+	vt_retired_registry_watch(&buffer->stream->manager->retired, buffer->buffer,
+		buffer->quotas.data, buffer->quotas.size / sizeof(struct vt_quota *));
 	buffer_forget_quotas(buffer);
 
 	struct vitrine_view_session_v1 *session;

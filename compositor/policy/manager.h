@@ -1,46 +1,40 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef COMPOSITOR_MANAGER_H
-#define COMPOSITOR_MANAGER_H
+#ifndef POLICY_MANAGER_H
+#define POLICY_MANAGER_H
 
 #include <vitrine/view_v1.h>
+
+#include "policy.h"
+#include "quota.h"
+#include "retired_memory.h"
 
 /** The bits of enum vitrine_guarantee that share memory with the source. */
 #define VT_GUARANTEES_ZERO_COPY (VITRINE_GUARANTEE_ALL & ~VITRINE_GUARANTEE_SNAPSHOT)
 
-/** The whole of struct vitrine_view_manager_v1. */
+/**
+ * The whole of struct vitrine_view_manager_v1: what is there once for a display. The
+ * lists are those of the storeys above, which this one does not look into.
+ */
 struct vt_manager {
 	struct vitrine_view_manager_v1 base;
 
 	struct wl_display *display;
 	struct wl_event_loop *loop;
 	struct vitrine_derive *derive;
-	struct wl_list bindings; // view_binding.link
+
+	struct vt_policy policy;
+	struct vt_quota_registry quotas;
+	struct vt_retired_registry retired;
+
+	struct wl_list starting; // session.link, sessions that wait for their quota
 	struct wl_list sources; // vt_viewed_output.link
 	struct wl_list capture_sources; // vt_capture_source.link
-	struct wl_list starting; // session.link, sessions that wait for their quota
+	struct wl_list bindings; // binding.link
 	struct wl_list views; // buffer_view.link, views that are not described yet
 	struct wl_list copies; // view_copy.link, copies that are being made
 
-	struct wl_list quotas; // vt_quota.link
-	struct wl_list retired_memory; // vt_retired_memory.link
-	struct wl_event_source *watch_timer;
-	uint32_t watch_interval_ms;
-
-	struct wlr_security_context_manager_v1 *security_context_manager; // may be NULL
-	struct wl_listener security_context_manager_destroy;
-	bool locked;
-	vitrine_view_policy_func_t policy;
-	void *policy_data;
-
 	struct wl_listener display_destroy;
 };
-
-/**
- * The guarantees that the policy allows to a request; `request->sandboxed` is
- * filled in.
- */
-uint32_t vt_manager_get_allowed(const struct vt_manager *manager,
-	struct vitrine_view_request *request);
 
 /** Handles xx_dmabuf_view_manager_v1.get_buffer_view. */
 void vt_manager_handle_get_buffer_view(struct wl_client *client,

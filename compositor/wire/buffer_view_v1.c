@@ -9,9 +9,9 @@
 #include <wlr/types/wlr_linux_dmabuf_v1.h>
 
 #include "buffer_copy.h"
-#include "manager.h"
-#include "quota.h"
 #include "buffer_view_v1.h"
+#include "clock.h"
+#include "manager.h"
 #include "xx-dmabuf-view-v1-protocol.h"
 
 static_assert(WLR_DMABUF_MAX_PLANES == 4, "the protocol's planes are those of linux-dmabuf");
@@ -25,6 +25,7 @@ struct buffer_view {
 	struct vt_manager *manager;
 	struct wl_resource *resource;
 	struct vt_quota *quota;
+	struct vt_charge charge; // one VT_QUOTA_OBJECTS
 	uint32_t allowed; // guarantees that both sides can live with
 
 	struct wlr_dmabuf_attributes dmabuf; // with file descriptors of our own
@@ -32,11 +33,11 @@ struct buffer_view {
 	struct view_copy *copy; // NULL unless it is being made
 };
 
-/** A copy that is being made. It is the quota's, whoever still waits for it. */
+/** A copy that is being made. It is charged to the quota even if its view is gone. */
 struct view_copy {
 	struct wl_list link; // vt_manager.copies
 	struct vt_manager *manager;
-	struct vt_quota *quota;
+	struct vt_charge charge; // one VT_QUOTA_COPIES
 	struct buffer_view *view; // NULL if it is gone
 	struct vt_buffer_copy *buffer_copy;
 	struct wl_event_source *event_source;
@@ -60,7 +61,7 @@ static void view_destroy(struct buffer_view *view) {
 		view->copy->view = NULL;
 	}
 	wlr_dmabuf_attributes_finish(&view->dmabuf);
-	vt_quota_remove_object(view->quota);
+	vt_charge_drop(&view->charge);
 	vt_quota_unref(view->quota);
 	wl_list_remove(&view->link);
 	free(view);
@@ -148,8 +149,7 @@ static int view_derive(struct buffer_view *view,
 static void view_wait(struct buffer_view *view);
 
 static void copy_destroy(struct view_copy *copy) {
-	copy->quota->is_copying = false;
-	vt_quota_unref(copy->quota);
+	vt_charge_drop(&copy->charge);
 	if (copy->view != NULL) {
 		copy->view->copy = NULL;
 	}
@@ -163,7 +163,8 @@ static void copy_destroy(struct view_copy *copy) {
 static int copy_charge(struct view_copy *copy,
 		const struct vitrine_derived_fd derived[static WLR_DMABUF_MAX_PLANES], int n_planes) {
 	for (int i = 0; i < n_planes; i++) {
-		if (!vt_retired_memory_watch_copy(copy->quota, derived[i].fd, copy->sizes[i])) {
+		if (!vt_retired_registry_watch_copy(&copy->manager->retired, copy->charge.quota,
+				derived[i].fd, copy->sizes[i])) {
 			return -ENOMEM; // what is charged already is free once it is closed
 		}
 	}
@@ -191,7 +192,7 @@ static void copy_hand_over(struct view_copy *copy) {
 static int copy_handle_done(int fd, uint32_t mask, void *data) {
 	struct view_copy *copy = data;
 	struct vt_manager *manager = copy->manager;
-	const struct vt_quota *quota = copy->quota;
+	const struct vt_quota *quota = copy->charge.quota;
 	copy_hand_over(copy);
 	copy_destroy(copy);
 	// It is the turn of the next one
@@ -225,8 +226,7 @@ static struct view_copy *copy_create(struct buffer_view *view,
 		free(copy);
 		return NULL;
 	}
-	copy->quota = vt_quota_ref(view->quota);
-	copy->quota->is_copying = true;
+	vt_charge_add(&copy->charge, view->quota, VT_QUOTA_COPIES, 1);
 	wl_list_insert(&view->manager->copies, &copy->link);
 	return copy;
 }
@@ -243,9 +243,9 @@ static void view_copy(struct buffer_view *view) {
 		sizes[i] = used < size ? used : size;
 		total += sizes[i];
 	}
-	vt_quota_take_token(view->quota);
+	vt_quota_take_token(view->quota, vt_now_ms());
 	// Planes may all be the same memory: it is the copies that count
-	if (vt_quota_allows_copy(view->quota, total)) {
+	if (vt_retired_registry_has_room(&view->manager->retired, view->quota, total)) {
 		view->copy = copy_create(view, sizes);
 	}
 	if (view->copy == NULL) {
@@ -315,11 +315,11 @@ static void view_wait(struct buffer_view *view) {
 		view_fail_with(view, ret);
 		return;
 	}
-	if (view->quota->is_copying) {
+	if (!vt_quota_has_room(view->quota, VT_QUOTA_COPIES, 1)) {
 		return; // see copy_handle_done()
 	}
 	// Copies are rationed like the buffers of sessions
-	uint32_t delay = vt_quota_get_delay(view->quota);
+	uint32_t delay = vt_quota_get_delay(view->quota, vt_now_ms());
 	if (delay > 0) {
 		view_wait_ms(view, delay);
 	} else {
@@ -360,16 +360,18 @@ static struct buffer_view *view_create(struct vt_manager *manager,
 	if (view == NULL) {
 		return NULL;
 	}
-	view->quota = vt_quota_get(manager, wl_resource_get_client(resource));
+	view->quota = vt_quota_get_for_client(&manager->quotas, wl_resource_get_client(resource),
+		vt_now_ms());
 	if (view->quota == NULL) {
 		goto err_view;
 	}
-	if (!vt_quota_allows_memory(view->quota) || !vt_quota_add_object(view->quota)) {
+	if (!vt_retired_registry_has_room(&manager->retired, view->quota, 0) ||
+			!vt_charge_try(&view->charge, view->quota, VT_QUOTA_OBJECTS, 1)) {
 		goto err_quota;
 	}
 	// "The view lives on when the wl_buffer is destroyed"
 	if (!wlr_dmabuf_attributes_copy(&view->dmabuf, dmabuf)) {
-		goto err_object;
+		goto err_charge;
 	}
 	view->manager = manager;
 	view->resource = resource;
@@ -377,8 +379,8 @@ static struct buffer_view *view_create(struct vt_manager *manager,
 	wl_resource_set_user_data(resource, view);
 	return view;
 
-err_object:
-	vt_quota_remove_object(view->quota);
+err_charge:
+	vt_charge_drop(&view->charge);
 err_quota:
 	vt_quota_unref(view->quota);
 err_view:
@@ -413,7 +415,7 @@ void vt_manager_handle_get_buffer_view(struct wl_client *client,
 		return;
 	}
 	struct vitrine_view_request request = { .client = client, .acceptable = acceptable };
-	uint32_t policy = vt_manager_get_allowed(manager, &request);
+	uint32_t policy = vt_policy_get_allowed(&manager->policy, &request);
 	if (policy == 0) {
 		xx_dmabuf_view_v1_send_failed(resource, XX_DMABUF_VIEW_V1_FAILURE_DENIED);
 		return;

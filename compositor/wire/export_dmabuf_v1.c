@@ -318,7 +318,7 @@ static int manager_capture(struct export_manager *manager, struct wl_resource *r
 	if (request->output == NULL || !request->output->enabled) {
 		return ZWLR_EXPORT_DMABUF_FRAME_V1_CANCEL_REASON_PERMANENT;
 	}
-	if (manager->vt_manager->locked) {
+	if (manager->vt_manager->policy.locked) {
 		return ZWLR_EXPORT_DMABUF_FRAME_V1_CANCEL_REASON_TEMPORARY;
 	}
 	struct export_capture *capture = manager_find_capture(manager, request);
@@ -331,7 +331,7 @@ static int manager_capture(struct export_manager *manager, struct wl_resource *r
 	}
 
 	uint32_t allowed =
-		vt_manager_get_allowed(manager->vt_manager, request) & request->acceptable;
+		vt_policy_get_allowed(&manager->vt_manager->policy, request) & request->acceptable;
 	if (allowed == 0) {
 		return ZWLR_EXPORT_DMABUF_FRAME_V1_CANCEL_REASON_PERMANENT;
 	}

@@ -176,10 +176,10 @@ static const struct xx_dmabuf_view_session_v1_interface session_impl = {
  */
 static int check_session(struct vt_manager *manager, struct vitrine_view_request *request,
 		uint32_t *allowed) {
-	if (manager->locked) {
+	if (manager->policy.locked) {
 		return VITRINE_VIEW_STOP_LOCKED;
 	}
-	uint32_t policy = vt_manager_get_allowed(manager, request);
+	uint32_t policy = vt_policy_get_allowed(&manager->policy, request);
 	*allowed = policy & request->acceptable;
 	if (policy == 0) {
 		return VITRINE_VIEW_STOP_DENIED;

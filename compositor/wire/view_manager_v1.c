@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
 #include <stdlib.h>
-#include <wlr/types/wlr_security_context_v1.h>
 #include <wlr/util/log.h>
 
 #include "capture_source.h"
 #include "manager.h"
-#include "quota.h"
 #include "session.h"
 #include "viewed_output.h"
 #include "buffer_view_v1.h"
@@ -58,26 +56,12 @@ bool vt_manager_check_acceptable(struct wl_resource *manager_resource, uint32_t 
 
 /* Policy */
 
-/** The safe default: nothing for sandboxed clients. */
-static uint32_t default_policy(const struct vitrine_view_request *request, void *data) {
-	return request->sandboxed ? 0 : VITRINE_GUARANTEE_ALL;
-}
-
-uint32_t vt_manager_get_allowed(const struct vt_manager *manager,
-		struct vitrine_view_request *request) {
-	request->sandboxed = manager->security_context_manager != NULL &&
-		wlr_security_context_manager_v1_lookup_client(manager->security_context_manager,
-			request->client) != NULL;
-	return manager->locked ? 0 :
-		manager->policy(request, manager->policy_data) & VITRINE_GUARANTEE_ALL;
-}
-
 static uint32_t binding_get_guarantees(const struct binding *binding) {
 	struct vitrine_view_request request = {
 		.client = wl_resource_get_client(binding->resource),
 		.acceptable = VITRINE_GUARANTEE_ALL,
 	};
-	return vt_manager_get_allowed(binding->manager, &request);
+	return vt_policy_get_allowed(&binding->manager->policy, &request);
 }
 
 /** Stops the sessions of a list that are not allowed any more. */
@@ -91,7 +75,7 @@ static void stop_denied_sessions(struct vt_manager *manager, struct wl_list *ses
 			.acceptable = session->acceptable,
 			.options = session->options,
 		};
-		session->allowed = session->acceptable & vt_manager_get_allowed(manager, &request);
+		session->allowed = session->acceptable & vt_policy_get_allowed(&manager->policy, &request);
 		if (session->allowed == 0 ||
 				(session->guarantee != 0 && !(session->guarantee & session->allowed))) {
 			vt_session_stop(session, VITRINE_VIEW_STOP_DENIED);
@@ -123,34 +107,15 @@ void vitrine_view_manager_v1_update_policy(struct vitrine_view_manager_v1 *base)
 void vitrine_view_manager_v1_set_policy(struct vitrine_view_manager_v1 *base,
 		vitrine_view_policy_func_t func, void *data) {
 	struct vt_manager *manager = wl_container_of(base, manager, base);
-	manager->policy = func != NULL ? func : default_policy;
-	manager->policy_data = data;
+	vt_policy_set_func(&manager->policy, func, data);
 	vitrine_view_manager_v1_update_policy(base);
-}
-
-static void manager_forget_security_context_manager(struct vt_manager *manager) {
-	wl_list_remove(&manager->security_context_manager_destroy.link);
-	wl_list_init(&manager->security_context_manager_destroy.link);
-	manager->security_context_manager = NULL;
-}
-
-static void manager_handle_security_context_manager_destroy(struct wl_listener *listener,
-		void *data) {
-	struct vt_manager *manager =
-		wl_container_of(listener, manager, security_context_manager_destroy);
-	manager_forget_security_context_manager(manager);
 }
 
 void vitrine_view_manager_v1_set_security_context_manager(
 		struct vitrine_view_manager_v1 *base,
 		struct wlr_security_context_manager_v1 *security_context_manager) {
 	struct vt_manager *manager = wl_container_of(base, manager, base);
-	manager_forget_security_context_manager(manager);
-	manager->security_context_manager = security_context_manager;
-	if (security_context_manager != NULL) {
-		wl_signal_add(&security_context_manager->events.destroy,
-			&manager->security_context_manager_destroy);
-	}
+	vt_policy_set_security_context_manager(&manager->policy, security_context_manager);
 	vitrine_view_manager_v1_update_policy(base);
 }
 
@@ -169,7 +134,7 @@ void vitrine_view_manager_v1_stop_sessions(struct vitrine_view_manager_v1 *base,
 
 void vitrine_view_manager_v1_set_locked(struct vitrine_view_manager_v1 *base, bool locked) {
 	struct vt_manager *manager = wl_container_of(base, manager, base);
-	manager->locked = locked;
+	manager->policy.locked = locked;
 	if (locked) {
 		vitrine_view_manager_v1_stop_sessions(base, VITRINE_VIEW_STOP_LOCKED);
 	}
@@ -236,8 +201,9 @@ static void manager_destroy(struct vt_manager *manager) {
 		binding_destroy(binding);
 	}
 	vt_manager_finish_capture_sources(manager);
-	vt_quotas_finish(manager);
-	manager_forget_security_context_manager(manager);
+	vt_retired_registry_finish(&manager->retired);
+	vt_quota_registry_finish(&manager->quotas);
+	vt_policy_finish(&manager->policy);
 	wl_list_remove(&manager->display_destroy.link);
 	wl_global_destroy(manager->base.global);
 	vitrine_derive_destroy(manager->derive);
@@ -260,7 +226,8 @@ struct vitrine_view_manager_v1 *vitrine_view_manager_v1_create(struct wl_display
 	manager->display = display;
 	manager->loop = wl_display_get_event_loop(display);
 	manager->base.limits = default_limits;
-	manager->policy = default_policy;
+	vt_policy_init(&manager->policy);
+	vt_quota_registry_init(&manager->quotas, &manager->base.limits);
 	wl_list_init(&manager->bindings);
 	wl_list_init(&manager->sources);
 	wl_list_init(&manager->capture_sources);
@@ -271,18 +238,15 @@ struct vitrine_view_manager_v1 *vitrine_view_manager_v1_create(struct wl_display
 	wl_signal_init(&manager->base.events.session_start);
 	wl_signal_init(&manager->base.events.session_guarantee);
 	wl_signal_init(&manager->base.events.session_stop);
-	manager->security_context_manager_destroy.notify =
-		manager_handle_security_context_manager_destroy;
-	wl_list_init(&manager->security_context_manager_destroy.link);
 
 	manager->derive = vitrine_derive_create();
-	if (manager->derive == NULL || !vt_quotas_init(manager, manager->loop)) {
+	if (manager->derive == NULL || !vt_retired_registry_init(&manager->retired, manager->loop)) {
 		goto err;
 	}
 	manager->base.global = wl_global_create(display, &xx_dmabuf_view_manager_v1_interface,
 		(int)version, manager, manager_bind);
 	if (manager->base.global == NULL) {
-		vt_quotas_finish(manager);
+		vt_retired_registry_finish(&manager->retired);
 		goto err;
 	}
 	manager->display_destroy.notify = manager_handle_display_destroy;
