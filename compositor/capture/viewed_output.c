@@ -15,6 +15,7 @@
 #include "capture_source.h"
 #include "fence.h"
 #include "manager.h"
+#include "pacer.h"
 #include "session.h"
 #include "viewed_output.h"
 
@@ -338,15 +339,22 @@ void vt_viewed_output_defer(struct vt_viewed_output *source) {
 	}
 }
 
+static void source_handle_capture_source_destroy(struct wl_listener *listener, void *data) {
+	struct vt_viewed_output *source = wl_container_of(listener, source, capture_source_destroy);
+	vt_pacer_forget_source(source->pacer);
+	vt_viewed_output_stop_sessions(source, VITRINE_VIEW_STOP_SOURCE_GONE);
+}
+
 /** False on allocation failure. */
 static bool source_start(struct vt_viewed_output *source) {
 	struct vt_capture_source *capture_source =
-		vt_manager_find_capture_source(source->manager, source->output);
+		vt_capture_source_from_output(source->manager, source->output);
 	if (capture_source != NULL) {
 		source->pacer = vt_pacer_create(capture_source);
 		if (source->pacer == NULL) {
 			return false;
 		}
+		wl_signal_add(&capture_source->events.destroy, &source->capture_source_destroy);
 	}
 	// Without it, a client's own buffer could be on the screen
 	wlr_output_lock_attach_render(source->output, true);
@@ -357,6 +365,8 @@ static void source_stop(struct vt_viewed_output *source) {
 	wlr_output_lock_attach_render(source->output, false);
 	vt_pacer_destroy(source->pacer);
 	source->pacer = NULL;
+	wl_list_remove(&source->capture_source_destroy.link);
+	wl_list_init(&source->capture_source_destroy.link);
 }
 
 bool vt_viewed_output_add_session(struct vt_viewed_output *source,
@@ -465,5 +475,7 @@ struct vt_viewed_output *vt_viewed_output_get(struct vt_manager *manager, struct
 	wl_signal_add(&output->events.commit, &source->output_commit);
 	source->output_present.notify = source_handle_output_present;
 	wl_signal_add(&output->events.present, &source->output_present);
+	source->capture_source_destroy.notify = source_handle_capture_source_destroy;
+	wl_list_init(&source->capture_source_destroy.link);
 	return source;
 }

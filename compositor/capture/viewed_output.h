@@ -33,6 +33,7 @@ struct vt_viewed_output {
 	struct vt_snapshots snapshots;
 
 	struct vt_pacer *pacer; // NULL unless it draws a capture source that is viewed
+	struct wl_listener capture_source_destroy;
 
 	size_t n_unattached; // sessions without a stream, which the next frame decides
 

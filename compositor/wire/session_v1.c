@@ -225,7 +225,7 @@ void vt_manager_handle_create_session(struct wl_client *client,
 		.options = options,
 	};
 	if (request.source != NULL) {
-		request.output = vt_manager_find_output(manager, request.source);
+		request.output = vt_capture_source_find_output(manager, request.source);
 	}
 	uint32_t allowed;
 	int reason = check_session(manager, &request, &allowed);

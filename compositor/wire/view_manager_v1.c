@@ -200,7 +200,7 @@ static void manager_destroy(struct vt_manager *manager) {
 	wl_list_for_each_safe(binding, tmp, &manager->bindings, link) {
 		binding_destroy(binding);
 	}
-	vt_manager_finish_capture_sources(manager);
+	vt_capture_sources_finish(manager);
 	vt_retired_registry_finish(&manager->retired);
 	vt_quota_registry_finish(&manager->quotas);
 	vt_policy_finish(&manager->policy);
