@@ -86,7 +86,7 @@ static struct session_view *session_announce(struct vitrine_view_session_v1 *ses
 	uint32_t acceptable = session_get_stream_guarantees(session, &is_copy);
 	struct vitrine_derived_fd derived;
 	if (!vt_buffer_derive(buffer->buffer, session->manager->derive, acceptable,
-			vt_viewed_output_is_scanned_out(session->source), &derived)) {
+			session->stream->is_scanned_out, &derived)) {
 		return NULL;
 	}
 	// Last: a buffer that is charged counts as announced

@@ -131,7 +131,7 @@ static bool snapshots_update(struct vt_snapshots *snapshots, struct wlr_buffer *
 	struct vt_stream *stream = &snapshots->stream;
 	struct wlr_buffer *copy = &buffer->buffer->base;
 	if (!pixman_region32_empty(&buffer->stale) &&
-			!copy_buffer(stream->source->output->renderer, source, copy, &buffer->stale)) {
+			!copy_buffer(snapshots->output->renderer, source, copy, &buffer->stale)) {
 		wlr_log(WLR_ERROR, "Failed to copy a frame");
 		return false; // it is still stale
 	}
@@ -148,7 +148,7 @@ static bool snapshots_update(struct vt_snapshots *snapshots, struct wlr_buffer *
 static struct vt_stream_buffer *snapshots_copy(struct vt_snapshots *snapshots,
 		struct wlr_buffer *source) {
 	struct vt_stream *stream = &snapshots->stream;
-	if (stream->source->output->renderer == NULL ||
+	if (snapshots->output->renderer == NULL ||
 			!snapshots_configure(snapshots, source->width, source->height)) {
 		return NULL;
 	}
@@ -184,7 +184,7 @@ void vt_snapshots_push(struct vt_snapshots *snapshots,
 		vt_stream_fail(stream, damage);
 		return;
 	}
-	struct wlr_output *output = stream->source->output;
+	struct wlr_output *output = snapshots->output;
 	struct wlr_buffer *copy = &buffer->buffer->base;
 	vt_stream_submit(stream, &(struct vt_stream_frame){
 		.buffer = buffer,
@@ -219,8 +219,10 @@ void vt_snapshots_forget(struct vt_snapshots *snapshots) {
 	snapshots_drop_swapchain(snapshots);
 }
 
-bool vt_snapshots_init(struct vt_snapshots *snapshots, struct vt_viewed_output *source) {
-	return vt_stream_init(&snapshots->stream, source);
+bool vt_snapshots_init(struct vt_snapshots *snapshots, struct vt_manager *manager,
+		struct wlr_output *output, const struct vt_stream_interface *impl, void *data) {
+	snapshots->output = output;
+	return vt_stream_init(&snapshots->stream, manager, impl, data);
 }
 
 void vt_snapshots_finish(struct vt_snapshots *snapshots) {

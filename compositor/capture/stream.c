@@ -7,7 +7,6 @@
 #include "clock.h"
 #include "manager.h"
 #include "session.h"
-#include "viewed_output.h"
 #include "stream.h"
 
 /** Times that a lost frame is asked for again, each after twice the time of the one before. */
@@ -378,7 +377,7 @@ static void stream_handle_finished(struct vt_stream *stream) {
 	vt_stream_serve(stream);
 	if (stream->n_lost > 0) {
 		// What came meanwhile may have been the last thing to come
-		vt_viewed_output_request_frame(stream->source);
+		stream->impl->request_frame(stream->data);
 	}
 }
 
@@ -415,7 +414,7 @@ static int stream_handle_retry(void *data) {
 	if (wl_list_empty(&stream->sessions)) {
 		stream->n_retries = 0;
 	} else if (stream->n_retries++ < RETRIES_CAP) {
-		vt_viewed_output_request_frame(stream->source);
+		stream->impl->request_frame(stream->data);
 	} else {
 		stream->n_retries = 0;
 		struct vitrine_view_session_v1 *session;
@@ -497,10 +496,12 @@ void vt_stream_submit(struct vt_stream *stream, const struct vt_stream_frame *fr
 
 /* Lifetime */
 
-bool vt_stream_init(struct vt_stream *stream, struct vt_viewed_output *source) {
+bool vt_stream_init(struct vt_stream *stream, struct vt_manager *manager,
+		const struct vt_stream_interface *impl, void *data) {
 	*stream = (struct vt_stream){
-		.manager = source->manager,
-		.source = source,
+		.manager = manager,
+		.impl = impl,
+		.data = data,
 		.newest.fence_fd = -1,
 	};
 	wl_list_init(&stream->sessions);

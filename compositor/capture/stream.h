@@ -11,7 +11,6 @@
 
 struct vt_manager;
 struct vitrine_view_session_v1;
-struct vt_viewed_output;
 
 /**
  * How many distinct buffers of a stream clients may hold at a time. A swapchain
@@ -73,6 +72,12 @@ struct vt_stream_frame {
 	uint32_t commit_seq;
 };
 
+/** Where the frames of a stream come from: what is above. */
+struct vt_stream_interface {
+	/** Asks for a frame even though nothing has changed. */
+	void (*request_frame)(void *data);
+};
+
 /**
  * Delivers finished frames to sessions. A stream does not care where its frames
  * come from: an output's swapchain, or copies of it.
@@ -84,7 +89,9 @@ struct vt_stream_frame {
  */
 struct vt_stream {
 	struct vt_manager *manager;
-	struct vt_viewed_output *source;
+	const struct vt_stream_interface *impl;
+	void *data; // of the implementation
+	bool is_scanned_out; // a display reads the buffers, and waits for their fences
 	struct wl_list sessions; // view_session.stream_link
 	struct wl_list buffers; // vt_stream_buffer.link
 
@@ -114,7 +121,9 @@ struct vt_stream {
 	bool deadline_armed;
 };
 
-bool vt_stream_init(struct vt_stream *stream, struct vt_viewed_output *source);
+/** `is_scanned_out` is the caller's to set. Finish it also on failure. */
+bool vt_stream_init(struct vt_stream *stream, struct vt_manager *manager,
+	const struct vt_stream_interface *impl, void *data);
 /** The stream must have no sessions any more. */
 void vt_stream_finish(struct vt_stream *stream);
 

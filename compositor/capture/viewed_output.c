@@ -34,9 +34,10 @@ static bool output_is_nested(struct wlr_output *output) {
 	return wlr_output_is_wl(output);
 }
 
-bool vt_viewed_output_is_scanned_out(const struct vt_viewed_output *source) {
+/** Whether a display reads the output's buffers. */
+static bool output_is_scanned_out(struct wlr_output *output) {
 #if WLR_HAS_DRM_BACKEND
-	return wlr_output_is_drm(source->output);
+	return wlr_output_is_drm(output);
 #else
 	return false;
 #endif
@@ -63,7 +64,7 @@ static bool source_can_derive(const struct vt_viewed_output *source, struct vt_b
 		return true; // sealed later, once it was presented
 	}
 	return vt_buffer_can_derive(buffer, source->manager->derive, acceptable,
-		vt_viewed_output_is_scanned_out(source));
+		source->direct.is_scanned_out);
 }
 
 /** NULL if no guarantee can be given to the session with this buffer. */
@@ -256,6 +257,14 @@ void vt_viewed_output_request_frame(struct vt_viewed_output *source) {
 		wlr_output_schedule_frame(source->output);
 	}
 }
+
+static void source_handle_stream_request_frame(void *data) {
+	vt_viewed_output_request_frame(data);
+}
+
+static const struct vt_stream_interface stream_impl = {
+	.request_frame = source_handle_stream_request_frame,
+};
 
 /* Retirement */
 
@@ -460,8 +469,8 @@ struct vt_viewed_output *vt_viewed_output_get(struct vt_manager *manager, struct
 	source->output = output;
 	wl_list_init(&source->sessions);
 	// Both, so that both can be finished
-	bool ok = vt_stream_init(&source->direct, source);
-	ok &= vt_snapshots_init(&source->snapshots, source);
+	bool ok = vt_stream_init(&source->direct, manager, &stream_impl, source);
+	ok &= vt_snapshots_init(&source->snapshots, manager, output, &stream_impl, source);
 	if (!ok) {
 		vt_stream_finish(&source->direct);
 		vt_snapshots_finish(&source->snapshots);
@@ -469,6 +478,7 @@ struct vt_viewed_output *vt_viewed_output_get(struct vt_manager *manager, struct
 		return NULL;
 	}
 
+	source->direct.is_scanned_out = output_is_scanned_out(output);
 	wlr_addon_init(&source->addon, &output->addons, manager, &source_addon_impl);
 	wl_list_insert(&manager->sources, &source->link);
 	source->output_commit.notify = source_handle_output_commit;

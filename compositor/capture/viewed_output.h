@@ -13,6 +13,7 @@ struct vitrine_view_session_v1;
 /** Copies of an output's frames, for sessions without a zero-copy guarantee. */
 struct vt_snapshots {
 	struct vt_stream stream;
+	struct wlr_output *output;
 	struct wlr_allocator *allocator; // NULL before the first copy
 	struct wlr_swapchain *swapchain; // NULL before the first copy
 };
@@ -70,13 +71,12 @@ void vt_viewed_output_stop_sessions(struct vt_viewed_output *source,
 /** Stops all sessions, and frees the source. */
 void vt_viewed_output_destroy(struct vt_viewed_output *source, enum vitrine_view_stop_reason reason);
 
-/** Whether a display reads the output's buffers, and waits for their fences. */
-bool vt_viewed_output_is_scanned_out(const struct vt_viewed_output *source);
-
 /** Work on sessions that has to wait for the end of the commit. */
 void vt_viewed_output_defer(struct vt_viewed_output *source);
 
-bool vt_snapshots_init(struct vt_snapshots *snapshots, struct vt_viewed_output *source);
+/** The stream's frames are requested by `impl`. Finish it also on failure. */
+bool vt_snapshots_init(struct vt_snapshots *snapshots, struct vt_manager *manager,
+	struct wlr_output *output, const struct vt_stream_interface *impl, void *data);
 void vt_snapshots_finish(struct vt_snapshots *snapshots);
 /** Copies a committed frame if a session can take it, and delivers the copy. */
 void vt_snapshots_push(struct vt_snapshots *snapshots,
