@@ -281,6 +281,8 @@ struct wlr_session_lock_manager_v1 *wlr_session_lock_manager_v1_create(
 
 static void handle_manager_destroy(struct wl_listener *listener, void *data) {
 	stop_listening(&plugin.manager_destroy);
+	stop_listening(&plugin.session_guarantee);
+	stop_listening(&plugin.session_stop);
 	plugin.manager = NULL;
 }
 
