@@ -8,10 +8,8 @@
 #include <wlr/util/log.h>
 
 #include "fence.h"
-#include "manager.h"
 #include "memfd_buffer.h"
-#include "session.h"
-#include "viewed_output.h"
+#include "snapshot.h"
 
 /** What every renderer draws, and every reader understands. */
 #define SNAPSHOT_FORMAT DRM_FORMAT_XRGB8888
@@ -128,7 +126,6 @@ static uint64_t region_get_bytes(const pixman_region32_t *region) {
 /** Draws what is stale of a copy. */
 static bool snapshots_update(struct vt_snapshots *snapshots, struct wlr_buffer *source,
 		struct vt_stream_buffer *buffer) {
-	struct vt_stream *stream = &snapshots->stream;
 	struct wlr_buffer *copy = &buffer->buffer->base;
 	if (!pixman_region32_empty(&buffer->stale) &&
 			!copy_buffer(snapshots->output->renderer, source, copy, &buffer->stale)) {
@@ -137,9 +134,9 @@ static bool snapshots_update(struct vt_snapshots *snapshots, struct wlr_buffer *
 	}
 	uint64_t bytes = region_get_bytes(&buffer->stale);
 	pixman_region32_clear(&buffer->stale);
-	struct vitrine_view_session_v1 *session;
-	wl_list_for_each(session, &stream->sessions, stream_link) {
-		session->stats.bytes_copied += bytes;
+	struct vt_subscriber *subscriber;
+	wl_list_for_each(subscriber, &snapshots->stream.subscribers, stream_link) {
+		subscriber->stats.bytes_copied += bytes;
 	}
 	return true;
 }
@@ -174,7 +171,7 @@ void vt_snapshots_push(struct vt_snapshots *snapshots,
 		vt_damage_add(&buffer->stale, damage);
 	}
 	if (!vt_stream_wants_frame(stream)) {
-		// Nobody could take it. Who can later on asks for a frame then
+		// No subscriber could take it. One that can later on requests a frame then
 		vt_stream_lose(stream, damage);
 		return;
 	}
@@ -222,7 +219,9 @@ void vt_snapshots_forget(struct vt_snapshots *snapshots) {
 bool vt_snapshots_init(struct vt_snapshots *snapshots, struct vt_manager *manager,
 		struct wlr_output *output, const struct vt_stream_interface *impl, void *data) {
 	snapshots->output = output;
-	return vt_stream_init(&snapshots->stream, manager, impl, data);
+	bool ok = vt_stream_init(&snapshots->stream, manager, impl, data);
+	snapshots->stream.is_copy = true;
+	return ok;
 }
 
 void vt_snapshots_finish(struct vt_snapshots *snapshots) {

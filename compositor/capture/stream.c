@@ -5,35 +5,11 @@
 #include <wlr/util/log.h>
 
 #include "clock.h"
-#include "manager.h"
-#include "session.h"
 #include "stream.h"
 
 /** Times that a lost frame is asked for again, each after twice the time of the one before. */
 #define RETRIES_CAP 6
 #define RETRY_CAP_MS 5000
-
-void vt_damage_add(pixman_region32_t *region, const pixman_region32_t *damage) {
-	pixman_region32_union(region, region, damage);
-	if (pixman_region32_n_rects(region) > VT_DAMAGE_RECTS_CAP) {
-		pixman_box32_t extents = *pixman_region32_extents(region);
-		pixman_region32_reset(region, &extents);
-	}
-}
-
-static void buffer_ref(struct vt_stream_buffer *buffer) {
-	if (buffer->n_refs++ == 0) {
-		wlr_buffer_lock(&buffer->buffer->base);
-	}
-}
-
-/** May destroy the buffer, if the producer has dropped it already. */
-static void buffer_unref(struct vt_stream_buffer *buffer) {
-	assert(buffer->n_refs > 0);
-	if (--buffer->n_refs == 0) {
-		wlr_buffer_unlock(&buffer->buffer->base);
-	}
-}
 
 static bool frame_is_finished(const struct vt_stream_frame *frame) {
 	return frame->fence_fd < 0 && !frame->waits_for_present;
@@ -57,65 +33,53 @@ static void stream_drop_newest(struct vt_stream *stream) {
 	struct vt_stream_buffer *buffer = stream->newest.buffer;
 	stream->newest.buffer = NULL;
 	if (buffer != NULL) {
-		buffer_unref(buffer);
+		vt_stream_buffer_unref(buffer);
 	}
 }
 
-void vt_stream_buffer_hold(struct vt_stream_buffer *buffer, uint64_t seq) {
-	if (buffer->n_holds++ == 0) {
-		buffer->held_since = seq;
-	}
-	buffer_ref(buffer);
-}
-
-void vt_stream_buffer_unhold(struct vt_stream_buffer *buffer) {
-	assert(buffer->n_holds > 0);
-	buffer->n_holds--;
-	buffer_unref(buffer);
+static void stream_request_frame(struct vt_stream *stream) {
+	stream->impl->request_frame(stream->data);
 }
 
 /* Retirement */
 
-static bool buffer_was_announced(const struct vt_stream_buffer *buffer) {
-	return buffer->quotas.size > 0;
-}
-
-static void buffer_forget_quotas(struct vt_stream_buffer *buffer) {
-	struct vt_quota **quota;
-	wl_array_for_each(quota, &buffer->quotas) {
-		vt_quota_unref(*quota);
+static void stream_announce_retired(struct vt_stream *stream,
+		const struct vt_stream_buffer *buffer) {
+	struct vt_subscriber *subscriber;
+	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
+		vt_subscriber_announce_retired(subscriber, buffer);
 	}
-	buffer->quotas.size = 0;
 }
 
-bool vt_stream_buffer_retire(struct vt_stream_buffer *buffer) {
-	if (!buffer_was_announced(buffer)) {
+static void stream_watch_retired(struct vt_stream *stream, const struct vt_stream_buffer *buffer) {
+	vt_retired_registry_watch(&stream->manager->retired, buffer->buffer, buffer->quotas.data,
+		buffer->quotas.size / sizeof(struct vt_quota *));
+}
+
+/** Retires one buffer, if it was announced. Returns whether it was not retired before. */
+static bool stream_retire_buffer(struct vt_stream *stream, struct vt_stream_buffer *buffer) {
+	if (!vt_stream_buffer_was_announced(buffer)) {
 		return false;
 	}
 	bool is_first_time = !buffer->buffer->retired;
 	vt_buffer_retire(buffer->buffer);
 	// From here on the memory costs without being of use
-	vt_retired_registry_watch(&buffer->stream->manager->retired, buffer->buffer,
-		buffer->quotas.data, buffer->quotas.size / sizeof(struct vt_quota *));
-	buffer_forget_quotas(buffer);
-
-	struct vitrine_view_session_v1 *session;
-	wl_list_for_each(session, &buffer->stream->sessions, stream_link) {
-		vt_session_retire(session, buffer);
-	}
+	stream_watch_retired(stream, buffer);
+	vt_stream_buffer_forget_quotas(buffer);
+	stream_announce_retired(stream, buffer);
 	return is_first_time;
 }
 
 void vt_stream_retire(struct vt_stream *stream) {
-	// For those who go on the newest frame would be in a view that is retired
-	if (stream->newest.buffer != NULL && buffer_was_announced(stream->newest.buffer) &&
-			!wl_list_empty(&stream->sessions)) {
+	// For those that go on the newest frame would be in a view that is retired
+	if (stream->newest.buffer != NULL && vt_stream_buffer_was_announced(stream->newest.buffer) &&
+			!wl_list_empty(&stream->subscribers)) {
 		stream_drop_newest(stream);
 	}
 	size_t count = 0;
 	struct vt_stream_buffer *buffer, *tmp;
 	wl_list_for_each_safe(buffer, tmp, &stream->buffers, link) {
-		count += vt_stream_buffer_retire(buffer);
+		count += stream_retire_buffer(stream, buffer);
 	}
 	if (count > 1) {
 		vt_stream_prepare_memory(stream); // the source has moved, and goes on to
@@ -132,10 +96,10 @@ void vt_stream_prepare_memory(struct vt_stream *stream) {
 }
 
 bool vt_stream_is_known_to(const struct vt_stream *stream,
-		const struct vitrine_view_session_v1 *session) {
+		const struct vt_subscriber *subscriber) {
 	const struct vt_stream_buffer *buffer;
 	wl_list_for_each(buffer, &stream->buffers, link) {
-		if (vt_session_knows(session, buffer)) {
+		if (vt_subscriber_knows(subscriber, buffer)) {
 			return true;
 		}
 	}
@@ -145,13 +109,10 @@ bool vt_stream_is_known_to(const struct vt_stream *stream,
 /* Buffers */
 
 static void buffer_destroy(struct vt_stream_buffer *buffer) {
-	assert(buffer->n_refs == 0 && buffer->n_holds == 0);
-	vt_stream_buffer_retire(buffer);
-	buffer_forget_quotas(buffer);
-	wl_array_release(&buffer->quotas);
-	pixman_region32_fini(&buffer->stale);
+	stream_retire_buffer(buffer->stream, buffer);
 	wlr_addon_finish(&buffer->addon);
 	wl_list_remove(&buffer->link);
+	vt_stream_buffer_finish(buffer);
 	free(buffer);
 }
 
@@ -166,18 +127,15 @@ static const struct wlr_addon_interface buffer_addon_impl = {
 };
 
 /**
- * Who was shown retired memory that had not changed since knows the buffer by it: that
- * is over once the buffer has been drawn to. It was charged when it was shown.
+ * Subscribers that were shown retired memory that had not changed since know the
+ * buffer by it: that is over once the buffer has been drawn to. It was charged when
+ * it was shown.
  */
-static void buffer_check_generation(struct vt_stream_buffer *buffer) {
-	if (buffer->generation == buffer->buffer->generation) {
-		return;
-	}
-	buffer->generation = buffer->buffer->generation;
-	buffer_forget_quotas(buffer);
-	struct vitrine_view_session_v1 *session;
-	wl_list_for_each(session, &buffer->stream->sessions, stream_link) {
-		vt_session_retire(session, buffer);
+static void stream_check_generation(struct vt_stream *stream, struct vt_stream_buffer *buffer) {
+	if (buffer->generation != buffer->buffer->generation) {
+		buffer->generation = buffer->buffer->generation;
+		vt_stream_buffer_forget_quotas(buffer);
+		stream_announce_retired(stream, buffer);
 	}
 }
 
@@ -191,7 +149,7 @@ struct vt_stream_buffer *vt_stream_get_buffer(struct vt_stream *stream,
 		wlr_addon_find(&vt_buffer->base.addons, stream, &buffer_addon_impl);
 	if (addon != NULL) {
 		buffer = wl_container_of(addon, buffer, addon);
-		buffer_check_generation(buffer);
+		stream_check_generation(stream, buffer);
 		return buffer;
 	}
 
@@ -199,15 +157,51 @@ struct vt_stream_buffer *vt_stream_get_buffer(struct vt_stream *stream,
 	if (buffer == NULL) {
 		return NULL;
 	}
+	vt_stream_buffer_init(buffer, vt_buffer);
 	buffer->stream = stream;
-	buffer->buffer = vt_buffer;
-	buffer->generation = vt_buffer->generation;
-	wl_array_init(&buffer->quotas);
-	pixman_region32_init_rect(&buffer->stale, 0, 0, (unsigned)vt_buffer->base.width,
-		(unsigned)vt_buffer->base.height);
 	wlr_addon_init(&buffer->addon, &vt_buffer->base.addons, stream, &buffer_addon_impl);
 	wl_list_insert(&stream->buffers, &buffer->link);
 	return buffer;
+}
+
+/* Announcing */
+
+/** The guarantees by which a subscriber's views of the stream may be derived. */
+static uint32_t stream_get_guarantees(const struct vt_stream *stream,
+		const struct vt_subscriber *subscriber) {
+	if (stream->is_copy) {
+		// The memory of a copy is sealed as well: it is private all the same
+		return subscriber->allowed & VITRINE_GUARANTEE_SNAPSHOT ? VITRINE_GUARANTEE_SEALED : 0;
+	}
+	return subscriber->allowed & VT_GUARANTEES_ZERO_COPY;
+}
+
+/** Returns false if the subscriber cannot go on for lack of resources. */
+static bool stream_announce(struct vt_stream *stream, struct vt_subscriber *subscriber,
+		struct vt_stream_buffer *buffer) {
+	if (!vt_subscriber_can_announce(subscriber)) {
+		wlr_log(WLR_ERROR, "A session has too many views at a time");
+		return false;
+	}
+	struct vitrine_derived_fd derived;
+	if (!vt_buffer_derive(buffer->buffer, stream->manager->derive,
+			stream_get_guarantees(stream, subscriber), stream->is_scanned_out, &derived)) {
+		return false;
+	}
+	// Last: a buffer with a quota counts as announced
+	if (!vt_stream_buffer_announce_to(buffer, subscriber->quota)) {
+		close(derived.fd);
+		return false;
+	}
+	if (buffer->buffer->retired) {
+		// It has not changed since, and will get other memory when it does
+		vt_retired_registry_watch(&stream->manager->retired, buffer->buffer,
+			&subscriber->quota, 1);
+	}
+	vt_subscriber_announce(subscriber, buffer, &derived,
+		stream->is_copy ? VITRINE_GUARANTEE_SNAPSHOT : derived.guarantee);
+	close(derived.fd);
+	return true;
 }
 
 /* Delivery */
@@ -231,79 +225,97 @@ static size_t stream_count_old_holds(struct vt_stream *stream, struct vt_stream_
 
 /** Takes a buffer back from all that hold a frame in it. */
 static void stream_evict(struct vt_stream *stream, struct vt_stream_buffer *buffer) {
-	struct vitrine_view_session_v1 *session, *tmp;
-	wl_list_for_each_safe(session, tmp, &stream->sessions, stream_link) {
+	struct vt_subscriber *subscriber, *tmp;
+	wl_list_for_each_safe(subscriber, tmp, &stream->subscribers, stream_link) {
 		size_t n_holds = buffer->n_holds;
-		uint32_t revoked = vt_session_revoke(session, buffer, INT64_MAX);
+		uint32_t revoked = vt_subscriber_revoke(subscriber, buffer, stream->seq, INT64_MAX);
 		if (revoked == n_holds) {
 			return; // the last hold is gone, and maybe the buffer with it
 		}
 	}
 }
 
-/** How many old buffers may be held for a session to get the newest one. */
+/** How many old buffers may be held for a subscriber to get the newest one. */
 static size_t stream_get_old_holds_cap(const struct vt_stream *stream,
-		const struct vitrine_view_session_v1 *session) {
-	if (!session->slow) {
+		const struct vt_subscriber *subscriber) {
+	if (subscriber->pace != VT_SUBSCRIBER_SLOW) {
 		return VT_STREAM_HELD_CAP - 1;
 	}
-	// One buffer is for those who keep up; slow sessions take turns on the other
+	// One buffer is for those that keep up; slow subscribers take turns on the other
 	return stream->n_fast > 0 ? 0 : VT_STREAM_HELD_CAP - 1;
 }
 
-static bool session_is_ready(const struct vitrine_view_session_v1 *session) {
-	return session->deferred == VT_SESSION_DEFER_NOTHING && session->n_revoked == 0 &&
-		session->n_held < session->depth && !session->idle;
-}
-
 bool vt_stream_wants_frame(const struct vt_stream *stream) {
-	const struct vitrine_view_session_v1 *session;
-	wl_list_for_each(session, &stream->sessions, stream_link) {
-		if (session_is_ready(session)) {
+	const struct vt_subscriber *subscriber;
+	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
+		if (vt_subscriber_is_ready(subscriber)) {
 			return true;
 		}
 	}
 	return false;
 }
 
-/** Sends the newest frame to the session if it can have it. */
-static void stream_try_send(struct vt_stream *stream, struct vitrine_view_session_v1 *session) {
+/** Whether the newest frame is one that the subscriber is to get. */
+static bool stream_is_awaited_by(const struct vt_stream *stream,
+		const struct vt_subscriber *subscriber) {
+	return subscriber->seen_seq < stream->seq && subscriber->first_seq <= stream->seq &&
+		subscriber->state == VT_SUBSCRIBER_ATTACHED && subscriber->n_revoked == 0 &&
+		subscriber->pace != VT_SUBSCRIBER_IDLE;
+}
+
+/** Announces the newest frame's buffer if needed, and sends the frame. */
+static bool stream_send(struct vt_stream *stream, struct vt_subscriber *subscriber) {
+	const struct vt_stream_frame *frame = &stream->newest;
+	if (!vt_subscriber_knows(subscriber, frame->buffer) &&
+			!stream_announce(stream, subscriber, frame->buffer)) {
+		return false;
+	}
+	vt_subscriber_send_frame(subscriber, frame);
+	if (subscriber->wire->pulls && wl_list_length(&stream->subscribers) > 1) {
+		// The others need a buffer to take turns on
+		vt_subscriber_release_seen(subscriber);
+	}
+	return true;
+}
+
+/** Sends the newest frame to the subscriber if it can have it. */
+static void stream_try_send(struct vt_stream *stream, struct vt_subscriber *subscriber) {
 	bool can_read = frame_is_finished(&stream->newest) ||
-		(session->takes_fences && !stream->newest.waits_for_present);
-	if (!can_read || !session_is_ready(session)) {
+		(subscriber->takes_fences && !stream->newest.waits_for_present);
+	if (!can_read || !vt_subscriber_is_ready(subscriber)) {
 		return;
 	}
 	struct vt_stream_buffer *oldest;
-	size_t cap = stream_get_old_holds_cap(stream, session);
+	size_t cap = stream_get_old_holds_cap(stream, subscriber);
 	size_t old_holds = stream_count_old_holds(stream, &oldest);
 	if (old_holds > cap) {
-		if (session->slow) {
+		if (subscriber->pace == VT_SUBSCRIBER_SLOW) {
 			return;
 		}
-		// Who keeps up never waits for who does not
+		// A subscriber that keeps up never waits for one that does not
 		stream_evict(stream, oldest);
 	}
-	if (!vt_session_send_frame(session, &stream->newest)) {
-		vt_session_stop_later(session, VITRINE_VIEW_STOP_NO_RESOURCES);
+	if (!stream_send(stream, subscriber)) {
+		subscriber->impl->stop_later(subscriber, VITRINE_VIEW_STOP_NO_RESOURCES);
 	}
 }
 
-void vt_stream_serve(struct vt_stream *stream) {
+/** Sends the newest frame to the subscribers that wait for it and can have it now. */
+static void stream_serve(struct vt_stream *stream) {
 	if (stream->newest.buffer == NULL) {
 		return;
 	}
-	struct vitrine_view_session_v1 *session;
-	wl_list_for_each(session, &stream->sessions, stream_link) {
-		if (vt_session_waits(session)) {
-			stream_try_send(stream, session);
+	struct vt_subscriber *subscriber;
+	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
+		if (stream_is_awaited_by(stream, subscriber)) {
+			stream_try_send(stream, subscriber);
 		}
 	}
 }
 
-void vt_stream_serve_session(struct vt_stream *stream,
-		struct vitrine_view_session_v1 *session) {
-	if (stream->newest.buffer != NULL && vt_session_waits(session)) {
-		stream_try_send(stream, session);
+void vt_stream_serve_subscriber(struct vt_stream *stream, struct vt_subscriber *subscriber) {
+	if (stream->newest.buffer != NULL && stream_is_awaited_by(stream, subscriber)) {
+		stream_try_send(stream, subscriber);
 	}
 }
 
@@ -312,30 +324,35 @@ static void stream_arm_deadline(struct vt_stream *stream) {
 	if (stream->deadline_armed || stream_count_old_holds(stream, &oldest) == 0) {
 		return;
 	}
-	// A look every contended_deadline_ms, and only while somebody is slow
+	// A look every contended_deadline_ms, and only while a subscriber is slow
 	int interval = (int)stream->manager->base.limits.contended_deadline_ms;
 	wl_event_source_timer_update(stream->deadline_timer, interval > 0 ? interval : 1);
 	stream->deadline_armed = true;
+}
+
+/** Whether a slow subscriber has nothing, and waits for its turn. */
+static bool stream_is_contended(const struct vt_stream *stream) {
+	const struct vt_subscriber *subscriber;
+	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
+		if (subscriber->pace == VT_SUBSCRIBER_SLOW && subscriber->n_held == 0 &&
+				stream_is_awaited_by(stream, subscriber)) {
+			return true;
+		}
+	}
+	return false;
 }
 
 static int stream_handle_deadline(void *data) {
 	struct vt_stream *stream = data;
 	stream->deadline_armed = false;
 	const struct vitrine_view_limits *limits = &stream->manager->base.limits;
-
-	bool contended = false;
-	struct vitrine_view_session_v1 *session;
-	wl_list_for_each(session, &stream->sessions, stream_link) {
-		contended |= session->slow && session->n_held == 0 && vt_session_waits(session);
+	int64_t before = vt_now_ms() - (stream_is_contended(stream) ?
+		limits->contended_deadline_ms : limits->deadline_ms);
+	struct vt_subscriber *subscriber, *tmp;
+	wl_list_for_each_safe(subscriber, tmp, &stream->subscribers, stream_link) {
+		vt_subscriber_revoke(subscriber, NULL, stream->seq, before);
 	}
-	int64_t before = vt_now_ms() -
-		(contended ? limits->contended_deadline_ms : limits->deadline_ms);
-
-	struct vitrine_view_session_v1 *tmp;
-	wl_list_for_each_safe(session, tmp, &stream->sessions, stream_link) {
-		vt_session_revoke(session, NULL, before);
-	}
-	vt_stream_serve(stream);
+	stream_serve(stream);
 	stream_arm_deadline(stream);
 	return 0;
 }
@@ -343,29 +360,47 @@ static int stream_handle_deadline(void *data) {
 static void stream_deliver(struct vt_stream *stream) {
 	const struct vt_stream_frame *frame = &stream->newest;
 	stream->n_fast = 0;
-	struct vitrine_view_session_v1 *session, *tmp;
-	wl_list_for_each(session, &stream->sessions, stream_link) {
-		// Who began with what was there may have had no time at all for it
-		session->slow |= vt_session_is_behind(session) && !session->has_just_begun;
-		session->has_just_begun = false;
-		if (!session->slow && session_is_ready(session)) {
+	struct vt_subscriber *subscriber, *tmp;
+	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
+		vt_subscriber_update_pace(subscriber);
+		if (subscriber->pace != VT_SUBSCRIBER_SLOW && vt_subscriber_is_ready(subscriber)) {
 			stream->n_fast++;
 		}
 	}
-	wl_list_for_each_safe(session, tmp, &stream->sessions, stream_link) {
-		if (!session->slow) {
-			stream_try_send(stream, session);
+	wl_list_for_each_safe(subscriber, tmp, &stream->subscribers, stream_link) {
+		if (subscriber->pace != VT_SUBSCRIBER_SLOW) {
+			stream_try_send(stream, subscriber);
 		}
 	}
-	wl_list_for_each_safe(session, tmp, &stream->sessions, stream_link) {
-		if (session->slow) {
-			stream_try_send(stream, session);
+	wl_list_for_each_safe(subscriber, tmp, &stream->subscribers, stream_link) {
+		if (subscriber->pace == VT_SUBSCRIBER_SLOW) {
+			stream_try_send(stream, subscriber);
 		}
-		if (session->seen_seq != stream->seq) {
-			vt_session_miss_frame(session, &frame->damage);
+		if (subscriber->seen_seq != stream->seq) {
+			vt_subscriber_miss_frame(subscriber, &frame->damage);
 		}
 	}
 	stream_arm_deadline(stream);
+}
+
+void vt_stream_release(struct vt_stream *stream, struct vt_subscriber *subscriber,
+		struct vt_subscriber_frame *frame) {
+	if (vt_subscriber_release(subscriber, frame, stream->seq)) {
+		stream_serve(stream);
+	} else {
+		vt_stream_serve_subscriber(stream, subscriber);
+	}
+	// Not kept: lost, or not even copied
+	bool is_behind = stream->n_lost > 0 || stream_is_awaited_by(stream, subscriber);
+	if (stream->newest.buffer == NULL && is_behind && subscriber->n_revoked == 0) {
+		stream_request_frame(stream);
+	}
+}
+
+void vt_stream_pull(struct vt_stream *stream, struct vt_subscriber *subscriber) {
+	vt_subscriber_pull(subscriber);
+	subscriber->first_seq = stream->seq + 1;
+	stream_serve(stream);
 }
 
 /* Frames that are not finished */
@@ -374,10 +409,10 @@ static void stream_handle_finished(struct vt_stream *stream) {
 	if (stream->newest.buffer == NULL || !frame_is_finished(&stream->newest)) {
 		return;
 	}
-	vt_stream_serve(stream);
+	stream_serve(stream);
 	if (stream->n_lost > 0) {
 		// What came meanwhile may have been the last thing to come
-		stream->impl->request_frame(stream->data);
+		stream_request_frame(stream);
 	}
 }
 
@@ -411,15 +446,15 @@ void vt_stream_lose(struct vt_stream *stream, const pixman_region32_t *damage) {
 static int stream_handle_retry(void *data) {
 	struct vt_stream *stream = data;
 	stream->retry_armed = false;
-	if (wl_list_empty(&stream->sessions)) {
+	if (wl_list_empty(&stream->subscribers)) {
 		stream->n_retries = 0;
 	} else if (stream->n_retries++ < RETRIES_CAP) {
-		stream->impl->request_frame(stream->data);
+		stream_request_frame(stream);
 	} else {
 		stream->n_retries = 0;
-		struct vitrine_view_session_v1 *session;
-		wl_list_for_each(session, &stream->sessions, stream_link) {
-			vt_session_stop_later(session, VITRINE_VIEW_STOP_NO_RESOURCES);
+		struct vt_subscriber *subscriber;
+		wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
+			subscriber->impl->stop_later(subscriber, VITRINE_VIEW_STOP_NO_RESOURCES);
 		}
 	}
 	return 0;
@@ -479,7 +514,7 @@ void vt_stream_submit(struct vt_stream *stream, const struct vt_stream_frame *fr
 	}
 
 	stream_forget_failures(stream);
-	buffer_ref(frame->buffer); // before the old one goes, which may be the same
+	vt_stream_buffer_ref(frame->buffer); // before the old one goes, which may be the same
 	stream_drop_newest(stream);
 	stream->fence_source = fence_source;
 	newest->buffer = frame->buffer;
@@ -504,7 +539,7 @@ bool vt_stream_init(struct vt_stream *stream, struct vt_manager *manager,
 		.data = data,
 		.newest.fence_fd = -1,
 	};
-	wl_list_init(&stream->sessions);
+	wl_list_init(&stream->subscribers);
 	wl_list_init(&stream->buffers);
 	pixman_region32_init(&stream->newest.damage);
 	pixman_region32_init(&stream->lost_damage);
@@ -516,7 +551,7 @@ bool vt_stream_init(struct vt_stream *stream, struct vt_manager *manager,
 }
 
 void vt_stream_finish(struct vt_stream *stream) {
-	assert(wl_list_empty(&stream->sessions));
+	assert(wl_list_empty(&stream->subscribers));
 	stream_drop_newest(stream);
 	struct vt_stream_buffer *buffer, *tmp;
 	wl_list_for_each_safe(buffer, tmp, &stream->buffers, link) {
@@ -535,7 +570,7 @@ void vt_stream_finish(struct vt_stream *stream) {
 }
 
 void vt_stream_forget(struct vt_stream *stream) {
-	assert(wl_list_empty(&stream->sessions));
+	assert(wl_list_empty(&stream->subscribers));
 	stream_drop_newest(stream);
 	stream->n_lost = 0;
 	stream_forget_failures(stream);
@@ -546,25 +581,27 @@ bool vt_stream_has_current(const struct vt_stream *stream) {
 	return stream->newest.buffer != NULL && stream->n_lost == 0;
 }
 
-void vt_stream_add_session(struct vt_stream *stream, struct vitrine_view_session_v1 *session) {
-	assert(session->stream == NULL);
-	session->stream = stream;
+void vt_stream_add_subscriber(struct vt_stream *stream, struct vt_subscriber *subscriber) {
+	assert(subscriber->stream == NULL);
+	subscriber->stream = stream;
+	vt_subscriber_set_state(subscriber, VT_SUBSCRIBER_ATTACHED);
 	// The newest frame is news to it, unless it asks for one that is yet to be drawn
-	session->seen_seq = vt_stream_has_current(stream) ? stream->seq - 1 : stream->seq;
-	session->first_seq = session->impl->pulls ? stream->seq + 1 : 0;
-	session->slow = false;
-	session->takes_fences = false; // until it knows a buffer of this stream
-	session->damage_all = true;
-	wl_list_insert(stream->sessions.prev, &session->stream_link);
+	subscriber->seen_seq = vt_stream_has_current(stream) ? stream->seq - 1 : stream->seq;
+	subscriber->first_seq = subscriber->wire->pulls ? stream->seq + 1 : 0;
+	if (subscriber->pace != VT_SUBSCRIBER_IDLE) {
+		subscriber->pace = VT_SUBSCRIBER_FAST;
+	}
+	subscriber->takes_fences = false; // until it knows a buffer of this stream
+	subscriber->damage_all = true;
+	wl_list_insert(stream->subscribers.prev, &subscriber->stream_link);
 }
 
-void vt_stream_remove_session(struct vt_stream *stream,
-		struct vitrine_view_session_v1 *session) {
-	assert(session->stream == stream);
-	vt_session_drop_frames(session);
-	wl_list_remove(&session->stream_link);
-	wl_list_init(&session->stream_link);
-	session->stream = NULL;
+void vt_stream_remove_subscriber(struct vt_stream *stream, struct vt_subscriber *subscriber) {
+	assert(subscriber->stream == stream);
+	vt_subscriber_drop_frames(subscriber);
+	wl_list_remove(&subscriber->stream_link);
+	wl_list_init(&subscriber->stream_link);
+	subscriber->stream = NULL;
 	// Others may have waited for what it held
-	vt_stream_serve(stream);
+	stream_serve(stream);
 }

@@ -14,15 +14,14 @@
 
 #include "capture_source.h"
 #include "fence.h"
-#include "manager.h"
 #include "pacer.h"
-#include "session.h"
 #include "viewed_output.h"
 
-/** So many frames in foreign buffers, and sessions give up on zero-copy. */
+/** So many frames in foreign buffers, and subscribers give up on zero-copy. */
 #define FOREIGN_FRAMES_CAP 3
 
-static void source_destroy(struct vt_viewed_output *source);
+static void viewed_destroy(struct vt_viewed_output *viewed);
+static void viewed_defer(struct vt_viewed_output *viewed);
 
 /** Whether the output's buffers are shown by another display server. */
 static bool output_is_nested(struct wlr_output *output) {
@@ -47,9 +46,9 @@ static bool output_is_scanned_out(struct wlr_output *output) {
  * Whether a buffer of the output can be shared at all: one that we can derive
  * from, and can keep the output from drawing to later.
  */
-static bool source_can_share(const struct vt_viewed_output *source,
+static bool viewed_can_share(const struct vt_viewed_output *viewed,
 		const struct vt_buffer *buffer) {
-	struct wlr_swapchain *swapchain = source->output->swapchain;
+	struct wlr_swapchain *swapchain = viewed->output->swapchain;
 	// Without a dma-buf all drawing is by the CPU, and the buffer itself puts
 	// fresh memory under it; see memfd_buffer_replace_memory()
 	return buffer->dmabuf.n_planes == 0 || (swapchain != NULL &&
@@ -58,119 +57,110 @@ static bool source_can_share(const struct vt_viewed_output *source,
 
 /* The choice of a stream */
 
-static bool source_can_derive(const struct vt_viewed_output *source, struct vt_buffer *buffer,
+static bool viewed_can_derive(const struct vt_viewed_output *viewed, struct vt_buffer *buffer,
 		uint32_t acceptable) {
-	if (output_is_nested(source->output)) {
-		return true; // sealed later, once it was presented
+	// Of a nested output it is sealed later, once it was presented
+	return output_is_nested(viewed->output) || vt_buffer_can_derive(buffer,
+		viewed->manager->derive, acceptable, viewed->direct.is_scanned_out);
+}
+
+/** NULL if no guarantee can be given to the subscriber with this buffer. */
+static struct vt_stream *viewed_choose_stream(struct vt_viewed_output *viewed,
+		const struct vt_subscriber *subscriber, struct vt_buffer *buffer) {
+	uint32_t zero_copy = subscriber->allowed & VT_GUARANTEES_ZERO_COPY;
+	if (buffer != NULL && zero_copy != 0 && viewed_can_share(viewed, buffer) &&
+			viewed_can_derive(viewed, buffer, zero_copy)) {
+		return &viewed->direct;
 	}
-	return vt_buffer_can_derive(buffer, source->manager->derive, acceptable,
-		source->direct.is_scanned_out);
+	return subscriber->allowed & VITRINE_GUARANTEE_SNAPSHOT ? &viewed->snapshots.stream : NULL;
 }
 
-/** NULL if no guarantee can be given to the session with this buffer. */
-static struct vt_stream *source_choose_stream(struct vt_viewed_output *source,
-		const struct vitrine_view_session_v1 *session, struct vt_buffer *buffer) {
-	uint32_t zero_copy = session->allowed & VT_GUARANTEES_ZERO_COPY;
-	if (buffer != NULL && zero_copy != 0 && source_can_share(source, buffer) &&
-			source_can_derive(source, buffer, zero_copy)) {
-		return &source->direct;
-	}
-	return session->allowed & VITRINE_GUARANTEE_SNAPSHOT ? &source->snapshots.stream : NULL;
+static void viewed_attach(struct vt_viewed_output *viewed, struct vt_subscriber *subscriber,
+		struct vt_stream *stream) {
+	vt_stream_add_subscriber(stream, subscriber);
+	viewed->n_unattached--;
 }
 
-static bool session_is_unattached(const struct vitrine_view_session_v1 *session) {
-	return session->stream == NULL && session->deferred == VT_SESSION_DEFER_NOTHING;
-}
-
-static void source_attach_session(struct vt_viewed_output *source,
-		struct vitrine_view_session_v1 *session, struct vt_stream *stream) {
-	vt_stream_add_session(stream, session);
-	source->n_unattached--;
-}
-
-static void source_attach_sessions(struct vt_viewed_output *source, struct vt_buffer *buffer) {
-	struct vitrine_view_session_v1 *session;
-	wl_list_for_each(session, &source->sessions, link) {
-		if (!session_is_unattached(session)) {
+static void viewed_attach_all(struct vt_viewed_output *viewed, struct vt_buffer *buffer) {
+	struct vt_subscriber *subscriber;
+	wl_list_for_each(subscriber, &viewed->subscribers, output_link) {
+		if (subscriber->state != VT_SUBSCRIBER_UNATTACHED) {
 			continue;
 		}
-		struct vt_stream *stream = source_choose_stream(source, session, buffer);
-		if (stream == NULL) {
-			vt_session_stop_later(session, VITRINE_VIEW_STOP_UNSUPPORTED);
-			continue;
+		struct vt_stream *stream = viewed_choose_stream(viewed, subscriber, buffer);
+		if (stream != NULL) {
+			viewed_attach(viewed, subscriber, stream);
+		} else {
+			vt_viewed_output_stop_later(viewed, subscriber, VITRINE_VIEW_STOP_UNSUPPORTED);
 		}
-		source_attach_session(source, session, stream);
 	}
 }
 
-/** Whether the session can begin with what was kept: the output shows it, and goes on to. */
-static bool source_has_current(const struct vt_viewed_output *source,
-		const struct vitrine_view_session_v1 *session) {
-	return !source->output->needs_frame && source->output->enabled && source->pacer == NULL &&
-		!session->impl->pulls && (vt_stream_has_current(&source->direct) ||
-		vt_stream_has_current(&source->snapshots.stream));
+/** Whether the subscriber can begin with what was kept: the output shows it, and goes on to. */
+static bool viewed_has_current(const struct vt_viewed_output *viewed,
+		const struct vt_subscriber *subscriber) {
+	return !viewed->output->needs_frame && viewed->output->enabled && viewed->pacer == NULL &&
+		!subscriber->wire->pulls && (vt_stream_has_current(&viewed->direct) ||
+		vt_stream_has_current(&viewed->snapshots.stream));
 }
 
-/** The stream whose newest frame the session can begin with, NULL if there is none. */
-static struct vt_stream *source_choose_current(struct vt_viewed_output *source,
-		const struct vitrine_view_session_v1 *session) {
-	struct vt_stream *direct = &source->direct, *stream = &source->snapshots.stream;
+/** The stream whose newest frame the subscriber can begin with, NULL if there is none. */
+static struct vt_stream *viewed_choose_current(struct vt_viewed_output *viewed,
+		const struct vt_subscriber *subscriber) {
+	struct vt_stream *direct = &viewed->direct, *stream = &viewed->snapshots.stream;
 	if (vt_stream_has_current(direct)) {
-		stream = source_choose_stream(source, session, direct->newest.buffer->buffer);
-	} else if (session->allowed & VT_GUARANTEES_ZERO_COPY) {
+		stream = viewed_choose_stream(viewed, subscriber, direct->newest.buffer->buffer);
+	} else if (subscriber->allowed & VT_GUARANTEES_ZERO_COPY) {
 		return NULL; // whether it can have one of these, the output's next buffer tells
 	}
 	return stream != NULL && vt_stream_has_current(stream) ? stream : NULL;
 }
 
-/** Shows the session what is there, or asks for a frame. */
-static void source_begin(struct vt_viewed_output *source, struct vitrine_view_session_v1 *session) {
-	struct vt_stream *stream =
-		source_has_current(source, session) ? source_choose_current(source, session) : NULL;
+/** Shows the subscriber what is there, or asks for a frame. */
+static void viewed_begin(struct vt_viewed_output *viewed, struct vt_subscriber *subscriber) {
+	struct vt_stream *stream = viewed_has_current(viewed, subscriber) ?
+		viewed_choose_current(viewed, subscriber) : NULL;
 	if (stream == NULL) {
-		vt_viewed_output_request_frame(source);
+		vt_viewed_output_request_frame(viewed);
 		return;
 	}
-	source_attach_session(source, session, stream);
-	session->has_just_begun = true;
-	vt_stream_serve_session(stream, session);
-}
-
-/** The output has changed to buffers that cannot be shared: choose anew. */
-static void source_detach_direct_sessions(struct vt_viewed_output *source) {
-	struct vitrine_view_session_v1 *session;
-	wl_list_for_each(session, &source->direct.sessions, stream_link) {
-		if (session->deferred == VT_SESSION_DEFER_NOTHING) {
-			session->deferred = VT_SESSION_DEFER_DETACH;
-		}
-	}
-	vt_viewed_output_defer(source);
+	viewed_attach(viewed, subscriber, stream);
+	subscriber->pace = VT_SUBSCRIBER_FRESH;
+	vt_stream_serve_subscriber(stream, subscriber);
 }
 
 /* Frames */
 
-static void source_submit_direct(struct vt_viewed_output *source,
+/** The output has changed to buffers that cannot be shared: choose anew. */
+static void viewed_move_direct_later(struct vt_viewed_output *viewed) {
+	struct vt_subscriber *subscriber;
+	wl_list_for_each(subscriber, &viewed->direct.subscribers, stream_link) {
+		vt_viewed_output_move_later(viewed, subscriber);
+	}
+}
+
+static void viewed_submit_direct(struct vt_viewed_output *viewed,
 		const struct wlr_output_event_commit *event, struct vt_buffer *vt_buffer,
 		const pixman_region32_t *damage) {
-	if (vt_buffer == NULL || !source_can_share(source, vt_buffer)) {
-		source_detach_direct_sessions(source);
-		vt_stream_lose(&source->direct, damage);
+	if (vt_buffer == NULL || !viewed_can_share(viewed, vt_buffer)) {
+		viewed_move_direct_later(viewed);
+		vt_stream_lose(&viewed->direct, damage);
 		return;
 	}
-	struct vt_stream_buffer *buffer = vt_stream_get_buffer(&source->direct, vt_buffer);
+	struct vt_stream_buffer *buffer = vt_stream_get_buffer(&viewed->direct, vt_buffer);
 	if (buffer == NULL) {
-		vt_stream_fail(&source->direct, damage);
+		vt_stream_fail(&viewed->direct, damage);
 		return;
 	}
-	vt_stream_submit(&source->direct, &(struct vt_stream_frame){
+	vt_stream_submit(&viewed->direct, &(struct vt_stream_frame){
 		.buffer = buffer,
 		.when = event->when,
-		.transform = (uint32_t)source->output->transform,
+		.transform = (uint32_t)viewed->output->transform,
 		.damage = *damage,
-		.fence_fd = vt_render_fence(source->output->renderer, event->state,
+		.fence_fd = vt_render_fence(viewed->output->renderer, event->state,
 			event->state->buffer),
-		.waits_for_present = output_is_nested(source->output),
-		.commit_seq = source->output->commit_seq,
+		.waits_for_present = output_is_nested(viewed->output),
+		.commit_seq = viewed->output->commit_seq,
 	});
 }
 
@@ -179,15 +169,15 @@ static void source_submit_direct(struct vt_viewed_output *source,
  * frame: compositors commit a new swapchain's buffer at a change of mode before they
  * make the swapchain the output's.
  */
-static bool source_expects_home(struct vt_viewed_output *source, const struct vt_buffer *buffer) {
-	if (buffer == NULL || source_can_share(source, buffer)) {
-		source->n_foreign = 0;
+static bool viewed_expects_home(struct vt_viewed_output *viewed, const struct vt_buffer *buffer) {
+	if (buffer == NULL || viewed_can_share(viewed, buffer)) {
+		viewed->n_foreign = 0;
 		return false;
 	}
-	return ++source->n_foreign <= FOREIGN_FRAMES_CAP;
+	return ++viewed->n_foreign <= FOREIGN_FRAMES_CAP;
 }
 
-static void source_deliver(struct vt_viewed_output *source,
+static void viewed_deliver(struct vt_viewed_output *viewed,
 		const struct wlr_output_event_commit *event, struct vt_buffer *vt_buffer,
 		bool may_come_home) {
 	struct wlr_buffer *buffer = event->state->buffer;
@@ -201,69 +191,69 @@ static void source_deliver(struct vt_viewed_output *source,
 			(unsigned)buffer->height);
 	}
 	if (may_come_home) {
-		vt_stream_lose(&source->direct, &damage);
-		vt_viewed_output_request_frame(source);
-	} else if (!wl_list_empty(&source->direct.sessions)) {
-		source_submit_direct(source, event, vt_buffer, &damage);
+		vt_stream_lose(&viewed->direct, &damage);
+		vt_viewed_output_request_frame(viewed);
+	} else if (!wl_list_empty(&viewed->direct.subscribers)) {
+		viewed_submit_direct(viewed, event, vt_buffer, &damage);
 	} else {
-		vt_stream_forget(&source->direct);
+		vt_stream_forget(&viewed->direct);
 	}
-	if (!wl_list_empty(&source->snapshots.stream.sessions)) {
-		vt_snapshots_push(&source->snapshots, event, &damage);
+	if (!wl_list_empty(&viewed->snapshots.stream.subscribers)) {
+		vt_snapshots_push(&viewed->snapshots, event, &damage);
 	} else {
-		vt_snapshots_forget(&source->snapshots);
+		vt_snapshots_forget(&viewed->snapshots);
 	}
 	pixman_region32_fini(&damage);
 }
 
-static void source_handle_output_commit(struct wl_listener *listener, void *data) {
-	struct vt_viewed_output *source = wl_container_of(listener, source, output_commit);
+static void viewed_handle_output_commit(struct wl_listener *listener, void *data) {
+	struct vt_viewed_output *viewed = wl_container_of(listener, viewed, output_commit);
 	const struct wlr_output_event_commit *event = data;
 	if (!(event->state->committed & WLR_OUTPUT_STATE_BUFFER)) {
 		return;
 	}
-	if (wl_list_empty(&source->sessions)) {
-		vt_stream_prepare_memory(&source->direct);
-		source_destroy(source); // what it was kept for is not on the screen any more
+	if (wl_list_empty(&viewed->subscribers)) {
+		vt_stream_prepare_memory(&viewed->direct);
+		viewed_destroy(viewed); // what it was kept for is not on the screen any more
 		return;
 	}
 
-	if (source->wants_deferred) {
-		vt_viewed_output_defer(source);
+	if (viewed->wants_deferred) {
+		viewed_defer(viewed);
 	}
 
 	struct vt_buffer *vt_buffer = vt_buffer_try_from_buffer(event->state->buffer);
-	bool may_come_home = source_expects_home(source, vt_buffer);
-	if (source->n_unattached > 0 && !may_come_home) {
-		source_attach_sessions(source, vt_buffer);
+	bool may_come_home = viewed_expects_home(viewed, vt_buffer);
+	if (viewed->n_unattached > 0 && !may_come_home) {
+		viewed_attach_all(viewed, vt_buffer);
 	}
-	source_deliver(source, event, vt_buffer, may_come_home);
-	if (source->pacer != NULL) {
-		vt_pacer_handle_commit(source->pacer);
+	viewed_deliver(viewed, event, vt_buffer, may_come_home);
+	if (viewed->pacer != NULL) {
+		vt_pacer_handle_commit(viewed->pacer);
 	}
 }
 
-static void source_handle_output_present(struct wl_listener *listener, void *data) {
-	struct vt_viewed_output *source = wl_container_of(listener, source, output_present);
+static void viewed_handle_output_present(struct wl_listener *listener, void *data) {
+	struct vt_viewed_output *viewed = wl_container_of(listener, viewed, output_present);
 	const struct wlr_output_event_present *event = data;
-	vt_stream_handle_present(&source->direct, event->commit_seq);
+	vt_stream_handle_present(&viewed->direct, event->commit_seq);
 }
 
-void vt_viewed_output_request_frame(struct vt_viewed_output *source) {
-	if (source->pacer != NULL) {
-		vt_pacer_request_frame(source->pacer);
+void vt_viewed_output_request_frame(struct vt_viewed_output *viewed) {
+	if (viewed->pacer != NULL) {
+		vt_pacer_request_frame(viewed->pacer);
 	} else {
 		// As wlr_scene does, but also if a frame was asked for that could not be drawn
-		wlr_output_schedule_frame(source->output);
+		wlr_output_schedule_frame(viewed->output);
 	}
 }
 
-static void source_handle_stream_request_frame(void *data) {
+static void viewed_handle_stream_request_frame(void *data) {
 	vt_viewed_output_request_frame(data);
 }
 
 static const struct vt_stream_interface stream_impl = {
-	.request_frame = source_handle_stream_request_frame,
+	.request_frame = viewed_handle_stream_request_frame,
 };
 
 /* Retirement */
@@ -272,10 +262,12 @@ static const struct vt_stream_interface stream_impl = {
  * Whether the output would go on to use the memory of a buffer, whatever is done to
  * it: a dma-buf, or memory that the display server around us has mapped.
  */
-static bool source_must_drop(const struct vt_viewed_output *source, const struct vt_buffer *buffer) {
-	return (output_is_nested(source->output) || !vt_buffer_can_replace_memory(buffer)) &&
-		source->output->swapchain != NULL &&
-		wlr_swapchain_has_buffer(source->output->swapchain, (struct wlr_buffer *)&buffer->base);
+static bool viewed_must_drop(const struct vt_viewed_output *viewed,
+		const struct vt_buffer *buffer) {
+	struct wlr_swapchain *swapchain = viewed->output->swapchain;
+	return (output_is_nested(viewed->output) || !vt_buffer_can_replace_memory(buffer)) &&
+		swapchain != NULL &&
+		wlr_swapchain_has_buffer(swapchain, (struct wlr_buffer *)&buffer->base);
 }
 
 /**
@@ -283,209 +275,248 @@ static bool source_must_drop(const struct vt_viewed_output *source, const struct
  * announced buffers get other memory before they are drawn to. Those that cannot are
  * taken away from the output, which draws to new ones then.
  */
-static void source_retire_direct(struct vt_viewed_output *source) {
-	struct wlr_output *output = source->output;
+static void viewed_retire_direct(struct vt_viewed_output *viewed) {
+	struct wlr_output *output = viewed->output;
 	bool must_drop = false;
 	struct vt_stream_buffer *buffer;
-	wl_list_for_each(buffer, &source->direct.buffers, link) {
-		must_drop |= buffer->quotas.size > 0 && source_must_drop(source, buffer->buffer);
+	wl_list_for_each(buffer, &viewed->direct.buffers, link) {
+		must_drop |= vt_stream_buffer_was_announced(buffer) &&
+			viewed_must_drop(viewed, buffer->buffer);
 	}
-	vt_stream_retire(&source->direct);
+	vt_stream_retire(&viewed->direct);
 	if (must_drop) {
-		// Buffers that nobody holds are destroyed by this
+		// Buffers that no client holds are destroyed by this
 		wlr_swapchain_destroy(output->swapchain);
 		output->swapchain = NULL;
 	}
 }
 
-static void source_detach_session(struct vt_viewed_output *source,
-		struct vitrine_view_session_v1 *session) {
-	struct vt_stream *stream = session->stream;
-	bool is_known = vt_stream_is_known_to(stream, session);
-	vt_stream_remove_session(stream, session);
+static void viewed_detach(struct vt_viewed_output *viewed, struct vt_subscriber *subscriber) {
+	struct vt_stream *stream = subscriber->stream;
+	bool is_known = vt_stream_is_known_to(stream, subscriber);
+	vt_stream_remove_subscriber(stream, subscriber);
 	if (!is_known) {
 		return;
 	}
-	if (stream == &source->direct) {
-		source_retire_direct(source);
+	if (stream == &viewed->direct) {
+		viewed_retire_direct(viewed);
 	} else {
-		vt_snapshots_retire(&source->snapshots);
+		vt_snapshots_retire(&viewed->snapshots);
 	}
-	if (!wl_list_empty(&stream->sessions)) {
-		vt_viewed_output_request_frame(source); // for those who waited for a retired one
+	if (!wl_list_empty(&stream->subscribers)) {
+		vt_viewed_output_request_frame(viewed); // for those that waited for a retired one
 	}
 }
 
-/* Sessions */
+/* What has to wait for the end of a commit */
 
-static void source_handle_deferred(void *data) {
-	struct vt_viewed_output *source = data;
-	source->deferred = NULL;
-	struct vitrine_view_session_v1 *session, *tmp;
-	wl_list_for_each_safe(session, tmp, &source->sessions, link) {
-		if (session->deferred == VT_SESSION_DEFER_STOP) {
-			vt_session_stop(session, session->deferred_reason);
-		} else if (session->deferred == VT_SESSION_DEFER_DETACH) {
-			session->deferred = VT_SESSION_DEFER_NOTHING;
-			vt_session_take_back_all(session);
-			source_detach_session(source, session);
-			source->n_unattached++;
-			vt_viewed_output_request_frame(source);
-		} else if (session_is_unattached(session)) {
-			source_begin(source, session);
+static void viewed_handle_deferred(void *data) {
+	struct vt_viewed_output *viewed = data;
+	viewed->deferred = NULL;
+	struct vt_subscriber *subscriber, *tmp;
+	wl_list_for_each_safe(subscriber, tmp, &viewed->subscribers, output_link) {
+		switch (subscriber->state) {
+		case VT_SUBSCRIBER_STOPPING:
+			subscriber->impl->stop(subscriber, subscriber->stop_reason);
+			break;
+		case VT_SUBSCRIBER_MOVING:
+			vt_subscriber_revoke_all(subscriber);
+			viewed_detach(viewed, subscriber);
+			vt_subscriber_set_state(subscriber, VT_SUBSCRIBER_UNATTACHED);
+			viewed->n_unattached++;
+			vt_viewed_output_request_frame(viewed);
+			break;
+		case VT_SUBSCRIBER_UNATTACHED:
+			viewed_begin(viewed, subscriber);
+			break;
+		case VT_SUBSCRIBER_ATTACHED:
+		case VT_SUBSCRIBER_APART:
+			break;
 		}
 	}
 }
 
-void vt_viewed_output_defer(struct vt_viewed_output *source) {
-	if (source->deferred == NULL) {
-		source->deferred =
-			wl_event_loop_add_idle(source->manager->loop, source_handle_deferred, source);
-		if (source->deferred == NULL) {
+static void viewed_defer(struct vt_viewed_output *viewed) {
+	if (viewed->deferred == NULL) {
+		viewed->deferred =
+			wl_event_loop_add_idle(viewed->manager->loop, viewed_handle_deferred, viewed);
+		if (viewed->deferred == NULL) {
 			wlr_log(WLR_ERROR, "Allocation failed"); // the next commit tries again
 		}
-		source->wants_deferred = source->deferred == NULL;
+		viewed->wants_deferred = viewed->deferred == NULL;
 	}
 }
 
-static void source_handle_capture_source_destroy(struct wl_listener *listener, void *data) {
-	struct vt_viewed_output *source = wl_container_of(listener, source, capture_source_destroy);
-	vt_pacer_forget_source(source->pacer);
-	vt_viewed_output_stop_sessions(source, VITRINE_VIEW_STOP_SOURCE_GONE);
+void vt_viewed_output_stop_later(struct vt_viewed_output *viewed,
+		struct vt_subscriber *subscriber, enum vitrine_view_stop_reason reason) {
+	if (subscriber->state == VT_SUBSCRIBER_UNATTACHED) {
+		viewed->n_unattached--;
+	}
+	vt_subscriber_set_state(subscriber, VT_SUBSCRIBER_STOPPING);
+	subscriber->stop_reason = reason;
+	viewed_defer(viewed);
+}
+
+void vt_viewed_output_move_later(struct vt_viewed_output *viewed,
+		struct vt_subscriber *subscriber) {
+	if (subscriber->state == VT_SUBSCRIBER_ATTACHED) {
+		vt_subscriber_set_state(subscriber, VT_SUBSCRIBER_MOVING);
+	} // else it goes already
+	viewed_defer(viewed);
+}
+
+/* Subscribers */
+
+static void viewed_stop_all(struct vt_viewed_output *viewed,
+		enum vitrine_view_stop_reason reason) {
+	struct vt_subscriber *subscriber, *tmp;
+	wl_list_for_each_safe(subscriber, tmp, &viewed->subscribers, output_link) {
+		subscriber->impl->stop(subscriber, reason);
+	}
+}
+
+static void viewed_handle_capture_source_destroy(struct wl_listener *listener, void *data) {
+	struct vt_viewed_output *viewed = wl_container_of(listener, viewed, capture_source_destroy);
+	vt_pacer_forget_source(viewed->pacer);
+	viewed_stop_all(viewed, VITRINE_VIEW_STOP_SOURCE_GONE);
 }
 
 /** False on allocation failure. */
-static bool source_start(struct vt_viewed_output *source) {
+static bool viewed_start(struct vt_viewed_output *viewed) {
 	struct vt_capture_source *capture_source =
-		vt_capture_source_from_output(source->manager, source->output);
+		vt_capture_source_from_output(viewed->manager, viewed->output);
 	if (capture_source != NULL) {
-		source->pacer = vt_pacer_create(capture_source);
-		if (source->pacer == NULL) {
+		viewed->pacer = vt_pacer_create(capture_source);
+		if (viewed->pacer == NULL) {
 			return false;
 		}
-		wl_signal_add(&capture_source->events.destroy, &source->capture_source_destroy);
+		wl_signal_add(&capture_source->events.destroy, &viewed->capture_source_destroy);
 	}
 	// Without it, a client's own buffer could be on the screen
-	wlr_output_lock_attach_render(source->output, true);
+	wlr_output_lock_attach_render(viewed->output, true);
 	return true;
 }
 
-static void source_stop(struct vt_viewed_output *source) {
-	wlr_output_lock_attach_render(source->output, false);
-	vt_pacer_destroy(source->pacer);
-	source->pacer = NULL;
-	wl_list_remove(&source->capture_source_destroy.link);
-	wl_list_init(&source->capture_source_destroy.link);
+static void viewed_stop(struct vt_viewed_output *viewed) {
+	wlr_output_lock_attach_render(viewed->output, false);
+	vt_pacer_destroy(viewed->pacer);
+	viewed->pacer = NULL;
+	wl_list_remove(&viewed->capture_source_destroy.link);
+	wl_list_init(&viewed->capture_source_destroy.link);
 }
 
-bool vt_viewed_output_add_session(struct vt_viewed_output *source,
-		struct vitrine_view_session_v1 *session) {
-	if (wl_list_empty(&source->sessions) && !source_start(source)) {
+bool vt_viewed_output_add_subscriber(struct vt_viewed_output *viewed,
+		struct vt_subscriber *subscriber) {
+	if (wl_list_empty(&viewed->subscribers) && !viewed_start(viewed)) {
 		return false;
 	}
-	session->source = source;
-	wl_list_insert(source->sessions.prev, &session->link);
-	source->n_unattached++;
-	if (session->options & VITRINE_VIEW_OPTION_PAINT_CURSORS) {
-		wlr_output_lock_software_cursors(source->output, true);
+	wl_list_insert(viewed->subscribers.prev, &subscriber->output_link);
+	vt_subscriber_set_state(subscriber, VT_SUBSCRIBER_UNATTACHED);
+	viewed->n_unattached++;
+	if (subscriber->options & VITRINE_VIEW_OPTION_PAINT_CURSORS) {
+		wlr_output_lock_software_cursors(viewed->output, true);
 	}
-	if (source_has_current(source, session)) {
-		vt_viewed_output_defer(source); // see source_begin()
+	if (viewed_has_current(viewed, subscriber)) {
+		viewed_defer(viewed); // see viewed_begin()
 	}
-	if (source->deferred == NULL) {
-		vt_viewed_output_request_frame(source);
+	if (viewed->deferred == NULL) {
+		vt_viewed_output_request_frame(viewed);
 	}
 	return true;
 }
 
-/** It must have no sessions any more. */
-static void source_destroy(struct vt_viewed_output *source) {
-	assert(wl_list_empty(&source->sessions));
-	vt_stream_finish(&source->direct);
-	vt_snapshots_finish(&source->snapshots);
-	if (source->deferred != NULL) {
-		wl_event_source_remove(source->deferred);
+void vt_viewed_output_remove_subscriber(struct vt_viewed_output *viewed,
+		struct vt_subscriber *subscriber) {
+	if (subscriber->stream != NULL) {
+		viewed_detach(viewed, subscriber);
+	} else if (subscriber->state == VT_SUBSCRIBER_UNATTACHED) {
+		viewed->n_unattached--;
 	}
-	wl_list_remove(&source->output_commit.link);
-	wl_list_remove(&source->output_present.link);
-	wlr_addon_finish(&source->addon);
-	wl_list_remove(&source->link);
-	free(source);
-}
-
-void vt_viewed_output_remove_session(struct vt_viewed_output *source,
-		struct vitrine_view_session_v1 *session) {
-	assert(session->source == source);
-	if (session->stream != NULL) {
-		source_detach_session(source, session);
-	} else {
-		source->n_unattached--;
+	if (subscriber->options & VITRINE_VIEW_OPTION_PAINT_CURSORS) {
+		wlr_output_lock_software_cursors(viewed->output, false);
 	}
-	if (session->options & VITRINE_VIEW_OPTION_PAINT_CURSORS) {
-		wlr_output_lock_software_cursors(source->output, false);
-	}
-	wl_list_remove(&session->link);
-	session->source = NULL;
-	if (wl_list_empty(&source->sessions)) {
-		source_stop(source);
+	wl_list_remove(&subscriber->output_link);
+	wl_list_init(&subscriber->output_link);
+	vt_subscriber_set_state(subscriber, VT_SUBSCRIBER_APART);
+	if (wl_list_empty(&viewed->subscribers)) {
+		viewed_stop(viewed);
 	}
 }
 
-void vt_viewed_output_stop_sessions(struct vt_viewed_output *source,
+/* Lifetime */
+
+/** It must have no subscribers any more. */
+static void viewed_destroy(struct vt_viewed_output *viewed) {
+	assert(wl_list_empty(&viewed->subscribers));
+	vt_stream_finish(&viewed->direct);
+	vt_snapshots_finish(&viewed->snapshots);
+	if (viewed->deferred != NULL) {
+		wl_event_source_remove(viewed->deferred);
+	}
+	wl_list_remove(&viewed->output_commit.link);
+	wl_list_remove(&viewed->output_present.link);
+	wlr_addon_finish(&viewed->addon);
+	wl_list_remove(&viewed->link);
+	free(viewed);
+}
+
+void vt_viewed_output_destroy(struct vt_viewed_output *viewed,
 		enum vitrine_view_stop_reason reason) {
-	struct vitrine_view_session_v1 *session, *tmp;
-	wl_list_for_each_safe(session, tmp, &source->sessions, link) {
-		vt_session_stop(session, reason);
-	}
+	viewed_stop_all(viewed, reason);
+	viewed_destroy(viewed);
 }
 
-void vt_viewed_output_destroy(struct vt_viewed_output *source, enum vitrine_view_stop_reason reason) {
-	vt_viewed_output_stop_sessions(source, reason);
-	source_destroy(source);
+static void viewed_handle_addon_destroy(struct wlr_addon *addon) {
+	struct vt_viewed_output *viewed = wl_container_of(addon, viewed, addon);
+	vt_viewed_output_destroy(viewed, VITRINE_VIEW_STOP_SOURCE_GONE);
 }
 
-static void source_handle_addon_destroy(struct wlr_addon *addon) {
-	struct vt_viewed_output *source = wl_container_of(addon, source, addon);
-	vt_viewed_output_destroy(source, VITRINE_VIEW_STOP_SOURCE_GONE);
-}
-
-static const struct wlr_addon_interface source_addon_impl = {
-	.name = "vitrine_view_source",
-	.destroy = source_handle_addon_destroy,
+static const struct wlr_addon_interface viewed_addon_impl = {
+	.name = "vitrine_viewed_output",
+	.destroy = viewed_handle_addon_destroy,
 };
 
-struct vt_viewed_output *vt_viewed_output_get(struct vt_manager *manager, struct wlr_output *output) {
-	struct wlr_addon *addon = wlr_addon_find(&output->addons, manager, &source_addon_impl);
-	if (addon != NULL) {
-		struct vt_viewed_output *source = wl_container_of(addon, source, addon);
-		return source;
-	}
-
-	struct vt_viewed_output *source = calloc(1, sizeof(*source));
-	if (source == NULL) {
+static struct vt_viewed_output *viewed_create(struct vt_manager *manager,
+		struct wlr_output *output) {
+	struct vt_viewed_output *viewed = calloc(1, sizeof(*viewed));
+	if (viewed == NULL) {
 		return NULL;
 	}
-	source->manager = manager;
-	source->output = output;
-	wl_list_init(&source->sessions);
+	viewed->manager = manager;
+	viewed->output = output;
+	wl_list_init(&viewed->subscribers);
 	// Both, so that both can be finished
-	bool ok = vt_stream_init(&source->direct, manager, &stream_impl, source);
-	ok &= vt_snapshots_init(&source->snapshots, manager, output, &stream_impl, source);
+	bool ok = vt_stream_init(&viewed->direct, manager, &stream_impl, viewed);
+	ok &= vt_snapshots_init(&viewed->snapshots, manager, output, &stream_impl, viewed);
 	if (!ok) {
-		vt_stream_finish(&source->direct);
-		vt_snapshots_finish(&source->snapshots);
-		free(source);
+		vt_stream_finish(&viewed->direct);
+		vt_snapshots_finish(&viewed->snapshots);
+		free(viewed);
 		return NULL;
 	}
+	viewed->direct.is_scanned_out = output_is_scanned_out(output);
+	return viewed;
+}
 
-	source->direct.is_scanned_out = output_is_scanned_out(output);
-	wlr_addon_init(&source->addon, &output->addons, manager, &source_addon_impl);
-	wl_list_insert(&manager->sources, &source->link);
-	source->output_commit.notify = source_handle_output_commit;
-	wl_signal_add(&output->events.commit, &source->output_commit);
-	source->output_present.notify = source_handle_output_present;
-	wl_signal_add(&output->events.present, &source->output_present);
-	source->capture_source_destroy.notify = source_handle_capture_source_destroy;
-	wl_list_init(&source->capture_source_destroy.link);
-	return source;
+struct vt_viewed_output *vt_viewed_output_get(struct vt_manager *manager,
+		struct wlr_output *output) {
+	struct vt_viewed_output *viewed;
+	struct wlr_addon *addon = wlr_addon_find(&output->addons, manager, &viewed_addon_impl);
+	if (addon != NULL) {
+		viewed = wl_container_of(addon, viewed, addon);
+		return viewed;
+	}
+	viewed = viewed_create(manager, output);
+	if (viewed == NULL) {
+		return NULL;
+	}
+	wlr_addon_init(&viewed->addon, &output->addons, manager, &viewed_addon_impl);
+	wl_list_insert(&manager->viewed_outputs, &viewed->link);
+	viewed->output_commit.notify = viewed_handle_output_commit;
+	wl_signal_add(&output->events.commit, &viewed->output_commit);
+	viewed->output_present.notify = viewed_handle_output_present;
+	wl_signal_add(&output->events.present, &viewed->output_present);
+	viewed->capture_source_destroy.notify = viewed_handle_capture_source_destroy;
+	wl_list_init(&viewed->capture_source_destroy.link);
+	return viewed;
 }

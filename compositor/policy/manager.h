@@ -26,8 +26,8 @@ struct vt_manager {
 	struct vt_quota_registry quotas;
 	struct vt_retired_registry retired;
 
-	struct wl_list starting; // session.link, sessions that wait for their quota
-	struct wl_list sources; // vt_viewed_output.link
+	struct wl_list sessions; // vitrine_view_session_v1.link
+	struct wl_list viewed_outputs; // vt_viewed_output.link
 	struct wl_list capture_sources; // vt_capture_source.link
 	struct wl_list bindings; // binding.link
 	struct wl_list views; // buffer_view.link, views that are not described yet
@@ -35,22 +35,5 @@ struct vt_manager {
 
 	struct wl_listener display_destroy;
 };
-
-/** Handles xx_dmabuf_view_manager_v1.get_buffer_view. */
-void vt_manager_handle_get_buffer_view(struct wl_client *client,
-	struct wl_resource *manager_resource, uint32_t id,
-	struct wl_resource *buffer_resource, uint32_t acceptable);
-/** Handles xx_dmabuf_view_manager_v1.create_session. */
-void vt_manager_handle_create_session(struct wl_client *client,
-	struct wl_resource *manager_resource, uint32_t id,
-	struct wl_resource *source_resource, uint32_t options, uint32_t acceptable);
-
-/**
- * The manager of a xx_dmabuf_view_manager_v1 resource, NULL if it is gone.
- */
-struct vt_manager *vt_manager_from_resource(struct wl_resource *resource);
-
-/** Whether a mask of acceptable guarantees is valid; posts the error if not. */
-bool vt_manager_check_acceptable(struct wl_resource *manager_resource, uint32_t acceptable);
 
 #endif

@@ -327,7 +327,7 @@ static void view_wait(struct buffer_view *view) {
 	}
 }
 
-void vt_manager_finish_views(struct vt_manager *manager) {
+void vt_buffer_views_v1_finish(struct vt_manager *manager) {
 	struct buffer_view *view, *view_tmp;
 	wl_list_for_each_safe(view, view_tmp, &manager->views, link) {
 		view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_GONE);
@@ -388,12 +388,8 @@ err_view:
 	return NULL;
 }
 
-void vt_manager_handle_get_buffer_view(struct wl_client *client,
-		struct wl_resource *manager_resource, uint32_t id,
-		struct wl_resource *buffer_resource, uint32_t acceptable) {
-	if (!vt_manager_check_acceptable(manager_resource, acceptable)) {
-		return;
-	}
+void vt_buffer_view_v1_create(struct vt_manager *manager, struct wl_resource *manager_resource,
+		uint32_t id, struct wl_resource *buffer_resource, uint32_t acceptable) {
 	struct wlr_dmabuf_v1_buffer *buffer =
 		wlr_dmabuf_v1_buffer_try_from_buffer_resource(buffer_resource);
 	if (buffer == NULL) {
@@ -401,6 +397,7 @@ void vt_manager_handle_get_buffer_view(struct wl_client *client,
 			"the wl_buffer is not a linux-dmabuf buffer");
 		return;
 	}
+	struct wl_client *client = wl_resource_get_client(manager_resource);
 	struct wl_resource *resource = wl_resource_create(client, &xx_dmabuf_view_v1_interface,
 		wl_resource_get_version(manager_resource), id);
 	if (resource == NULL) {
@@ -409,7 +406,6 @@ void vt_manager_handle_get_buffer_view(struct wl_client *client,
 	}
 	wl_resource_set_implementation(resource, &view_impl, NULL, view_handle_resource_destroy);
 
-	struct vt_manager *manager = vt_manager_from_resource(manager_resource);
 	if (manager == NULL) {
 		xx_dmabuf_view_v1_send_failed(resource, XX_DMABUF_VIEW_V1_FAILURE_GONE);
 		return;

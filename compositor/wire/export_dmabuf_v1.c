@@ -7,7 +7,6 @@
 #include <wlr/types/wlr_output.h>
 #include <wlr/util/log.h>
 
-#include "manager.h"
 #include "session.h"
 #include "wlr-export-dmabuf-unstable-v1-protocol.h"
 
@@ -23,7 +22,7 @@ struct export_manager {
 	struct vt_manager *vt_manager;
 	struct wl_list resources; // wl_resource_get_link()
 	struct wl_list captures; // export_capture.link
-	struct wl_listener vt_manager_destroy;
+	struct wl_listener manager_destroy;
 };
 
 /** A file descriptor that is sent with each frame of the same buffer. */
@@ -43,7 +42,7 @@ struct export_capture {
 	struct wlr_output *output;
 	uint32_t options; // bitfield of enum vitrine_view_option
 	struct vitrine_view_session_v1 *session; // NULL while it is created or destroyed
-	struct export_view views[VT_SESSION_VIEWS_CAP];
+	struct export_view views[VT_SUBSCRIBER_VIEWS_CAP];
 	struct wl_list frames; // export_frame.link, those that were asked for
 	struct wl_event_source *idle_timer;
 	struct wl_listener client_destroy;
@@ -94,7 +93,7 @@ static void capture_cancel_frames(struct export_capture *capture,
 static void capture_set_idle(struct export_capture *capture) {
 	uint32_t deadline_ms = capture->manager->vt_manager->base.limits.deadline_ms;
 	if (capture->session != NULL) {
-		capture->session->idle = true;
+		vt_subscriber_set_idle(&capture->session->subscriber);
 	}
 	wl_event_source_timer_update(capture->idle_timer, deadline_ms > 0 ? (int)deadline_ms : 1);
 }
@@ -138,7 +137,7 @@ static void frame_send(struct wl_resource *resource, const struct vt_stream_fram
 /* The session */
 
 static struct export_view *capture_find_view(struct export_capture *capture, uint32_t index) {
-	for (size_t i = 0; i < VT_SESSION_VIEWS_CAP; i++) {
+	for (size_t i = 0; i < VT_SUBSCRIBER_VIEWS_CAP; i++) {
 		if (capture->views[i].fd >= 0 && capture->views[i].index == index) {
 			return &capture->views[i];
 		}
@@ -146,11 +145,11 @@ static struct export_view *capture_find_view(struct export_capture *capture, uin
 	return NULL;
 }
 
-static void session_send_view(struct vitrine_view_session_v1 *session, uint32_t index,
+static void session_send_view(struct vt_subscriber *subscriber, uint32_t index,
 		const struct vt_buffer *buffer, const struct vitrine_derived_fd *derived) {
-	struct export_capture *capture = session->data;
+	struct export_capture *capture = subscriber->wire_data;
 	assert(derived->storage == VITRINE_STORAGE_DMABUF && buffer->dmabuf.n_planes == 1);
-	for (size_t i = 0; i < VT_SESSION_VIEWS_CAP; i++) {
+	for (size_t i = 0; i < VT_SUBSCRIBER_VIEWS_CAP; i++) {
 		if (capture->views[i].fd < 0) {
 			capture->views[i] = (struct export_view){
 				.index = index,
@@ -161,9 +160,9 @@ static void session_send_view(struct vitrine_view_session_v1 *session, uint32_t 
 	}
 }
 
-static void session_send_frame(struct vitrine_view_session_v1 *session,
+static void session_send_frame(struct vt_subscriber *subscriber,
 		const struct vt_stream_frame *frame, uint32_t index, uint32_t serial) {
-	struct export_capture *capture = session->data;
+	struct export_capture *capture = subscriber->wire_data;
 	const struct export_view *view = capture_find_view(capture, index);
 	if (view == NULL) {
 		wlr_log(WLR_ERROR, "No file descriptor was left for a frame");
@@ -172,14 +171,14 @@ static void session_send_frame(struct vitrine_view_session_v1 *session,
 	struct export_frame *pending, *tmp;
 	wl_list_for_each_safe(pending, tmp, &capture->frames, link) {
 		frame_send(pending->resource, frame, view->fd);
-		session->stats.fds++;
+		subscriber->stats.fds++;
 		frame_destroy(pending);
 	}
 	capture_set_idle(capture);
 }
 
-static void session_send_retired(struct vitrine_view_session_v1 *session, uint32_t index) {
-	struct export_view *view = capture_find_view(session->data, index);
+static void session_send_retired(struct vt_subscriber *subscriber, uint32_t index) {
+	struct export_view *view = capture_find_view(subscriber->wire_data, index);
 	if (view != NULL) {
 		close(view->fd);
 		view->fd = -1;
@@ -192,7 +191,7 @@ static void capture_destroy(struct export_capture *capture) {
 	wl_list_for_each_safe(frame, tmp, &capture->frames, link) {
 		frame_destroy(frame);
 	}
-	for (size_t i = 0; i < VT_SESSION_VIEWS_CAP; i++) {
+	for (size_t i = 0; i < VT_SUBSCRIBER_VIEWS_CAP; i++) {
 		if (capture->views[i].fd >= 0) {
 			close(capture->views[i].fd);
 		}
@@ -230,12 +229,16 @@ static void session_send_stopped(void *data, enum vitrine_view_stop_reason reaso
 	capture_destroy(capture);
 }
 
-static const struct vt_session_interface session_wire = {
-	.protocol = "zwlr_export_dmabuf_manager_v1",
+static const struct vt_subscriber_wire session_wire = {
 	.pulls = true,
 	.send_view = session_send_view,
 	.send_frame = session_send_frame,
 	.send_retired = session_send_retired,
+};
+
+static const struct vt_session_interface session_impl = {
+	.protocol = "zwlr_export_dmabuf_manager_v1",
+	.wire = &session_wire,
 	.set_session = session_set_capture,
 	.send_stopped = session_send_stopped,
 };
@@ -287,7 +290,7 @@ static struct export_capture *capture_create(struct export_manager *manager,
 		free(capture);
 		return NULL;
 	}
-	for (size_t i = 0; i < VT_SESSION_VIEWS_CAP; i++) {
+	for (size_t i = 0; i < VT_SUBSCRIBER_VIEWS_CAP; i++) {
 		capture->views[i].fd = -1;
 	}
 	wl_list_init(&capture->frames);
@@ -341,7 +344,7 @@ static int manager_capture(struct export_manager *manager, struct wl_resource *r
 	}
 	// From here on the session may stop at any time, and take all with it
 	if (!capture_add_frame(capture, resource) || !vt_session_create(manager->vt_manager,
-			&session_wire, capture, request, allowed)) {
+			&session_impl, capture, request, allowed)) {
 		capture_destroy(capture);
 		return ZWLR_EXPORT_DMABUF_FRAME_V1_CANCEL_REASON_TEMPORARY;
 	}
@@ -402,21 +405,19 @@ static void manager_bind(struct wl_client *client, void *data, uint32_t version,
 	wl_list_insert(&manager->resources, wl_resource_get_link(resource));
 }
 
-static void manager_handle_view_manager_destroy(struct wl_listener *listener, void *data) {
+static void export_handle_manager_destroy(struct wl_listener *listener, void *data) {
 	struct export_manager *manager =
-		wl_container_of(listener, manager, vt_manager_destroy);
+		wl_container_of(listener, manager, manager_destroy);
 	wl_signal_emit_mutable(&manager->base.events.destroy, manager);
-	struct export_capture *capture, *capture_tmp;
-	wl_list_for_each_safe(capture, capture_tmp, &manager->captures, link) {
-		vt_session_stop(capture->session, VITRINE_VIEW_STOP_SOURCE_GONE);
-	}
+	assert(wl_list_empty(&manager->base.events.destroy.listener_list));
+	assert(wl_list_empty(&manager->captures)); // their sessions were stopped
 	struct wl_resource *resource, *resource_tmp;
 	wl_resource_for_each_safe(resource, resource_tmp, &manager->resources) {
 		wl_resource_set_user_data(resource, NULL);
 		wl_list_remove(wl_resource_get_link(resource));
 		wl_list_init(wl_resource_get_link(resource));
 	}
-	wl_list_remove(&manager->vt_manager_destroy.link);
+	wl_list_remove(&manager->manager_destroy.link);
 	wl_global_destroy(manager->base.global);
 	free(manager);
 }
@@ -439,7 +440,7 @@ struct vitrine_export_dmabuf_manager_v1 *vitrine_export_dmabuf_manager_v1_create
 		free(manager);
 		return NULL;
 	}
-	manager->vt_manager_destroy.notify = manager_handle_view_manager_destroy;
-	wl_signal_add(&base->events.destroy, &manager->vt_manager_destroy);
+	manager->manager_destroy.notify = export_handle_manager_destroy;
+	wl_signal_add(&base->events.destroy, &manager->manager_destroy);
 	return &manager->base;
 }

@@ -3,117 +3,114 @@
 #include <wlr/types/wlr_ext_image_capture_source_v1.h>
 
 #include "capture_source.h"
-#include "manager.h"
 #include "session.h"
+#include "session_v1.h"
 #include "xx-dmabuf-view-v1-protocol.h"
 
-#define ALL_OPTIONS XX_DMABUF_VIEW_MANAGER_V1_OPTION_PAINT_CURSORS
-
-static const struct xx_dmabuf_view_session_v1_interface session_impl;
+static const struct xx_dmabuf_view_session_v1_interface session_resource_impl;
 
 /** NULL if the session is stopped. */
 static struct vitrine_view_session_v1 *session_from_resource(struct wl_resource *resource) {
 	assert(wl_resource_instance_of(resource, &xx_dmabuf_view_session_v1_interface,
-		&session_impl));
+		&session_resource_impl));
 	return wl_resource_get_user_data(resource);
 }
 
 /* Events */
 
 static void session_send_depth(struct vitrine_view_session_v1 *session) {
-	xx_dmabuf_view_session_v1_send_depth(session->data, session->depth);
+	xx_dmabuf_view_session_v1_send_depth(session->data, session->subscriber.depth);
 }
 
-static void session_send_view(struct vitrine_view_session_v1 *session, uint32_t index,
+static void session_send_view(struct vt_subscriber *subscriber, uint32_t index,
 		const struct vt_buffer *buffer, const struct vitrine_derived_fd *derived) {
-	xx_dmabuf_view_session_v1_send_view(session->data, index, derived->storage,
+	xx_dmabuf_view_session_v1_send_view(subscriber->wire_data, index, derived->storage,
 		(uint32_t)buffer->base.width, (uint32_t)buffer->base.height, buffer->fourcc,
 		(uint32_t)(buffer->modifier >> 32), (uint32_t)(buffer->modifier & UINT32_MAX),
-		session->guarantee);
+		subscriber->guarantee);
 	// libwayland duplicates the file descriptor
-	xx_dmabuf_view_session_v1_send_plane(session->data, index, 0, derived->fd, 0,
+	xx_dmabuf_view_session_v1_send_plane(subscriber->wire_data, index, 0, derived->fd, 0,
 		buffer->stride);
-	xx_dmabuf_view_session_v1_send_view_done(session->data, index);
-	session->stats.fds++;
+	xx_dmabuf_view_session_v1_send_view_done(subscriber->wire_data, index);
+	subscriber->stats.fds++;
 }
 
-static void session_send_retired(struct vitrine_view_session_v1 *session, uint32_t index) {
-	xx_dmabuf_view_session_v1_send_retired(session->data, index);
+static void session_send_retired(struct vt_subscriber *subscriber, uint32_t index) {
+	xx_dmabuf_view_session_v1_send_retired(subscriber->wire_data, index);
 }
 
-static void session_send_revoked(struct vitrine_view_session_v1 *session, uint32_t serial) {
-	xx_dmabuf_view_session_v1_send_revoked(session->data, serial);
+static void session_send_revoked(struct vt_subscriber *subscriber, uint32_t serial) {
+	xx_dmabuf_view_session_v1_send_revoked(subscriber->wire_data, serial);
 }
 
-static void session_send_damage_box(struct vitrine_view_session_v1 *session,
+static void session_send_damage_box(struct vt_subscriber *subscriber,
 		const pixman_box32_t *box) {
-	xx_dmabuf_view_session_v1_send_damage(session->data, (uint32_t)box->x1,
+	xx_dmabuf_view_session_v1_send_damage(subscriber->wire_data, (uint32_t)box->x1,
 		(uint32_t)box->y1, (uint32_t)(box->x2 - box->x1), (uint32_t)(box->y2 - box->y1));
 }
 
-static void session_send_damage_region(struct vitrine_view_session_v1 *session,
+static void session_send_damage_region(struct vt_subscriber *subscriber,
 		const pixman_region32_t *region) {
 	int n_rects;
 	const pixman_box32_t *rects =
 		pixman_region32_rectangles((pixman_region32_t *)region, &n_rects);
 	for (int i = 0; i < n_rects; i++) {
-		session_send_damage_box(session, &rects[i]);
+		session_send_damage_box(subscriber, &rects[i]);
 	}
 }
 
-static void session_send_damage(struct vitrine_view_session_v1 *session,
+static void session_send_damage(struct vt_subscriber *subscriber,
 		const struct vt_stream_frame *frame) {
 	const struct wlr_buffer *buffer = &frame->buffer->buffer->base;
-	if (session->damage_all) {
-		session_send_damage_box(session,
+	if (subscriber->damage_all) {
+		session_send_damage_box(subscriber,
 			&(pixman_box32_t){ .x2 = buffer->width, .y2 = buffer->height });
-	} else if (pixman_region32_empty(&session->damage)) {
-		// A session that keeps up: nothing to merge
-		session_send_damage_region(session, &frame->damage);
+	} else if (pixman_region32_empty(&subscriber->damage)) {
+		// One that keeps up: nothing to merge
+		session_send_damage_region(subscriber, &frame->damage);
 	} else {
-		// A session that is late may have the frame's damage in already: see
-		// vt_session_miss_frame()
-		vt_damage_add(&session->damage, &frame->damage);
-		pixman_region32_intersect_rect(&session->damage, &session->damage, 0, 0,
+		// One that is late may have the frame's damage in already: see
+		// vt_subscriber_miss_frame()
+		vt_damage_add(&subscriber->damage, &frame->damage);
+		pixman_region32_intersect_rect(&subscriber->damage, &subscriber->damage, 0, 0,
 			(unsigned)buffer->width, (unsigned)buffer->height);
-		session_send_damage_region(session, &session->damage);
+		session_send_damage_region(subscriber, &subscriber->damage);
 	}
 }
 
-static void session_send_transform(struct vitrine_view_session_v1 *session,
+static void session_send_transform(struct vt_subscriber *subscriber,
 		const struct vt_stream_frame *frame) {
-	if (session->sent_transform && session->transform == frame->transform) {
+	if (subscriber->transform == (int32_t)frame->transform) {
 		return;
 	}
-	session->sent_transform = true;
-	session->transform = frame->transform;
-	xx_dmabuf_view_session_v1_send_transform(session->data, frame->transform);
+	subscriber->transform = (int32_t)frame->transform;
+	xx_dmabuf_view_session_v1_send_transform(subscriber->wire_data, frame->transform);
 }
 
-static void session_send_time(struct vitrine_view_session_v1 *session,
+static void session_send_time(struct vt_subscriber *subscriber,
 		const struct timespec *when) {
 	uint64_t tv_sec = (uint64_t)when->tv_sec;
-	xx_dmabuf_view_session_v1_send_time(session->data, (uint32_t)(tv_sec >> 32),
+	xx_dmabuf_view_session_v1_send_time(subscriber->wire_data, (uint32_t)(tv_sec >> 32),
 		(uint32_t)(tv_sec & UINT32_MAX), (uint32_t)when->tv_nsec);
 }
 
-static void session_send_skipped(struct vitrine_view_session_v1 *session) {
-	if (session->n_skipped > 0) {
-		xx_dmabuf_view_session_v1_send_skipped(session->data,
-			session->n_skipped > UINT32_MAX ? UINT32_MAX : (uint32_t)session->n_skipped);
+static void session_send_skipped(struct vt_subscriber *subscriber) {
+	if (subscriber->n_skipped > 0) {
+		xx_dmabuf_view_session_v1_send_skipped(subscriber->wire_data,
+			subscriber->n_skipped > UINT32_MAX ? UINT32_MAX : (uint32_t)subscriber->n_skipped);
 	}
 }
 
-static void session_send_frame(struct vitrine_view_session_v1 *session,
+static void session_send_frame(struct vt_subscriber *subscriber,
 		const struct vt_stream_frame *frame, uint32_t index, uint32_t serial) {
-	session_send_damage(session, frame);
-	session_send_transform(session, frame);
-	session_send_time(session, &frame->when);
-	session_send_skipped(session);
+	session_send_damage(subscriber, frame);
+	session_send_transform(subscriber, frame);
+	session_send_time(subscriber, &frame->when);
+	session_send_skipped(subscriber);
 	if (frame->fence_fd >= 0) {
-		xx_dmabuf_view_session_v1_send_fence(session->data, frame->fence_fd);
+		xx_dmabuf_view_session_v1_send_fence(subscriber->wire_data, frame->fence_fd);
 	}
-	xx_dmabuf_view_session_v1_send_frame(session->data, index, serial);
+	xx_dmabuf_view_session_v1_send_frame(subscriber->wire_data, index, serial);
 }
 
 static void session_set_resource_data(void *data, struct vitrine_view_session_v1 *session) {
@@ -124,14 +121,18 @@ static void session_send_stopped(void *data, enum vitrine_view_stop_reason reaso
 	xx_dmabuf_view_session_v1_send_stopped(data, reason);
 }
 
-static const struct vt_session_interface session_wire = {
-	.protocol = "xx_dmabuf_view_manager_v1",
+static const struct vt_subscriber_wire session_wire = {
 	.takes_fences = true,
-	.start = session_send_depth,
 	.send_view = session_send_view,
 	.send_frame = session_send_frame,
 	.send_revoked = session_send_revoked,
 	.send_retired = session_send_retired,
+};
+
+static const struct vt_session_interface session_impl = {
+	.protocol = "xx_dmabuf_view_manager_v1",
+	.wire = &session_wire,
+	.start = session_send_depth,
 	.set_session = session_set_resource_data,
 	.send_stopped = session_send_stopped,
 };
@@ -144,7 +145,8 @@ static void session_handle_release(struct wl_client *client, struct wl_resource 
 	if (session == NULL) {
 		return; // "After the compositor has sent the stopped event this has no effect"
 	}
-	struct session_frame *frame = serial != 0 ? vt_session_find_frame(session, serial) : NULL;
+	struct vt_subscriber_frame *frame =
+		serial != 0 ? vt_subscriber_find_frame(&session->subscriber, serial) : NULL;
 	if (frame == NULL) {
 		wl_resource_post_error(resource, XX_DMABUF_VIEW_SESSION_V1_ERROR_INVALID_SERIAL,
 			"serial %u was never sent or was released already", serial);
@@ -165,7 +167,7 @@ static void session_handle_destroy(struct wl_client *client, struct wl_resource 
 	wl_resource_destroy(resource);
 }
 
-static const struct xx_dmabuf_view_session_v1_interface session_impl = {
+static const struct xx_dmabuf_view_session_v1_interface session_resource_impl = {
 	.destroy = session_handle_destroy,
 	.release = session_handle_release,
 };
@@ -193,27 +195,17 @@ static int check_session(struct vt_manager *manager, struct vitrine_view_request
 	return -1;
 }
 
-void vt_manager_handle_create_session(struct wl_client *client,
-		struct wl_resource *manager_resource, uint32_t id,
-		struct wl_resource *source_resource, uint32_t options, uint32_t acceptable) {
-	if (options & ~(uint32_t)ALL_OPTIONS) {
-		wl_resource_post_error(manager_resource, XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_OPTION,
-			"unknown options 0x%x", options & ~(uint32_t)ALL_OPTIONS);
-		return;
-	}
-	if (!vt_manager_check_acceptable(manager_resource, acceptable)) {
-		return;
-	}
+void vt_session_v1_create(struct vt_manager *manager, struct wl_resource *manager_resource,
+		uint32_t id, struct wl_resource *source_resource, uint32_t options, uint32_t acceptable) {
+	struct wl_client *client = wl_resource_get_client(manager_resource);
 	struct wl_resource *resource = wl_resource_create(client,
 		&xx_dmabuf_view_session_v1_interface, wl_resource_get_version(manager_resource), id);
 	if (resource == NULL) {
 		wl_client_post_no_memory(client);
 		return;
 	}
-	wl_resource_set_implementation(resource, &session_impl, NULL,
+	wl_resource_set_implementation(resource, &session_resource_impl, NULL,
 		session_handle_resource_destroy);
-
-	struct vt_manager *manager = vt_manager_from_resource(manager_resource);
 	if (manager == NULL) {
 		xx_dmabuf_view_session_v1_send_stopped(resource, VITRINE_VIEW_STOP_SOURCE_GONE);
 		return;
@@ -229,7 +221,7 @@ void vt_manager_handle_create_session(struct wl_client *client,
 	}
 	uint32_t allowed;
 	int reason = check_session(manager, &request, &allowed);
-	if (reason < 0 && !vt_session_create(manager, &session_wire, resource, &request, allowed)) {
+	if (reason < 0 && !vt_session_create(manager, &session_impl, resource, &request, allowed)) {
 		reason = VITRINE_VIEW_STOP_NO_RESOURCES;
 	}
 	if (reason >= 0) {

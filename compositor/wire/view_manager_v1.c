@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
 #include <stdlib.h>
-#include <wlr/util/log.h>
 
+#include "buffer_view_v1.h"
 #include "capture_source.h"
 #include "manager.h"
 #include "session.h"
+#include "session_v1.h"
 #include "viewed_output.h"
-#include "buffer_view_v1.h"
 #include "xx-dmabuf-view-v1-protocol.h"
 
 #define VIEW_MANAGER_VERSION 1
+#define ALL_OPTIONS XX_DMABUF_VIEW_MANAGER_V1_OPTION_PAINT_CURSORS
 
 static const struct vitrine_view_limits default_limits = {
 	.depth = 2,
@@ -39,21 +40,6 @@ static struct binding *binding_from_resource(struct wl_resource *resource) {
 	return wl_resource_get_user_data(resource);
 }
 
-struct vt_manager *vt_manager_from_resource(struct wl_resource *resource) {
-	struct binding *binding = binding_from_resource(resource);
-	return binding != NULL ? binding->manager : NULL;
-}
-
-bool vt_manager_check_acceptable(struct wl_resource *manager_resource, uint32_t acceptable) {
-	if (acceptable == 0 || (acceptable & ~(uint32_t)VITRINE_GUARANTEE_ALL) != 0) {
-		wl_resource_post_error(manager_resource,
-			XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_GUARANTEE,
-			"no mask of guarantees: 0x%x", acceptable);
-		return false;
-	}
-	return true;
-}
-
 /* Policy */
 
 static uint32_t binding_get_guarantees(const struct binding *binding) {
@@ -62,29 +48,6 @@ static uint32_t binding_get_guarantees(const struct binding *binding) {
 		.acceptable = VITRINE_GUARANTEE_ALL,
 	};
 	return vt_policy_get_allowed(&binding->manager->policy, &request);
-}
-
-/** Stops the sessions of a list that are not allowed any more. */
-static void stop_denied_sessions(struct vt_manager *manager, struct wl_list *sessions) {
-	struct vitrine_view_session_v1 *session, *tmp;
-	wl_list_for_each_safe(session, tmp, sessions, link) {
-		struct vitrine_view_request request = {
-			.client = session->client,
-			.source = session->capture_source,
-			.output = session->output,
-			.acceptable = session->acceptable,
-			.options = session->options,
-		};
-		session->allowed = session->acceptable & vt_policy_get_allowed(&manager->policy, &request);
-		if (session->allowed == 0 ||
-				(session->guarantee != 0 && !(session->guarantee & session->allowed))) {
-			vt_session_stop(session, VITRINE_VIEW_STOP_DENIED);
-		} else if (session->stream != NULL && session->guarantee == 0) {
-			// It has a stream, but for what was allowed before
-			session->deferred = VT_SESSION_DEFER_DETACH;
-			vt_viewed_output_defer(session->source);
-		}
-	}
 }
 
 void vitrine_view_manager_v1_update_policy(struct vitrine_view_manager_v1 *base) {
@@ -97,11 +60,7 @@ void vitrine_view_manager_v1_update_policy(struct vitrine_view_manager_v1 *base)
 			xx_dmabuf_view_manager_v1_send_guarantees(binding->resource, guarantees);
 		}
 	}
-	stop_denied_sessions(manager, &manager->starting);
-	struct vt_viewed_output *source;
-	wl_list_for_each(source, &manager->sources, link) {
-		stop_denied_sessions(manager, &source->sessions);
-	}
+	vt_sessions_update_policy(manager);
 }
 
 void vitrine_view_manager_v1_set_policy(struct vitrine_view_manager_v1 *base,
@@ -122,21 +81,14 @@ void vitrine_view_manager_v1_set_security_context_manager(
 void vitrine_view_manager_v1_stop_sessions(struct vitrine_view_manager_v1 *base,
 		enum vitrine_view_stop_reason reason) {
 	struct vt_manager *manager = wl_container_of(base, manager, base);
-	struct vitrine_view_session_v1 *session, *session_tmp;
-	wl_list_for_each_safe(session, session_tmp, &manager->starting, link) {
-		vt_session_stop(session, reason);
-	}
-	struct vt_viewed_output *source;
-	wl_list_for_each(source, &manager->sources, link) {
-		vt_viewed_output_stop_sessions(source, reason);
-	}
+	vt_sessions_stop(manager, reason);
 }
 
 void vitrine_view_manager_v1_set_locked(struct vitrine_view_manager_v1 *base, bool locked) {
 	struct vt_manager *manager = wl_container_of(base, manager, base);
 	manager->policy.locked = locked;
 	if (locked) {
-		vitrine_view_manager_v1_stop_sessions(base, VITRINE_VIEW_STOP_LOCKED);
+		vt_sessions_stop(manager, VITRINE_VIEW_STOP_LOCKED);
 	}
 	vitrine_view_manager_v1_update_policy(base);
 }
@@ -147,10 +99,54 @@ static void manager_handle_destroy(struct wl_client *client, struct wl_resource 
 	wl_resource_destroy(resource);
 }
 
+/** Whether a mask of acceptable guarantees is valid; posts the error if not. */
+static bool check_acceptable(struct wl_resource *resource, uint32_t acceptable) {
+	if (acceptable == 0 || (acceptable & ~(uint32_t)VITRINE_GUARANTEE_ALL) != 0) {
+		wl_resource_post_error(resource, XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_GUARANTEE,
+			"no mask of guarantees: 0x%x", acceptable);
+		return false;
+	}
+	return true;
+}
+
+/** The same for a mask of options. */
+static bool check_options(struct wl_resource *resource, uint32_t options) {
+	uint32_t unknown = options & ~(uint32_t)ALL_OPTIONS;
+	if (unknown != 0) {
+		wl_resource_post_error(resource, XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_OPTION,
+			"unknown options 0x%x", unknown);
+	}
+	return unknown == 0;
+}
+
+/** NULL if it is gone. */
+static struct vt_manager *manager_from_resource(struct wl_resource *resource) {
+	struct binding *binding = binding_from_resource(resource);
+	return binding != NULL ? binding->manager : NULL;
+}
+
+static void manager_handle_get_buffer_view(struct wl_client *client,
+		struct wl_resource *resource, uint32_t id, struct wl_resource *buffer_resource,
+		uint32_t acceptable) {
+	if (check_acceptable(resource, acceptable)) {
+		vt_buffer_view_v1_create(manager_from_resource(resource), resource, id,
+			buffer_resource, acceptable);
+	}
+}
+
+static void manager_handle_create_session(struct wl_client *client,
+		struct wl_resource *resource, uint32_t id, struct wl_resource *source_resource,
+		uint32_t options, uint32_t acceptable) {
+	if (check_options(resource, options) && check_acceptable(resource, acceptable)) {
+		vt_session_v1_create(manager_from_resource(resource), resource, id, source_resource,
+			options, acceptable);
+	}
+}
+
 static const struct xx_dmabuf_view_manager_v1_interface manager_impl = {
 	.destroy = manager_handle_destroy,
-	.get_buffer_view = vt_manager_handle_get_buffer_view,
-	.create_session = vt_manager_handle_create_session,
+	.get_buffer_view = manager_handle_get_buffer_view,
+	.create_session = manager_handle_create_session,
 };
 
 static void binding_destroy(struct binding *binding) {
@@ -188,14 +184,23 @@ static void manager_bind(struct wl_client *client, void *data, uint32_t version,
 	xx_dmabuf_view_manager_v1_send_guarantees(binding->resource, binding->sent_guarantees);
 }
 
+/** An embedder takes its listeners away when it hears of `destroy`. */
+static void check_no_listeners(const struct vitrine_view_manager_v1 *base) {
+	assert(wl_list_empty(&base->events.destroy.listener_list));
+	assert(wl_list_empty(&base->events.session_start.listener_list));
+	assert(wl_list_empty(&base->events.session_guarantee.listener_list));
+	assert(wl_list_empty(&base->events.session_stop.listener_list));
+}
+
 static void manager_destroy(struct vt_manager *manager) {
-	wl_signal_emit_mutable(&manager->base.events.destroy, manager);
-	vitrine_view_manager_v1_stop_sessions(&manager->base, VITRINE_VIEW_STOP_SOURCE_GONE);
-	struct vt_viewed_output *source, *source_tmp;
-	wl_list_for_each_safe(source, source_tmp, &manager->sources, link) {
-		vt_viewed_output_destroy(source, VITRINE_VIEW_STOP_SOURCE_GONE);
+	vt_sessions_stop(manager, VITRINE_VIEW_STOP_SOURCE_GONE);
+	wl_signal_emit_mutable(&manager->base.events.destroy, &manager->base);
+	check_no_listeners(&manager->base);
+	struct vt_viewed_output *viewed, *viewed_tmp;
+	wl_list_for_each_safe(viewed, viewed_tmp, &manager->viewed_outputs, link) {
+		vt_viewed_output_destroy(viewed, VITRINE_VIEW_STOP_SOURCE_GONE);
 	}
-	vt_manager_finish_views(manager);
+	vt_buffer_views_v1_finish(manager);
 	struct binding *binding, *tmp;
 	wl_list_for_each_safe(binding, tmp, &manager->bindings, link) {
 		binding_destroy(binding);
@@ -228,10 +233,10 @@ struct vitrine_view_manager_v1 *vitrine_view_manager_v1_create(struct wl_display
 	manager->base.limits = default_limits;
 	vt_policy_init(&manager->policy);
 	vt_quota_registry_init(&manager->quotas, &manager->base.limits);
-	wl_list_init(&manager->bindings);
-	wl_list_init(&manager->sources);
+	wl_list_init(&manager->sessions);
+	wl_list_init(&manager->viewed_outputs);
 	wl_list_init(&manager->capture_sources);
-	wl_list_init(&manager->starting);
+	wl_list_init(&manager->bindings);
 	wl_list_init(&manager->views);
 	wl_list_init(&manager->copies);
 	wl_signal_init(&manager->base.events.destroy);

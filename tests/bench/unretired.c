@@ -7,13 +7,13 @@
  */
 
 bool __real_vt_stream_is_known_to(const struct vt_stream *stream,
-	const struct vitrine_view_session_v1 *session);
+	const struct vt_subscriber *subscriber);
 bool __wrap_vt_stream_is_known_to(const struct vt_stream *stream,
-	const struct vitrine_view_session_v1 *session);
+	const struct vt_subscriber *subscriber);
 
 bool __wrap_vt_stream_is_known_to(const struct vt_stream *stream,
-		const struct vitrine_view_session_v1 *session) {
+		const struct vt_subscriber *subscriber) {
 	// Called so that the linker says it if there is no such function any more
-	(void)__real_vt_stream_is_known_to(stream, session);
+	(void)__real_vt_stream_is_known_to(stream, subscriber);
 	return false;
 }

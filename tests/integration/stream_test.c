@@ -10,8 +10,6 @@
 #include "fence.h"
 #include "fixture.h"
 #include "harness.h"
-#include "manager.h"
-#include "session.h"
 #include "viewed_output.h"
 #include "xx-dmabuf-view-v1-client-protocol.h"
 
@@ -52,24 +50,24 @@ static struct test_session *start_session(struct client *client, uint32_t accept
 static int count_waiting_damage(struct server *server) {
 	const struct vt_manager *manager = wl_container_of(server->manager, manager, base);
 	int most = 0;
-	struct vt_viewed_output *source;
-	wl_list_for_each(source, &manager->sources, link) {
+	struct vt_viewed_output *viewed;
+	wl_list_for_each(viewed, &manager->viewed_outputs, link) {
 		pixman_region32_t *regions[] = {
-			&source->direct.lost_damage,
-			&source->snapshots.stream.lost_damage,
+			&viewed->direct.lost_damage,
+			&viewed->snapshots.stream.lost_damage,
 		};
 		for (size_t i = 0; i < sizeof(regions) / sizeof(regions[0]); i++) {
 			int n = pixman_region32_n_rects(regions[i]);
 			most = n > most ? n : most;
 		}
 		struct vt_stream_buffer *buffer;
-		wl_list_for_each(buffer, &source->snapshots.stream.buffers, link) {
+		wl_list_for_each(buffer, &viewed->snapshots.stream.buffers, link) {
 			int n = pixman_region32_n_rects(&buffer->stale);
 			most = n > most ? n : most;
 		}
-		struct vitrine_view_session_v1 *session;
-		wl_list_for_each(session, &source->sessions, link) {
-			int n = pixman_region32_n_rects(&session->damage);
+		struct vt_subscriber *subscriber;
+		wl_list_for_each(subscriber, &viewed->subscribers, output_link) {
+			int n = pixman_region32_n_rects(&subscriber->damage);
 			most = n > most ? n : most;
 		}
 	}

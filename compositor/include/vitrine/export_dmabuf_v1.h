@@ -18,6 +18,7 @@ struct vitrine_export_dmabuf_manager_v1 {
 	struct wl_global *global;
 
 	struct {
+		/** All listeners are gone when it has been emitted, or an assertion fails. */
 		struct wl_signal destroy;
 	} events;
 

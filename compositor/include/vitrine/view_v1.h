@@ -93,7 +93,9 @@ struct vitrine_view_manager_v1 {
 
 	struct vitrine_view_limits limits;
 
+	/** All listeners are gone when `destroy` has been emitted, or an assertion fails. */
 	struct {
+		/** All sessions have ended: struct vitrine_view_manager_v1. */
 		struct wl_signal destroy;
 		/** A session starts: struct vitrine_view_session_v1. */
 		struct wl_signal session_start;

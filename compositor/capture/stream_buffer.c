@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+#include <assert.h>
+
+#include "quota.h"
+#include "stream_buffer.h"
+
+void vt_stream_buffer_init(struct vt_stream_buffer *buffer, struct vt_buffer *vt_buffer) {
+	buffer->buffer = vt_buffer;
+	buffer->generation = vt_buffer->generation;
+	wl_array_init(&buffer->quotas);
+	pixman_region32_init_rect(&buffer->stale, 0, 0, (unsigned)vt_buffer->base.width,
+		(unsigned)vt_buffer->base.height);
+}
+
+void vt_stream_buffer_finish(struct vt_stream_buffer *buffer) {
+	assert(buffer->n_refs == 0 && buffer->n_holds == 0);
+	vt_stream_buffer_forget_quotas(buffer);
+	wl_array_release(&buffer->quotas);
+	pixman_region32_fini(&buffer->stale);
+}
+
+void vt_stream_buffer_ref(struct vt_stream_buffer *buffer) {
+	if (buffer->n_refs++ == 0) {
+		wlr_buffer_lock(&buffer->buffer->base);
+	}
+}
+
+void vt_stream_buffer_unref(struct vt_stream_buffer *buffer) {
+	assert(buffer->n_refs > 0);
+	if (--buffer->n_refs == 0) {
+		wlr_buffer_unlock(&buffer->buffer->base);
+	}
+}
+
+void vt_stream_buffer_hold(struct vt_stream_buffer *buffer, uint64_t seq) {
+	if (buffer->n_holds++ == 0) {
+		buffer->held_since = seq;
+	}
+	vt_stream_buffer_ref(buffer);
+}
+
+void vt_stream_buffer_unhold(struct vt_stream_buffer *buffer) {
+	assert(buffer->n_holds > 0);
+	buffer->n_holds--;
+	vt_stream_buffer_unref(buffer);
+}
+
+bool vt_stream_buffer_announce_to(struct vt_stream_buffer *buffer, struct vt_quota *quota) {
+	struct vt_quota **entry;
+	wl_array_for_each(entry, &buffer->quotas) {
+		if (*entry == quota) {
+			return true;
+		}
+	}
+	entry = wl_array_add(&buffer->quotas, sizeof(*entry));
+	if (entry == NULL) {
+		return false;
+	}
+	*entry = vt_quota_ref(quota);
+	return true;
+}
+
+bool vt_stream_buffer_was_announced(const struct vt_stream_buffer *buffer) {
+	return buffer->quotas.size > 0;
+}
+
+void vt_stream_buffer_forget_quotas(struct vt_stream_buffer *buffer) {
+	struct vt_quota **quota;
+	wl_array_for_each(quota, &buffer->quotas) {
+		vt_quota_unref(*quota);
+	}
+	buffer->quotas.size = 0;
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CAPTURE_STREAM_BUFFER_H
+#define CAPTURE_STREAM_BUFFER_H
+
+#include <pixman.h>
+#include <time.h>
+#include <wayland-server-core.h>
+#include <wlr/util/addon.h>
+
+#include "buffer.h"
+
+struct vt_quota;
+struct vt_stream;
+
+/**
+ * A buffer that a stream has sent frames in, attached to the wlr_buffer.
+ */
+struct vt_stream_buffer {
+	struct wl_list link; // vt_stream.buffers
+	struct wlr_addon addon;
+	struct vt_stream *stream;
+	struct vt_buffer *buffer;
+
+	/**
+	 * Reasons for the producer to keep its hands off: frames that subscribers hold,
+	 * and being the newest. The wlr_buffer is locked while there are any.
+	 */
+	size_t n_refs;
+	size_t n_holds; // frames that subscribers hold
+	uint64_t held_since; // sequence number of the frame that was held first
+
+	pixman_region32_t stale; // of a copy: what the source has drawn since, or all
+	uint32_t generation; // of the buffer's memory that subscribers know
+	struct wl_array quotas; // struct vt_quota *, to whom it was announced
+};
+
+/**
+ * A frame of a stream.
+ */
+struct vt_stream_frame {
+	struct vt_stream_buffer *buffer; // NULL if there is no frame
+	uint64_t seq; // counts the frames of the stream from 1
+	struct timespec when; // CLOCK_MONOTONIC
+	uint32_t transform; // enum wl_output_transform
+	/** Frames of the source just before this one that could not be delivered. */
+	uint32_t n_lost;
+	pixman_region32_t damage; // since the last delivered frame, in buffer coordinates
+
+	/**
+	 * What has to happen before a client may read the frame: a fence that becomes
+	 * readable, such as a sync_file (-1 if there is none), and the present event
+	 * of a commit.
+	 */
+	int fence_fd;
+	bool waits_for_present;
+	uint32_t commit_seq;
+};
+
+void vt_stream_buffer_init(struct vt_stream_buffer *buffer, struct vt_buffer *vt_buffer);
+/** It must have no references any more. */
+void vt_stream_buffer_finish(struct vt_stream_buffer *buffer);
+
+/** The producer must not draw to the buffer. */
+void vt_stream_buffer_ref(struct vt_stream_buffer *buffer);
+/** May destroy the buffer, if the producer has dropped it already. */
+void vt_stream_buffer_unref(struct vt_stream_buffer *buffer);
+/** A subscriber holds a frame in the buffer from now on. */
+void vt_stream_buffer_hold(struct vt_stream_buffer *buffer, uint64_t seq);
+/** A subscriber does not hold a frame in the buffer any more; see vt_stream_buffer_unref(). */
+void vt_stream_buffer_unhold(struct vt_stream_buffer *buffer);
+
+/**
+ * Notes that the memory is announced to a client: when it is retired, the quota is
+ * charged. Returns false on allocation failure.
+ */
+bool vt_stream_buffer_announce_to(struct vt_stream_buffer *buffer, struct vt_quota *quota);
+bool vt_stream_buffer_was_announced(const struct vt_stream_buffer *buffer);
+/** The memory that was announced is charged, or is the buffer's no more. */
+void vt_stream_buffer_forget_quotas(struct vt_stream_buffer *buffer);
+
+#endif

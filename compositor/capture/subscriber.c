@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: MIT */
+#include <assert.h>
+
+#include "clock.h"
+#include "subscriber.h"
+
+void vt_damage_add(pixman_region32_t *region, const pixman_region32_t *damage) {
+	pixman_region32_union(region, region, damage);
+	if (pixman_region32_n_rects(region) > VT_DAMAGE_RECTS_CAP) {
+		pixman_box32_t extents = *pixman_region32_extents(region);
+		pixman_region32_reset(region, &extents);
+	}
+}
+
+/* Lifetime */
+
+void vt_subscriber_init(struct vt_subscriber *subscriber, uint32_t depth) {
+	if (subscriber->wire->pulls) {
+		depth = 2; // the last frame, and the next one
+	} else if (depth < 1) {
+		depth = 1;
+	} else if (depth > VT_SUBSCRIBER_DEPTH_CAP) {
+		depth = VT_SUBSCRIBER_DEPTH_CAP;
+	}
+	subscriber->depth = depth;
+	subscriber->state = VT_SUBSCRIBER_APART;
+	subscriber->pace = VT_SUBSCRIBER_FAST;
+	subscriber->transform = -1;
+	pixman_region32_init(&subscriber->damage);
+	wl_list_init(&subscriber->output_link);
+	wl_list_init(&subscriber->stream_link);
+}
+
+void vt_subscriber_finish(struct vt_subscriber *subscriber) {
+	assert(subscriber->state == VT_SUBSCRIBER_APART && subscriber->n_held == 0);
+	pixman_region32_fini(&subscriber->damage);
+}
+
+/** The states that may come after each. */
+static const uint32_t next_states[] = {
+	[VT_SUBSCRIBER_APART] = 1 << VT_SUBSCRIBER_UNATTACHED,
+	[VT_SUBSCRIBER_UNATTACHED] = 1 << VT_SUBSCRIBER_APART | 1 << VT_SUBSCRIBER_ATTACHED |
+		1 << VT_SUBSCRIBER_STOPPING,
+	[VT_SUBSCRIBER_ATTACHED] = 1 << VT_SUBSCRIBER_APART | 1 << VT_SUBSCRIBER_MOVING |
+		1 << VT_SUBSCRIBER_STOPPING,
+	[VT_SUBSCRIBER_MOVING] = 1 << VT_SUBSCRIBER_APART | 1 << VT_SUBSCRIBER_UNATTACHED |
+		1 << VT_SUBSCRIBER_STOPPING,
+	[VT_SUBSCRIBER_STOPPING] = 1 << VT_SUBSCRIBER_APART | 1 << VT_SUBSCRIBER_STOPPING,
+};
+
+void vt_subscriber_set_state(struct vt_subscriber *subscriber, enum vt_subscriber_state state) {
+	assert(next_states[subscriber->state] & (1u << state));
+	bool has_stream = subscriber->stream != NULL;
+	assert(state == VT_SUBSCRIBER_STOPPING || has_stream ==
+		(state == VT_SUBSCRIBER_ATTACHED || state == VT_SUBSCRIBER_MOVING));
+	subscriber->state = state;
+}
+
+/* Views */
+
+static struct vt_subscriber_view *subscriber_find_view(struct vt_subscriber *subscriber,
+		const struct vt_stream_buffer *buffer) {
+	for (size_t i = 0; i < VT_SUBSCRIBER_VIEWS_CAP; i++) {
+		if (subscriber->views[i].buffer == buffer) {
+			return &subscriber->views[i];
+		}
+	}
+	return NULL;
+}
+
+bool vt_subscriber_knows(const struct vt_subscriber *subscriber,
+		const struct vt_stream_buffer *buffer) {
+	return subscriber_find_view((struct vt_subscriber *)subscriber, buffer) != NULL;
+}
+
+bool vt_subscriber_can_announce(const struct vt_subscriber *subscriber) {
+	return vt_subscriber_knows(subscriber, NULL);
+}
+
+static void subscriber_set_guarantee(struct vt_subscriber *subscriber, uint32_t guarantee) {
+	if (subscriber->guarantee != guarantee) {
+		subscriber->guarantee = guarantee;
+		subscriber->impl->handle_guarantee(subscriber);
+	}
+}
+
+void vt_subscriber_announce(struct vt_subscriber *subscriber, struct vt_stream_buffer *buffer,
+		const struct vitrine_derived_fd *derived, uint32_t guarantee) {
+	struct vt_subscriber_view *view = subscriber_find_view(subscriber, NULL);
+	assert(view != NULL);
+	subscriber->takes_fences =
+		subscriber->wire->takes_fences && derived->storage == VITRINE_STORAGE_DMABUF;
+	subscriber_set_guarantee(subscriber, guarantee);
+	view->buffer = buffer;
+	view->index = subscriber->next_index++;
+	if (subscriber->wire->send_view != NULL) {
+		subscriber->wire->send_view(subscriber, view->index, buffer->buffer, derived);
+	}
+	subscriber->stats.views++;
+}
+
+void vt_subscriber_announce_retired(struct vt_subscriber *subscriber,
+		const struct vt_stream_buffer *buffer) {
+	struct vt_subscriber_view *view = subscriber_find_view(subscriber, buffer);
+	if (view == NULL) {
+		return;
+	}
+	view->buffer = NULL;
+	if (subscriber->wire->send_retired != NULL) {
+		subscriber->wire->send_retired(subscriber, view->index);
+	}
+}
+
+/* Pace */
+
+bool vt_subscriber_is_ready(const struct vt_subscriber *subscriber) {
+	// A client that has not confirmed that a frame was taken back gets no other one,
+	// and nothing is kept for it
+	return subscriber->state == VT_SUBSCRIBER_ATTACHED && subscriber->n_revoked == 0 &&
+		subscriber->n_held < subscriber->depth && subscriber->pace != VT_SUBSCRIBER_IDLE;
+}
+
+void vt_subscriber_update_pace(struct vt_subscriber *subscriber) {
+	switch (subscriber->pace) {
+	case VT_SUBSCRIBER_FRESH:
+		// It may have had no time at all for the frame that it began with
+		subscriber->pace = VT_SUBSCRIBER_FAST;
+		break;
+	case VT_SUBSCRIBER_FAST:
+		// What clients that pull hold is released when they ask for the next one
+		if (subscriber->n_held > 0 && !subscriber->wire->pulls) {
+			subscriber->pace = VT_SUBSCRIBER_SLOW;
+		}
+		break;
+	case VT_SUBSCRIBER_SLOW:
+	case VT_SUBSCRIBER_IDLE:
+		break;
+	}
+}
+
+void vt_subscriber_set_idle(struct vt_subscriber *subscriber) {
+	assert(subscriber->wire->pulls);
+	subscriber->pace = VT_SUBSCRIBER_IDLE;
+}
+
+void vt_subscriber_pull(struct vt_subscriber *subscriber) {
+	assert(subscriber->wire->pulls);
+	subscriber->pace = VT_SUBSCRIBER_FAST;
+	vt_subscriber_release_seen(subscriber);
+}
+
+/* Frames */
+
+void vt_subscriber_miss_frame(struct vt_subscriber *subscriber, const pixman_region32_t *damage) {
+	if (!subscriber->damage_all) {
+		vt_damage_add(&subscriber->damage, damage);
+	}
+}
+
+struct vt_subscriber_frame *vt_subscriber_find_frame(struct vt_subscriber *subscriber,
+		uint32_t serial) {
+	for (uint32_t i = 0; i < subscriber->depth; i++) {
+		if (subscriber->frames[i].serial == serial) {
+			return &subscriber->frames[i];
+		}
+	}
+	return NULL;
+}
+
+/** Another one for each frame; 0 stands for no frame. */
+static uint32_t subscriber_take_serial(struct vt_subscriber *subscriber) {
+	if (++subscriber->next_serial == 0) {
+		subscriber->next_serial = 1;
+	}
+	return subscriber->next_serial;
+}
+
+/** "The first frame after a change of size or format is damaged entirely" */
+static void subscriber_check_format(struct vt_subscriber *subscriber,
+		const struct vt_buffer *buffer) {
+	if (subscriber->width != buffer->base.width || subscriber->height != buffer->base.height ||
+			subscriber->fourcc != buffer->fourcc) {
+		subscriber->width = buffer->base.width;
+		subscriber->height = buffer->base.height;
+		subscriber->fourcc = buffer->fourcc;
+		subscriber->damage_all = true;
+	}
+}
+
+static void subscriber_count_frame(struct vt_subscriber *subscriber,
+		const struct vt_stream_frame *frame) {
+	// What came before the first frame was not missed
+	subscriber->n_skipped =
+		subscriber->stats.frames > 0 ? frame->seq - subscriber->seen_seq - 1 : 0;
+	subscriber->stats.skipped += subscriber->n_skipped;
+	subscriber->stats.frames++;
+	subscriber->seen_seq = frame->seq;
+}
+
+static void subscriber_unhold(struct vt_subscriber *subscriber,
+		struct vt_subscriber_frame *frame) {
+	struct vt_stream_buffer *buffer = frame->buffer;
+	frame->buffer = NULL;
+	subscriber->n_held--;
+	vt_stream_buffer_unhold(buffer);
+}
+
+void vt_subscriber_release_seen(struct vt_subscriber *subscriber) {
+	for (uint32_t i = 0; i < subscriber->depth; i++) {
+		struct vt_subscriber_frame *frame = &subscriber->frames[i];
+		if (frame->buffer != NULL && frame->seq != subscriber->seen_seq) {
+			frame->serial = 0;
+			subscriber_unhold(subscriber, frame);
+		}
+	}
+}
+
+void vt_subscriber_send_frame(struct vt_subscriber *subscriber,
+		const struct vt_stream_frame *frame) {
+	struct vt_subscriber_frame *held = vt_subscriber_find_frame(subscriber, 0);
+	const struct vt_subscriber_view *view = subscriber_find_view(subscriber, frame->buffer);
+	assert(held != NULL && view != NULL);
+	subscriber_check_format(subscriber, frame->buffer->buffer);
+	*held = (struct vt_subscriber_frame){
+		.buffer = frame->buffer,
+		.seq = frame->seq,
+		.serial = subscriber_take_serial(subscriber),
+		.sent_ms = vt_now_ms(),
+	};
+	vt_stream_buffer_hold(frame->buffer, frame->seq);
+	subscriber->n_held++;
+	subscriber_count_frame(subscriber, frame);
+	subscriber->wire->send_frame(subscriber, frame, view->index, held->serial);
+	subscriber->damage_all = false;
+	pixman_region32_clear(&subscriber->damage);
+}
+
+bool vt_subscriber_release(struct vt_subscriber *subscriber, struct vt_subscriber_frame *frame,
+		uint64_t newest_seq) {
+	frame->serial = 0;
+	if (frame->buffer == NULL) {
+		subscriber->n_revoked--;
+		return false;
+	}
+	bool is_free = frame->buffer->n_holds == 1;
+	subscriber_unhold(subscriber, frame);
+	if (frame->seq == newest_seq && subscriber->n_held == 0 &&
+			subscriber->pace == VT_SUBSCRIBER_SLOW) {
+		subscriber->pace = VT_SUBSCRIBER_FAST;
+	}
+	return is_free;
+}
+
+/* Taking frames back */
+
+static void subscriber_take_back(struct vt_subscriber *subscriber,
+		struct vt_subscriber_frame *frame) {
+	if (subscriber->wire->pulls) {
+		frame->serial = 0;
+	} else {
+		subscriber->n_revoked++; // until the client has released it all the same
+	}
+	subscriber_unhold(subscriber, frame);
+}
+
+static void subscriber_send_revoked(struct vt_subscriber *subscriber,
+		const struct vt_subscriber_frame *frame) {
+	if (!subscriber->wire->pulls) {
+		subscriber->wire->send_revoked(subscriber, frame->serial);
+	}
+	subscriber->stats.revoked++;
+}
+
+uint32_t vt_subscriber_revoke(struct vt_subscriber *subscriber,
+		const struct vt_stream_buffer *buffer, uint64_t newest_seq, int64_t before_ms) {
+	uint32_t count = 0;
+	for (uint32_t i = 0; i < subscriber->depth && subscriber->n_held > 0; i++) {
+		struct vt_subscriber_frame *frame = &subscriber->frames[i];
+		bool wanted = buffer != NULL ? frame->buffer == buffer :
+			frame->buffer != NULL && frame->seq != newest_seq;
+		if (!wanted || frame->sent_ms > before_ms) {
+			continue;
+		}
+		subscriber_send_revoked(subscriber, frame);
+		count++;
+		subscriber_take_back(subscriber, frame);
+	}
+	if (count > 0) {
+		// On its way before anything can be drawn to the buffer
+		wl_client_flush(subscriber->client);
+	}
+	return count;
+}
+
+void vt_subscriber_revoke_all(struct vt_subscriber *subscriber) {
+	for (uint32_t i = 0; i < subscriber->depth; i++) {
+		const struct vt_subscriber_frame *frame = &subscriber->frames[i];
+		if (frame->buffer != NULL && !subscriber->wire->pulls) {
+			subscriber_send_revoked(subscriber, frame);
+		}
+	}
+	vt_subscriber_drop_frames(subscriber);
+}
+
+void vt_subscriber_drop_frames(struct vt_subscriber *subscriber) {
+	for (uint32_t i = 0; i < subscriber->depth; i++) {
+		struct vt_subscriber_frame *frame = &subscriber->frames[i];
+		if (frame->buffer != NULL) {
+			subscriber_take_back(subscriber, frame);
+		}
+	}
+}
