@@ -20,10 +20,13 @@
 #define EXIT_LEAKED_FDS 78
 #define EXIT_LEFT_CHILDREN 79
 
-static struct harness_test *tests[TESTS_CAP];
+#define TIMEOUT_S 20
+#define NAME_SIZE 256
+
+static const struct harness_test *tests[TESTS_CAP];
 static size_t tests_len;
 
-void harness_register(struct harness_test *test) {
+void harness_register(const struct harness_test *test) {
 	if (tests_len == TESTS_CAP) {
 		abort();
 	}
@@ -51,8 +54,11 @@ void harness_check_str(const char *file, int line, const char *expr, const char 
 /** The child passes the reason on to the runner, through a pipe. */
 static int skip_fd = -1;
 
-_Noreturn void harness_skip(const char *reason) {
-	ssize_t ret = write(skip_fd, reason, strlen(reason));
+_Noreturn void harness_skip(const char *format, ...) {
+	va_list args;
+	va_start(args, format);
+	int ret = vdprintf(skip_fd, format, args);
+	va_end(args);
 	_exit(ret > 0 ? EXIT_SKIP : 1);
 }
 
@@ -81,6 +87,35 @@ unsigned harness_get_slowdown(void) {
 		(unsigned)atoi(getenv("HARNESS_SLOWDOWN")) : SLOWDOWN;
 }
 
+void harness_set_timeout(unsigned seconds) {
+	alarm(seconds * harness_get_slowdown());
+}
+
+/** What harness_watch() was told to; NULL if it was not called. */
+static const char *watched;
+static int (*count_watched)(void);
+
+void harness_watch(const char *what, int (*count)(void)) {
+	watched = what;
+	count_watched = count;
+}
+
+/** Returns whether there is no more of it than there was. */
+static bool check_watched(int before) {
+	if (watched == NULL) {
+		return true;
+	}
+	// The kernel has workers that drop the last references
+	for (int i = 0; i < 200; i++) {
+		if (count_watched() <= before) {
+			return true;
+		}
+		usleep(10000);
+	}
+	fprintf(stderr, "%d %s before, %d left\n", before, watched, count_watched());
+	return false;
+}
+
 static void list_open_fds(void) {
 	for (int fd = 0; fd < 1024; fd++) {
 		char path[64], target[256];
@@ -92,13 +127,20 @@ static void list_open_fds(void) {
 	}
 }
 
-_Noreturn static void run_in_child(const struct harness_test *test, int reason_fd) {
+/** A test, or a test and one of its parameters. */
+struct point {
+	const struct harness_test *test;
+	const void *param; // NULL if there is none
+	char name[NAME_SIZE];
+};
+
+_Noreturn static void run_in_child(const struct point *point, int reason_fd) {
 	skip_fd = reason_fd;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	// A test that spins is killed as well as one that waits
-	alarm(test->timeout_s * harness_get_slowdown());
+	harness_set_timeout(TIMEOUT_S);
 	int n_fds = harness_count_fds();
-	test->run();
+	point->test->run(point->param);
 	if (harness_count_fds() != n_fds) {
 		fprintf(stderr, "%d file descriptors before, %d after:\n", n_fds, harness_count_fds());
 		list_open_fds();
@@ -139,20 +181,14 @@ static const char *describe_status(int status, char *text, size_t size) {
 	return text;
 }
 
-/** Returns whether the test did not fail. */
-static bool run_test(const struct harness_test *test, size_t number) {
-	char runtime_dir[] = "/tmp/vitrine-test-XXXXXX";
+/** Runs a point; returns its wait status. What it is skipped for goes to `reason`. */
+static int run_and_wait(const struct point *point, char *reason, size_t size) {
 	int reason_pipe[2];
-	if (mkdtemp(runtime_dir) == NULL || pipe2(reason_pipe, O_CLOEXEC | O_NONBLOCK) != 0) {
-		perror("harness");
+	if (pipe2(reason_pipe, O_CLOEXEC | O_NONBLOCK) != 0) {
+		perror("pipe2");
 		abort();
 	}
-	setenv("XDG_RUNTIME_DIR", runtime_dir, 1);
-	unsetenv("WAYLAND_DISPLAY");
-	unsetenv("WAYLAND_SOCKET");
-	fprintf(stderr, "# %s\n", test->name);
 	fflush(NULL);
-
 	pid_t pid = fork();
 	if (pid < 0) {
 		perror("fork");
@@ -162,61 +198,89 @@ static bool run_test(const struct harness_test *test, size_t number) {
 		setpgid(0, 0);
 		close(reason_pipe[0]);
 		dup2(STDERR_FILENO, STDOUT_FILENO); // stdout is for TAP
-		run_in_child(test, reason_pipe[1]);
+		run_in_child(point, reason_pipe[1]);
 	}
 	close(reason_pipe[1]);
 	int status;
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
 	}
 	kill(-pid, SIGKILL); // children that the test has left behind
-	char reason[256] = "";
-	ssize_t len = read(reason_pipe[0], reason, sizeof(reason) - 1);
+	ssize_t len = read(reason_pipe[0], reason, size - 1);
 	reason[len > 0 ? len : 0] = '\0';
 	close(reason_pipe[0]);
-	remove_dir(runtime_dir);
-
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-		printf("ok %zu - %s\n", number, test->name);
-		return true;
-	}
-	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SKIP) {
-		printf("ok %zu - %s # SKIP %s\n", number, test->name, reason);
-		return true;
-	}
-	char text[128];
-	printf("not ok %zu - %s # %s\n", number, test->name,
-		describe_status(status, text, sizeof(text)));
-	return false;
+	return status;
 }
 
-static bool is_wanted(const struct harness_test *test, int argc, char *argv[]) {
+/** Returns whether the point did not fail. */
+static bool run_point(const struct point *point, size_t number) {
+	char runtime_dir[] = "/tmp/vitrine-test-XXXXXX";
+	if (mkdtemp(runtime_dir) == NULL) {
+		perror("mkdtemp");
+		abort();
+	}
+	setenv("XDG_RUNTIME_DIR", runtime_dir, 1);
+	unsetenv("WAYLAND_DISPLAY");
+	unsetenv("WAYLAND_SOCKET");
+	fprintf(stderr, "# %s\n", point->name);
+	int n_watched = watched != NULL ? count_watched() : 0;
+	char reason[256], text[128];
+	int status = run_and_wait(point, reason, sizeof(reason));
+	remove_dir(runtime_dir);
+
+	bool passed = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+	bool skipped = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SKIP;
+	const char *why = !passed && !skipped ? describe_status(status, text, sizeof(text)) :
+		!check_watched(n_watched) ? "left something behind" : NULL;
+	printf("%s %zu - %s%s%s\n", why != NULL ? "not ok" : "ok", number, point->name,
+		why != NULL ? " # " : skipped ? " # SKIP " : "",
+		why != NULL ? why : skipped ? reason : "");
+	fflush(stdout);
+	return why == NULL;
+}
+
+/** A name of a test stands for all of its points. */
+static bool is_wanted(const struct point *point, int argc, char *argv[]) {
 	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], test->name) == 0) {
+		if (strcmp(argv[i], point->test->name) == 0 || strcmp(argv[i], point->name) == 0) {
 			return true;
 		}
 	}
 	return argc < 2;
 }
 
+/** Runs the points that are wanted, or only counts them. Returns their number. */
+static size_t for_each_point(int argc, char *argv[], bool run, bool *ok) {
+	size_t number = 0;
+	for (size_t i = 0; i < tests_len; i++) {
+		const struct harness_test *test = tests[i];
+		for (size_t j = 0; j < (test->params != NULL ? test->params_len : 1); j++) {
+			struct point point = { .test = test };
+			if (test->params != NULL) {
+				point.param = (const char *)test->params + j * test->param_size;
+				snprintf(point.name, NAME_SIZE, "%s[%s]", test->name,
+					*(const char *const *)point.param);
+			} else {
+				snprintf(point.name, NAME_SIZE, "%s", test->name);
+			}
+			if (is_wanted(&point, argc, argv)) {
+				number++;
+				*ok &= !run || run_point(&point, number);
+			}
+		}
+	}
+	return number;
+}
+
 int main(int argc, char *argv[]) {
 	// A core file of each test that is meant to crash helps nobody
 	setrlimit(RLIMIT_CORE, &(struct rlimit){0});
-	size_t wanted_len = 0;
-	for (size_t i = 0; i < tests_len; i++) {
-		wanted_len += is_wanted(tests[i], argc, argv);
-	}
+	bool ok = true;
+	size_t wanted_len = for_each_point(argc, argv, false, &ok);
 	printf("TAP version 13\n1..%zu\n", wanted_len);
 	if (wanted_len == 0) {
 		fprintf(stderr, "no such test\n");
 		return 1;
 	}
-	bool ok = true;
-	size_t number = 0;
-	for (size_t i = 0; i < tests_len; i++) {
-		if (is_wanted(tests[i], argc, argv)) {
-			ok &= run_test(tests[i], ++number);
-			fflush(stdout);
-		}
-	}
+	for_each_point(argc, argv, true, &ok);
 	return ok ? 0 : 1;
 }

@@ -2,41 +2,109 @@
 #ifndef HARNESS_H
 #define HARNESS_H
 
+#include <errno.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /**
- * A small test runner. Each TEST runs in a process of its own, with an empty
- * XDG_RUNTIME_DIR, under a timeout, and fails if it leaves file descriptors open
- * or children behind. The runner prints TAP on stdout; what tests print
- * themselves goes to stderr.
+ * A small test runner. Each test runs in a process of its own, with an empty
+ * XDG_RUNTIME_DIR, under a timeout of 20 seconds, and fails if it leaves file
+ * descriptors open or children behind. The runner prints TAP on stdout; what tests
+ * print themselves goes to stderr.
  *
  * Arguments of a test executable are the names of tests to run, all by default.
  */
 
 struct harness_test {
 	const char *name;
-	void (*run)(void);
-	unsigned timeout_s;
+	/** Gets an element of `params`, or NULL if there are none. */
+	void (*run)(const void *param);
+	/**
+	 * If not NULL, there is a test point "name[param]" for each element. Elements are
+	 * structs that begin with a `const char *name`.
+	 */
+	const void *params;
+	size_t param_size, params_len;
 };
 
-void harness_register(struct harness_test *test);
+void harness_register(const struct harness_test *test);
 
-/** Defines a test with a timeout of its own. */
-#define TEST_TIMEOUT(test_name, seconds) \
-	static void test_name(void); \
+#define HARNESS_REGISTER(test_name, ...) \
 	__attribute__((constructor)) static void register_##test_name(void) { \
-		static struct harness_test test = { \
+		static const struct harness_test test = { \
 			.name = #test_name, \
-			.run = test_name, \
-			.timeout_s = (seconds), \
+			.run = run_##test_name, \
+			__VA_ARGS__ \
 		}; \
 		harness_register(&test); \
-	} \
-	static void test_name(void)
+	}
+
+#define HARNESS_PARAMS(array) \
+	.params = (array), \
+	.param_size = sizeof((array)[0]), \
+	.params_len = sizeof(array) / sizeof((array)[0]),
 
 /** Defines a test. */
-#define TEST(test_name) TEST_TIMEOUT(test_name, 20)
+#define TEST(test_name) \
+	static void test_name(void); \
+	static void run_##test_name(const void *param) { \
+		test_name(); \
+	} \
+	HARNESS_REGISTER(test_name, ) \
+	static void test_name(void)
+
+/** Defines a test for each element of an array, to which `param` points. */
+#define TEST_EACH(array, test_name) \
+	static void test_name(const __typeof__((array)[0]) *param); \
+	static void run_##test_name(const void *param) { \
+		test_name(param); \
+	} \
+	HARNESS_REGISTER(test_name, HARNESS_PARAMS(array)) \
+	static void test_name(const __typeof__((array)[0]) *param)
+
+/**
+ * Defines a test with a fixture: `struct fixture` is handed over as `f` between
+ * fixture_set_up(f, options) and fixture_tear_down(f). What follows the name
+ * initializes the options, a `struct fixture_options`.
+ */
+#define TEST_WITH(fixture, test_name, ...) \
+	static void test_name(struct fixture *f); \
+	static void run_##test_name(const void *param) { \
+		static const struct fixture##_options options = { __VA_ARGS__ }; \
+		struct fixture f; \
+		fixture##_set_up(&f, &options); \
+		test_name(&f); \
+		fixture##_tear_down(&f); \
+	} \
+	HARNESS_REGISTER(test_name, ) \
+	static void test_name(struct fixture *f)
+
+/**
+ * Both: a test with a fixture for each element of an array, whose field `options` is
+ * what the fixture is set up with.
+ */
+#define TEST_WITH_EACH(fixture, array, test_name) \
+	static void test_name(struct fixture *f, const __typeof__((array)[0]) *param); \
+	static void run_##test_name(const void *data) { \
+		const __typeof__((array)[0]) *param = data; \
+		struct fixture f; \
+		fixture##_set_up(&f, &param->options); \
+		test_name(&f, param); \
+		fixture##_tear_down(&f); \
+	} \
+	HARNESS_REGISTER(test_name, HARNESS_PARAMS(array)) \
+	static void test_name(struct fixture *f, const __typeof__((array)[0]) *param)
+
+/** Gives this test so many seconds from now on. */
+void harness_set_timeout(unsigned seconds);
+
+/**
+ * Has something of the whole system counted before and after each test, which fails if
+ * there is more left of it for longer than what is released late may take.
+ */
+void harness_watch(const char *what, int (*count)(void));
 
 /** Ends the test as failed unless the condition holds. */
 #define check(condition) \
@@ -56,6 +124,18 @@ void harness_register(struct harness_test *test);
 		} \
 	} while (0)
 
+/** The call returns -1 and sets errno to this. */
+#define check_errno(call, expected) \
+	do { \
+		errno = 0; \
+		long long harness_ret = (long long)(call); \
+		int harness_errno = errno; \
+		if (harness_ret != -1 || harness_errno != (expected)) { \
+			harness_fail(__FILE__, __LINE__, "%s returned %lld, %s, not %s", #call, harness_ret, \
+				strerrorname_np(harness_errno), strerrorname_np(expected)); \
+		} \
+	} while (0)
+
 #define check_str(a, b) harness_check_str(__FILE__, __LINE__, #a, (a), (b))
 
 _Noreturn void harness_fail(const char *file, int line, const char *format, ...)
@@ -64,7 +144,7 @@ void harness_check_str(const char *file, int line, const char *expr, const char 
 	const char *b);
 
 /** Ends the test as skipped; the reason is printed and counted. */
-_Noreturn void harness_skip(const char *reason);
+_Noreturn void harness_skip(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /** How many file descriptors this process has open. */
 int harness_count_fds(void);

@@ -159,7 +159,8 @@ static void check_still_works(struct server *server) {
 	client_destroy(client);
 }
 
-TEST_TIMEOUT(each_call_of_a_sessions_life_can_fail, 120) {
+TEST(each_call_of_a_sessions_life_can_fail) {
+	harness_set_timeout(120);
 	unsigned n = 0;
 	do {
 		failed = false;

@@ -470,7 +470,8 @@ TEST(client_can_go_while_frames_are_held) {
 	fixture_finish(&fixture);
 }
 
-TEST_TIMEOUT(sessions_can_end_with_events_in_flight, 60) {
+TEST(sessions_can_end_with_events_in_flight) {
+	harness_set_timeout(60);
 	const struct fake_script script = { .start = send_retired };
 	struct fixture fixture;
 	fixture_init(&fixture, &script, NULL);
@@ -1283,7 +1284,8 @@ static int use_everything(const struct fake_script *script, pid_t *pid, int n) {
 	return ret;
 }
 
-TEST_TIMEOUT(allocations_that_fail, 60) {
+TEST(allocations_that_fail) {
+	harness_set_timeout(60);
 	const struct fake_script script = { .start = send_retired };
 	int n_fds = harness_count_fds();
 	int n_failures = 0;

@@ -6,68 +6,77 @@
 
 #include "harness.h"
 
-/** Runs one test of the fixture; returns its TAP line and the exit status. */
-static int run_fixture(const char *test, char *line, size_t size) {
+/** Runs tests of the fixture; returns their TAP lines and the exit status. */
+static int run_fixture(const char *name, char *lines, size_t size) {
 	char command[4096];
-	snprintf(command, sizeof(command), "HARNESS_SLOWDOWN=1 '%s' %s 2>/dev/null",
-		getenv("HARNESS_FIXTURE"), test);
+	snprintf(command, sizeof(command), "HARNESS_SLOWDOWN=1 '%s' '%s' 2>/dev/null",
+		getenv("HARNESS_FIXTURE"), name);
 	FILE *output = popen(command, "r");
 	check(output != NULL);
-	line[0] = '\0';
+	size_t len = 0;
 	char buffer[512];
+	lines[0] = '\0';
 	while (fgets(buffer, sizeof(buffer), output) != NULL) {
-		if (strncmp(buffer, "ok", 2) == 0 || strncmp(buffer, "not ok", 6) == 0) {
-			snprintf(line, size, "%s", buffer);
-		}
+		check(len + strlen(buffer) < size);
+		len += (size_t)sprintf(lines + len, "%s", buffer);
 	}
 	int status = pclose(output);
 	check(WIFEXITED(status));
 	return WEXITSTATUS(status);
 }
 
-static void expect(const char *test, int status, const char *start, const char *detail) {
-	char line[512];
-	check_int(run_fixture(test, line, sizeof(line)), ==, status);
-	if (strncmp(line, start, strlen(start)) != 0 || strstr(line, detail) == NULL) {
-		harness_fail(__FILE__, __LINE__, "%s: %s", test, line);
+/** What a test of the fixture does, and what is said of it. */
+static const struct outcome {
+	const char *name;
+	int status;
+	const char *line;
+} outcomes[] = {
+	{ "passes", 0, "ok 1 - passes\n" },
+	{ "fails_a_check", 1, "not ok 1 - fails_a_check # exit status 1" },
+	{ "fails_an_int_check", 1, "not ok 1 - fails_an_int_check # exit status 1" },
+	{ "fails_a_string_check", 1, "not ok 1 - fails_a_string_check # exit status 1" },
+	{ "leaks_an_fd", 1, "not ok 1 - leaks_an_fd # leaked file descriptors" },
+	{ "leaves_a_child", 1, "not ok 1 - leaves_a_child # left children behind" },
+	{ "crashes", 1, "not ok 1 - crashes # Aborted" },
+	{ "hangs", 1, "not ok 1 - hangs # timed out" },
+	{ "exits_early", 1, "not ok 1 - exits_early # exit status 3" },
+	{ "is_skipped", 0, "ok 1 - is_skipped # SKIP for a reason" },
+	{ "is_not_two[one]", 0, "1..1\nok 1 - is_not_two[one]\n" },
+	{ "is_not_two[two]", 1, "1..1\nnot ok 1 - is_not_two[two] # exit status 1" },
+	{ "has_a_fixture", 0, "ok 1 - has_a_fixture\n" },
+	{ "cannot_be_set_up", 1, "not ok 1 - cannot_be_set_up # exit status 1" },
+	{ "is_not_torn_down", 1, "not ok 1 - is_not_torn_down # leaked file descriptors" },
+	{ "leaves_something_in_the_system", 1, " # left something behind" },
+	{ "is_cleaned_up_late", 0, "ok 1 - is_cleaned_up_late\n" },
+	{ "reports_errno", 0, "ok 1 - reports_errno\n" },
+	{ "reports_another_errno", 1, "not ok 1 - reports_another_errno # exit status 1" },
+	{ "reports_errno_of_a_success", 1, "not ok 1 - reports_errno_of_a_success # exit status 1" },
+};
+
+TEST_EACH(outcomes, outcome_is_told) {
+	char lines[1024];
+	check_int(run_fixture(param->name, lines, sizeof(lines)), ==, param->status);
+	if (strstr(lines, param->line) == NULL) {
+		harness_fail(__FILE__, __LINE__, "%s", lines);
 	}
 }
 
-TEST(good_test_passes) {
-	expect("passes", 0, "ok 1 - passes", "");
+TEST(each_parameter_is_a_point) {
+	char lines[1024];
+	check_int(run_fixture("is_not_two", lines, sizeof(lines)), ==, 1);
+	check_str(lines, "TAP version 13\n1..3\nok 1 - is_not_two[one]\n"
+		"not ok 2 - is_not_two[two] # exit status 1\nok 3 - is_not_two[three]\n");
 }
 
-TEST(failed_checks_are_noticed) {
-	expect("fails_a_check", 1, "not ok", "exit status 1");
-	expect("fails_an_int_check", 1, "not ok", "exit status 1");
-	expect("fails_a_string_check", 1, "not ok", "exit status 1");
-}
-
-TEST(leaked_fd_is_noticed) {
-	expect("leaks_an_fd", 1, "not ok", "leaked file descriptors");
-}
-
-TEST(child_left_behind_is_noticed) {
-	expect("leaves_a_child", 1, "not ok", "left children behind");
-}
-
-TEST(crash_is_noticed) {
-	expect("crashes", 1, "not ok", "Aborted");
-}
-
-TEST(timeout_is_noticed) {
-	expect("hangs", 1, "not ok", "timed out");
-}
-
-TEST(early_exit_is_noticed) {
-	expect("exits_early", 1, "not ok", "exit status 3");
-}
-
-TEST(skip_gives_its_reason) {
-	expect("is_skipped", 0, "ok 1", "# SKIP for a reason");
+TEST(fixture_is_set_up_for_each_parameter) {
+	char lines[1024];
+	check_int(run_fixture("reads_nothing", lines, sizeof(lines)), ==, 0);
+	check_str(lines,
+		"TAP version 13\n1..2\nok 1 - reads_nothing[null]\nok 2 - reads_nothing[zero]\n");
 }
 
 TEST(unknown_test_is_an_error) {
-	char line[64];
-	check_int(run_fixture("no_such_test", line, sizeof(line)), ==, 1);
+	char lines[1024];
+	check_int(run_fixture("no_such_test", lines, sizeof(lines)), ==, 1);
+	check_int(run_fixture("is_not_two[four]", lines, sizeof(lines)), ==, 1);
 }
