@@ -131,8 +131,9 @@ void harness_watch(const char *what, int (*count)(void));
 		long long harness_ret = (long long)(call); \
 		int harness_errno = errno; \
 		if (harness_ret != -1 || harness_errno != (expected)) { \
-			harness_fail(__FILE__, __LINE__, "%s returned %lld, %s, not %s", #call, harness_ret, \
-				strerrorname_np(harness_errno), strerrorname_np(expected)); \
+			harness_fail(__FILE__, __LINE__, "%s returned %lld, %s, not %s", #call, \
+				harness_ret, strerrorname_np(harness_errno), \
+				strerrorname_np(expected)); \
 		} \
 	} while (0)
 
