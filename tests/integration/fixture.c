@@ -111,18 +111,33 @@ void server_init(struct server *server, const struct server_options *options) {
 	}
 }
 
-void server_finish(struct server *server) {
-	struct client *client, *tmp;
-	wl_list_for_each_safe(client, tmp, &server->clients, link) {
-		client_destroy(client);
-	}
-	wl_display_destroy_clients(server->display);
-	check_int(server->sessions_started, ==, server->sessions_stopped);
+static void server_destroy_memory(struct server *server) {
 	wl_list_remove(&server->session_start.link);
 	wl_list_remove(&server->session_stop.link);
 	wlr_backend_destroy(server->backend);
 	wlr_allocator_destroy(server->allocator);
 	wlr_renderer_destroy(server->renderer);
+}
+
+void server_crash(struct server *server) {
+	server_destroy_memory(server);
+	wl_display_flush_clients(server->display);
+	wl_display_destroy_clients(server->display);
+	wl_display_destroy(server->display);
+	server->display = NULL;
+}
+
+void server_finish(struct server *server) {
+	struct client *client, *tmp;
+	wl_list_for_each_safe(client, tmp, &server->clients, link) {
+		client_destroy(client);
+	}
+	if (server->display == NULL) {
+		return;
+	}
+	wl_display_destroy_clients(server->display);
+	check_int(server->sessions_started, ==, server->sessions_stopped);
+	server_destroy_memory(server);
 	wl_display_destroy(server->display);
 }
 
@@ -254,6 +269,7 @@ static void client_dispatch(struct client *client) {
 }
 
 static void pump_once(struct server *server, int timeout_ms) {
+	check(server->display != NULL);
 	enter_server(true);
 	wl_display_flush_clients(server->display);
 	wl_event_loop_dispatch(server->loop, timeout_ms);
@@ -367,6 +383,7 @@ static void client_handle_wl_client_destroy(struct wl_listener *listener, void *
 static void client_start(struct client *client, int take_fd) {
 	client->display = wl_display_connect_to_fd(take_fd);
 	check(client->display != NULL);
+	wl_list_init(&client->sessions);
 	wl_list_insert(client->server->clients.prev, &client->link);
 	client->registry = wl_display_get_registry(client->display);
 	wl_registry_add_listener(client->registry, &registry_listener, client);
@@ -395,6 +412,10 @@ struct client *client_create(struct server *server) {
 }
 
 void client_destroy(struct client *client) {
+	struct test_session *session, *tmp;
+	wl_list_for_each_safe(session, tmp, &client->sessions, link) {
+		test_session_destroy(session);
+	}
 	wl_list_remove(&client->link);
 	if (client->manager != NULL) {
 		xx_dmabuf_view_manager_v1_destroy(client->manager);
@@ -422,7 +443,9 @@ void client_destroy(struct client *client) {
 	if (client->wl_client != NULL) {
 		wl_list_remove(&client->wl_client_destroy.link);
 	}
-	pump(client->server);
+	if (client->server->display != NULL) {
+		pump(client->server);
+	}
 	free(client);
 }
 
@@ -625,6 +648,7 @@ struct test_session *test_session_create_for(struct client *client,
 		struct ext_image_capture_source_v1 *source, uint32_t options, uint32_t acceptable) {
 	struct test_session *session = calloc(1, sizeof(*session));
 	session->client = client;
+	wl_list_insert(&client->sessions, &session->link);
 	session->proxy = xx_dmabuf_view_manager_v1_create_session(client->manager, source,
 		options, acceptable);
 	xx_dmabuf_view_session_v1_add_listener(session->proxy, &session_listener, session);
@@ -641,6 +665,18 @@ struct test_session *test_session_create(struct client *client, uint32_t options
 	return session;
 }
 
+struct test_session *test_session_start(struct client *client, uint32_t acceptable) {
+	struct test_session *session = test_session_create(client, 0, acceptable);
+	client_roundtrip(client);
+	check(!session->stopped);
+	return session;
+}
+
+void test_session_check_stop(const struct test_session *session, uint32_t reason) {
+	check(session->stopped);
+	check_int(session->stop_reason, ==, reason);
+}
+
 void test_session_end(struct test_session *session) {
 	if (session->proxy != NULL) {
 		xx_dmabuf_view_session_v1_destroy(session->proxy);
@@ -650,6 +686,7 @@ void test_session_end(struct test_session *session) {
 
 void test_session_destroy(struct test_session *session) {
 	test_session_end(session);
+	wl_list_remove(&session->link);
 	for (uint32_t i = 0; i < session->n_views; i++) {
 		struct test_view *view = &session->views[i];
 		if (view->data != NULL) {
@@ -709,4 +746,40 @@ uint64_t test_view_checksum(struct test_view *view) {
 		hash = (hash ^ data[i]) * 1099511628211u;
 	}
 	return hash;
+}
+
+/* Fixture */
+
+const struct guarantee_param each_guarantee[2] = {
+	{ "sealed", { .acceptable = VITRINE_GUARANTEE_SEALED } },
+	{ "snapshot", { .acceptable = VITRINE_GUARANTEE_SNAPSHOT } },
+};
+
+void fixture_set_up(struct fixture *f, const struct fixture_options *options) {
+	*f = (struct fixture){0};
+	server_init(&f->server, &options->server);
+	f->client = client_create(&f->server);
+	if (options->acceptable != 0) {
+		f->session = test_session_start(f->client, options->acceptable);
+		f->session->auto_release = options->auto_release;
+	}
+}
+
+void fixture_tear_down(struct fixture *f) {
+	server_finish(&f->server);
+}
+
+void fixture_paint(struct fixture *f, uint32_t color) {
+	check(output_paint(f->server.output, color, NULL));
+	pump(&f->server);
+}
+
+uint32_t fixture_color(uint32_t n) {
+	return (n * 0x010305) & 0xffffff;
+}
+
+void fixture_paint_frames(struct fixture *f, uint32_t first, uint32_t last) {
+	for (uint32_t n = first; n <= last; n++) {
+		fixture_paint(f, fixture_color(n));
+	}
 }

@@ -58,6 +58,8 @@ extern void (*fixture_enter_server)(bool enter);
 void server_init(struct server *server, const struct server_options *options);
 /** Disconnects all clients, destroys everything. */
 void server_finish(struct server *server);
+/** Destroys the compositor's side alone, as a crash would; then only server_finish(). */
+void server_crash(struct server *server);
 
 struct server_output *server_add_output(struct server *server, int width, int height);
 /** Commits a mode. */
@@ -103,6 +105,7 @@ void test_frame_get_damage(const struct test_frame *frame, pixman_region32_t *da
 
 /** A session, and all that the compositor ever said of it. */
 struct test_session {
+	struct wl_list link; // client.sessions
 	struct client *client;
 	struct xx_dmabuf_view_session_v1 *proxy;
 	uint32_t depth;
@@ -120,6 +123,7 @@ struct test_session {
 
 struct client {
 	struct wl_list link; // server.clients
+	struct wl_list sessions; // test_session.link
 	struct server *server;
 	struct wl_display *display;
 	struct wl_client *wl_client; // NULL once the compositor has disconnected it
@@ -142,7 +146,7 @@ struct client {
 struct client *client_create(struct server *server);
 /** The same on a connected socket, which is taken over. */
 struct client *client_create_on(struct server *server, int take_fd);
-/** Disconnects and frees. */
+/** Destroys its sessions, disconnects and frees. */
 void client_destroy(struct client *client);
 /** Waits until the compositor has handled all that was sent, and all answers. */
 void client_roundtrip(struct client *client);
@@ -169,6 +173,10 @@ struct test_session *test_session_create(struct client *client, uint32_t options
 	uint32_t acceptable);
 struct test_session *test_session_create_for(struct client *client,
 	struct ext_image_capture_source_v1 *source, uint32_t options, uint32_t acceptable);
+/** A session without options that has started. */
+struct test_session *test_session_start(struct client *client, uint32_t acceptable);
+/** Checks that it has been stopped for this reason. */
+void test_session_check_stop(const struct test_session *session, uint32_t reason);
 /** Destroys the session, then unmaps and closes what it got. */
 void test_session_destroy(struct test_session *session);
 /** Destroys the protocol object alone: fds and mappings are kept. */
@@ -186,5 +194,35 @@ uint32_t test_view_get_pixel(struct test_view *view, uint32_t x, uint32_t y);
 uint32_t test_session_get_pixel(struct test_session *session, uint32_t x, uint32_t y);
 /** A checksum of all of the memory. */
 uint64_t test_view_checksum(struct test_view *view);
+
+/** What most tests begin with; for TEST_WITH() and TEST_WITH_EACH() of harness.h. */
+struct fixture {
+	struct server server;
+	struct client *client;
+	struct test_session *session; // NULL if none was asked for
+};
+
+struct fixture_options {
+	struct server_options server;
+	uint32_t acceptable; // to a session that has started; 0 for no session
+	bool auto_release; // of this session
+};
+
+void fixture_set_up(struct fixture *f, const struct fixture_options *options);
+/** Destroys all sessions and clients there are, and the compositor. */
+void fixture_tear_down(struct fixture *f);
+/** Paints a frame and lets all clients see it. */
+void fixture_paint(struct fixture *f, uint32_t color);
+/** A colour for the n-th frame, unlike those before it. */
+uint32_t fixture_color(uint32_t n);
+/** Paints the first to the last frame in these colours. */
+void fixture_paint_frames(struct fixture *f, uint32_t first, uint32_t last);
+
+/** The guarantees that there are on every machine. */
+struct guarantee_param {
+	const char *name;
+	struct fixture_options options;
+};
+extern const struct guarantee_param each_guarantee[2];
 
 #endif
