@@ -22,56 +22,28 @@
 #define SEALED VITRINE_GUARANTEE_SEALED
 #define SNAPSHOT VITRINE_GUARANTEE_SNAPSHOT
 
-static uint32_t frame_color(uint32_t n) {
-	return (n * 0x010305) & 0xffffff;
-}
-
 static uint64_t now_ns(void) {
 	struct timespec now;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-/** A session that has started. */
-static struct test_session *start_session(struct client *client, uint32_t acceptable) {
-	struct test_session *session = test_session_create(client, 0, acceptable);
-	client_roundtrip(client);
-	check(!session->stopped);
-	return session;
-}
-
-/** Paints a frame and lets everybody see it. */
-static void paint(struct server *server, uint32_t color) {
-	check(output_paint(server->output, color, NULL));
-	pump(server);
-}
-
 /* Announcing */
 
-TEST(depth_is_sent_once_and_first) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	check_int(session->n_depth_events, ==, 1);
-	paint(&server, 0x010203);
-	check_int(session->n_depth_events, ==, 1);
-	test_session_destroy(session);
-	server_finish(&server);
+TEST_WITH_EACH(fixture, each_guarantee, depth_is_sent_once_and_first) {
+	check_int(f->session->n_depth_events, ==, 1);
+	fixture_paint(f, 0x010203);
+	check_int(f->session->n_depth_events, ==, 1);
 }
 
-TEST(view_is_announced_before_its_first_frame) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	check_int(session->n_views, ==, 0);
-	paint(&server, 0xabcdef);
-	check_int(session->n_views, ==, 1);
-	check_int(session->n_frames, ==, 1);
-	struct test_view *view = &session->views[0];
+TEST_WITH_EACH(fixture, each_guarantee, view_is_announced_before_its_first_frame) {
+	check_int(f->session->n_views, ==, 0);
+	fixture_paint(f, 0xabcdef);
+	check_int(f->session->n_views, ==, 1);
+	check_int(f->session->n_frames, ==, 1);
+	struct test_view *view = &f->session->views[0];
 	check_int(view->storage, ==, XX_DMABUF_VIEW_MANAGER_V1_STORAGE_MEMFD);
-	check_int(view->guarantee, ==, SEALED);
+	check_int(view->guarantee, ==, param->options.acceptable);
 	check_int(view->width, ==, 64);
 	check_int(view->height, ==, 48);
 	check_int(view->fourcc, ==, DRM_FORMAT_XRGB8888);
@@ -79,178 +51,131 @@ TEST(view_is_announced_before_its_first_frame) {
 	check_int(view->stride, >=, 64 * 4);
 	check_int(test_view_get_pixel(view, 0, 0), ==, 0xabcdef);
 	check_int(test_view_get_pixel(view, 63, 47), ==, 0xabcdef);
-	test_session_destroy(session);
-	server_finish(&server);
 }
 
-TEST(guarantee_is_one_that_the_client_accepts) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *sealed = start_session(client, SEALED);
-	struct test_session *snapshot = start_session(client, SNAPSHOT);
-	struct test_session *both = start_session(client, SEALED | SNAPSHOT);
-	paint(&server, 0x00ff00);
+TEST_WITH(fixture, guarantee_is_one_that_the_client_accepts) {
+	struct test_session *sealed = test_session_start(f->client, SEALED);
+	struct test_session *snapshot = test_session_start(f->client, SNAPSHOT);
+	struct test_session *both = test_session_start(f->client, SEALED | SNAPSHOT);
+	fixture_paint(f, 0x00ff00);
 	check_int(sealed->views[0].guarantee, ==, SEALED);
 	check_int(snapshot->views[0].guarantee, ==, SNAPSHOT);
 	check_int(both->views[0].guarantee, ==, SEALED); // zero-copy before the copy
 	check_int(test_session_get_pixel(snapshot, 5, 5), ==, 0x00ff00);
-	test_session_destroy(sealed);
-	test_session_destroy(snapshot);
-	test_session_destroy(both);
-	server_finish(&server);
 }
 
-TEST(guarantee_that_does_not_exist_here_is_unsupported) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, VITRINE_GUARANTEE_GUARDED);
-	check(output_paint(server.output, 0, NULL));
-	pump_until(&server, session->stopped);
-	check_int(session->stop_reason, ==, VITRINE_VIEW_STOP_UNSUPPORTED);
-	check_int(session->n_views, ==, 0);
-	test_session_destroy(session);
-	server_finish(&server);
+TEST_WITH(fixture, guarantee_that_does_not_exist_here_is_unsupported,
+		.acceptable = VITRINE_GUARANTEE_GUARDED) {
+	check(output_paint(f->server.output, 0, NULL));
+	pump_until(&f->server, f->session->stopped);
+	check_int(f->session->stop_reason, ==, VITRINE_VIEW_STOP_UNSUPPORTED);
+	check_int(f->session->n_views, ==, 0);
 }
 
-TEST(buffers_of_a_stock_allocator_are_only_copied) {
-	struct server server;
-	server_init(&server, &(struct server_options){ .stock_allocator = true });
-	struct client *client = client_create(&server);
-	struct test_session *sealed = start_session(client, SEALED);
-	struct test_session *any = start_session(client, ALL);
-	check(output_paint(server.output, 0x0000ff, NULL));
-	pump_until(&server, sealed->stopped);
+TEST_WITH(fixture, buffers_of_a_stock_allocator_are_only_copied, .server.stock_allocator = true) {
+	struct test_session *sealed = test_session_start(f->client, SEALED);
+	struct test_session *any = test_session_start(f->client, ALL);
+	check(output_paint(f->server.output, 0x0000ff, NULL));
+	pump_until(&f->server, sealed->stopped);
 	check_int(sealed->stop_reason, ==, VITRINE_VIEW_STOP_UNSUPPORTED);
 	check_int(any->views[0].guarantee, ==, SNAPSHOT);
 	check_int(test_session_get_pixel(any, 63, 47), ==, 0x0000ff);
-	test_session_destroy(sealed);
-	test_session_destroy(any);
-	server_finish(&server);
 }
 
-TEST(session_asks_a_static_output_for_its_first_frame) {
-	struct server server;
-	server_init(&server, NULL);
-	server.output->repaint = true;
-	check(output_paint(server.output, 0x777777, NULL));
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	pump_until(&server, session->n_frames == 1);
+TEST_WITH(fixture, session_asks_a_static_output_for_its_first_frame) {
+	f->server.output->repaint = true;
+	check(output_paint(f->server.output, 0x777777, NULL));
+	struct test_session *session = test_session_start(f->client, ALL);
+	pump_until(&f->server, session->n_frames == 1);
 	check_int(test_session_get_pixel(session, 1, 1), ==, 0x777777);
-	test_session_destroy(session);
-	server_finish(&server);
 }
 
-TEST(nothing_is_sent_when_nothing_changes) {
-	struct server server;
-	server_init(&server, NULL);
-	server.output->repaint = true;
-	struct client *client = client_create(&server);
-	struct test_session *session = test_session_create(client, 0, ALL);
-	struct test_session *snapshot = test_session_create(client, 0, SNAPSHOT);
+TEST_WITH(fixture, nothing_is_sent_when_nothing_changes) {
+	f->server.output->repaint = true;
+	struct test_session *session = test_session_create(f->client, 0, ALL);
+	struct test_session *snapshot = test_session_create(f->client, 0, SNAPSHOT);
 	session->auto_release = snapshot->auto_release = true;
-	pump_until(&server, session->n_frames > 0 && snapshot->n_frames > 0);
-	pump(&server);
+	pump_until(&f->server, session->n_frames > 0 && snapshot->n_frames > 0);
+	pump(&f->server);
 	uint32_t n_frames = session->n_frames + snapshot->n_frames;
-	uint32_t n_requests = server.output->n_frame_requests;
+	uint32_t n_requests = f->server.output->n_frame_requests;
 	// Neither on the wire nor in the event loop
 	for (int i = 0; i < 30; i++) {
 		struct pollfd fds[] = {
-			{ .fd = wl_event_loop_get_fd(server.loop), .events = POLLIN },
-			{ .fd = wl_display_get_fd(client->display), .events = POLLIN },
+			{ .fd = wl_event_loop_get_fd(f->server.loop), .events = POLLIN },
+			{ .fd = wl_display_get_fd(f->client->display), .events = POLLIN },
 		};
 		// The backend's frame timer, and a look for late holders, may run out once
 		// after the last commit
 		int n = poll(fds, 2, 20);
 		check(n == 0 || i < 10);
-		pump(&server);
+		pump(&f->server);
 	}
 	check_int(session->n_frames + snapshot->n_frames, ==, n_frames);
-	check_int(server.output->n_frame_requests, ==, n_requests);
-	test_session_destroy(session);
-	test_session_destroy(snapshot);
-	server_finish(&server);
+	check_int(f->server.output->n_frame_requests, ==, n_requests);
 }
 
 /* Frames */
 
-TEST(frame_comes_with_damage_transform_and_time) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	session->auto_release = true;
+TEST_WITH_EACH(fixture, each_guarantee, frame_comes_with_damage_transform_and_time) {
+	f->session->auto_release = true;
 	uint64_t before = now_ns();
-	paint(&server, 0);
+	fixture_paint(f, 0);
 	uint64_t after = now_ns();
-	struct test_frame *frame = test_session_last_frame(session);
+	struct test_frame *frame = test_session_last_frame(f->session);
 	// "The first frame [...] is damaged entirely"
 	check_int(frame->n_damage, ==, 1);
 	check_int(frame->damage[0].width, ==, 64);
 	check_int(frame->damage[0].height, ==, 48);
-	check_int(session->n_transforms, ==, 1);
-	check_int(session->transform, ==, WL_OUTPUT_TRANSFORM_NORMAL);
+	check_int(f->session->n_transforms, ==, 1);
+	check_int(f->session->transform, ==, WL_OUTPUT_TRANSFORM_NORMAL);
 	uint64_t when = frame->tv_sec * 1000000000 + frame->tv_nsec;
 	check(frame->tv_nsec < 1000000000 && when >= before && when <= after);
 
 	const struct rect rect = { 3, 4, 10, 20 };
-	check(output_paint(server.output, 0xffffff, &rect));
-	pump(&server);
-	frame = test_session_last_frame(session);
-	check_int(session->n_frames, ==, 2);
+	check(output_paint(f->server.output, 0xffffff, &rect));
+	pump(&f->server);
+	frame = test_session_last_frame(f->session);
+	check_int(f->session->n_frames, ==, 2);
 	check_int(frame->n_damage, ==, 1);
 	check(memcmp(&frame->damage[0], &rect, sizeof(rect)) == 0);
-	check_int(session->n_transforms, ==, 1); // it did not change
-	test_session_destroy(session);
-	server_finish(&server);
+	check_int(f->session->n_transforms, ==, 1); // it did not change
 }
 
-TEST(transform_is_sent_again_when_it_changes) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	session->auto_release = true;
-	paint(&server, 0);
+TEST_WITH_EACH(fixture, each_guarantee, transform_is_sent_again_when_it_changes) {
+	f->session->auto_release = true;
+	fixture_paint(f, 0);
 	// The headless backend has no rotation of its own: the compositor rotates
-	server.output->wlr_output->transform = WL_OUTPUT_TRANSFORM_90;
-	paint(&server, 1);
-	check_int(session->n_transforms, ==, 2);
-	check_int(session->transform, ==, WL_OUTPUT_TRANSFORM_90);
-	test_session_destroy(session);
-	server_finish(&server);
+	f->server.output->wlr_output->transform = WL_OUTPUT_TRANSFORM_90;
+	fixture_paint(f, 1);
+	check_int(f->session->n_transforms, ==, 2);
+	check_int(f->session->transform, ==, WL_OUTPUT_TRANSFORM_90);
 }
 
-TEST(damage_of_skipped_frames_is_merged) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	paint(&server, 0);
-	test_session_release_last(session);
-	pump(&server);
+TEST_WITH(fixture, damage_of_skipped_frames_is_merged, .acceptable = ALL) {
+	fixture_paint(f, 0);
+	test_session_release_last(f->session);
+	pump(&f->server);
 	// Fill up the depth with frames that are released later
-	paint(&server, 1);
+	fixture_paint(f, 1);
 	const struct rect a = { 0, 0, 4, 4 }, b = { 20, 20, 4, 4 };
-	uint32_t held[2] = { test_session_last_frame(session)->serial, 0 };
-	uint32_t n_frames = session->n_frames;
-	check(output_paint(server.output, 2, &(struct rect){ 40, 40, 2, 2 }));
-	pump(&server);
-	if (session->n_frames > n_frames) {
-		held[1] = test_session_last_frame(session)->serial;
-		n_frames = session->n_frames;
+	uint32_t held[2] = { test_session_last_frame(f->session)->serial, 0 };
+	uint32_t n_frames = f->session->n_frames;
+	check(output_paint(f->server.output, 2, &(struct rect){ 40, 40, 2, 2 }));
+	pump(&f->server);
+	if (f->session->n_frames > n_frames) {
+		held[1] = test_session_last_frame(f->session)->serial;
+		n_frames = f->session->n_frames;
 	}
-	check(output_paint(server.output, 3, &a));
-	check(output_paint(server.output, 4, &b));
-	pump(&server);
-	check_int(session->n_frames, ==, n_frames);
+	check(output_paint(f->server.output, 3, &a));
+	check(output_paint(f->server.output, 4, &b));
+	pump(&f->server);
+	check_int(f->session->n_frames, ==, n_frames);
 
-	test_session_release(session, held[0]);
-	pump(&server);
-	check_int(session->n_frames, ==, n_frames + 1);
-	struct test_frame *frame = test_session_last_frame(session);
+	test_session_release(f->session, held[0]);
+	pump(&f->server);
+	check_int(f->session->n_frames, ==, n_frames + 1);
+	struct test_frame *frame = test_session_last_frame(f->session);
 	check_int(frame->skipped, ==, 1);
 	bool has_a = false, has_b = false;
 	for (uint32_t i = 0; i < frame->n_damage; i++) {
@@ -258,26 +183,20 @@ TEST(damage_of_skipped_frames_is_merged) {
 		has_b |= memcmp(&frame->damage[i], &b, sizeof(b)) == 0;
 	}
 	check(has_a && has_b);
-	test_session_destroy(session);
-	server_finish(&server);
 }
 
-TEST(too_many_damage_rectangles_become_few) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	paint(&server, 0);
-	paint(&server, 1);
+TEST_WITH(fixture, too_many_damage_rectangles_become_few, .acceptable = ALL) {
+	fixture_paint(f, 0);
+	fixture_paint(f, 1);
 	for (int i = 0; i < 24; i++) {
 		struct rect rect = { (i % 6) * 10, (i / 6) * 10, 3, 3 };
-		check(output_paint(server.output, 2, &rect));
+		check(output_paint(f->server.output, 2, &rect));
 	}
-	uint32_t serial = session->frames[0].serial;
-	test_session_release(session, serial);
-	pump(&server);
-	check_int(session->n_frames, ==, 3);
-	struct test_frame *frame = test_session_last_frame(session);
+	uint32_t serial = f->session->frames[0].serial;
+	test_session_release(f->session, serial);
+	pump(&f->server);
+	check_int(f->session->n_frames, ==, 3);
+	struct test_frame *frame = test_session_last_frame(f->session);
 	check_int(frame->n_damage, <=, 16);
 	pixman_region32_t damage;
 	test_frame_get_damage(frame, &damage);
@@ -285,64 +204,41 @@ TEST(too_many_damage_rectangles_become_few) {
 	check_int(extents->x2, ==, 53);
 	check_int(extents->y2, ==, 33);
 	pixman_region32_fini(&damage);
-	test_session_destroy(session);
-	server_finish(&server);
 }
 
-TEST(session_that_holds_as_many_frames_as_its_depth_gets_no_more) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	for (uint32_t i = 0; i < 10; i++) {
-		paint(&server, frame_color(i));
-	}
-	check_int(session->depth, ==, 2);
-	check_int(session->n_frames, ==, 2);
-	check_int(session->n_revoked, ==, 0); // nobody else needs the buffers
-	test_session_destroy(session);
-	server_finish(&server);
+TEST_WITH_EACH(fixture, each_guarantee,
+		session_that_holds_as_many_frames_as_its_depth_gets_no_more) {
+	fixture_paint_frames(f, 0, 9);
+	check_int(f->session->depth, ==, 2);
+	check_int(f->session->n_frames, ==, 2);
+	check_int(f->session->n_revoked, ==, 0); // nobody else needs the buffers
 }
 
-TEST(newest_frame_is_sent_on_release_and_older_ones_are_skipped) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	for (uint32_t i = 1; i <= 10; i++) {
-		paint(&server, frame_color(i));
-	}
-	check_int(session->n_frames, ==, 2);
-	test_session_release(session, session->frames[0].serial);
-	pump(&server);
-	check_int(session->n_frames, ==, 3);
-	check_int(test_session_last_frame(session)->skipped, ==, 7);
-	check_int(test_session_get_pixel(session, 9, 9), ==, frame_color(10));
-	test_session_destroy(session);
-	server_finish(&server);
+TEST_WITH(fixture, newest_frame_is_sent_on_release_and_older_ones_are_skipped, .acceptable = ALL) {
+	fixture_paint_frames(f, 1, 10);
+	check_int(f->session->n_frames, ==, 2);
+	test_session_release(f->session, f->session->frames[0].serial);
+	pump(&f->server);
+	check_int(f->session->n_frames, ==, 3);
+	check_int(test_session_last_frame(f->session)->skipped, ==, 7);
+	check_int(test_session_get_pixel(f->session, 9, 9), ==, fixture_color(10));
 }
 
-TEST(steady_state_carries_no_fd_and_makes_no_object) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	session->auto_release = true;
-	for (uint32_t i = 1; i <= 16; i++) {
-		paint(&server, frame_color(i));
-	}
-	uint32_t n_fds = session->n_fds;
+TEST_WITH_EACH(fixture, each_guarantee, steady_state_carries_no_fd_and_makes_no_object) {
+	f->session->auto_release = true;
+	fixture_paint_frames(f, 1, 16);
+	uint32_t n_fds = f->session->n_fds;
 	int open_fds = harness_count_fds();
 	for (uint32_t i = 17; i <= 600; i++) {
-		paint(&server, frame_color(i));
-		check_int(test_session_get_pixel(session, 30, 30), ==, frame_color(i));
+		fixture_paint(f, fixture_color(i));
+		check_int(test_session_get_pixel(f->session, 30, 30), ==, fixture_color(i));
 	}
-	check_int(session->n_frames, ==, 600);
-	check_int(session->n_skipped, ==, 0);
+	check_int(f->session->n_frames, ==, 600);
+	check_int(f->session->n_skipped, ==, 0);
 	// One fd a plane and distinct buffer, and none of them in steady state
-	check_int(session->n_fds, ==, n_fds);
-	check_int(session->n_fds, ==, session->n_views);
-	check_int(session->n_views, <=, 8);
+	check_int(f->session->n_fds, ==, n_fds);
+	check_int(f->session->n_fds, ==, f->session->n_views);
+	check_int(f->session->n_views, <=, 8);
 	check_int(harness_count_fds(), ==, open_fds);
 	// The frame event has no room for an fd or an object at all
 	const struct wl_interface *interface = &xx_dmabuf_view_session_v1_interface;
@@ -351,33 +247,22 @@ TEST(steady_state_carries_no_fd_and_makes_no_object) {
 			check_str(interface->events[i].signature, "uu");
 		}
 	}
-	test_session_destroy(session);
-	server_finish(&server);
 }
 
 /* Invariant 1 */
 
-TEST(held_pixels_do_not_change) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	for (int kind = 0; kind < 2; kind++) {
-		struct test_session *session = start_session(client, kind == 0 ? SEALED : SNAPSHOT);
-		struct test_session *other = start_session(client, kind == 0 ? SEALED : SNAPSHOT);
-		other->auto_release = true;
-		paint(&server, 0x0a0b0c);
-		struct test_view *view = &session->views[test_session_last_frame(session)->index];
-		uint64_t checksum = test_view_checksum(view);
-		for (uint32_t i = 1; i <= 50; i++) {
-			paint(&server, frame_color(i));
-			check_int(test_view_checksum(view), ==, checksum);
-		}
-		check_int(other->n_frames, ==, 51);
-		check_int(session->n_revoked, ==, 0);
-		test_session_destroy(session);
-		test_session_destroy(other);
+TEST_WITH_EACH(fixture, each_guarantee, held_pixels_do_not_change) {
+	struct test_session *other = test_session_start(f->client, param->options.acceptable);
+	other->auto_release = true;
+	fixture_paint(f, 0x0a0b0c);
+	struct test_view *view = &f->session->views[test_session_last_frame(f->session)->index];
+	uint64_t checksum = test_view_checksum(view);
+	for (uint32_t i = 1; i <= 50; i++) {
+		fixture_paint(f, fixture_color(i));
+		check_int(test_view_checksum(view), ==, checksum);
 	}
-	server_finish(&server);
+	check_int(other->n_frames, ==, 51);
+	check_int(f->session->n_revoked, ==, 0);
 }
 
 /* Invariant 2 */
@@ -388,42 +273,38 @@ static uint32_t deny_all(const struct vitrine_view_request *request, void *data)
 	return 0;
 }
 
-static void end_session(struct server *server, struct test_session *session,
-		enum ending ending) {
+static void end_session(struct fixture *f, enum ending ending) {
 	switch (ending) {
 	case END_DESTROY:
-		test_session_end(session);
+		test_session_end(f->session);
 		break;
 	case END_STOP:
-		vitrine_view_manager_v1_stop_sessions(server->manager, VITRINE_VIEW_STOP_REVOKED);
+		vitrine_view_manager_v1_stop_sessions(f->server.manager, VITRINE_VIEW_STOP_REVOKED);
 		break;
 	case END_LOCK:
-		vitrine_view_manager_v1_stop_sessions(server->manager, VITRINE_VIEW_STOP_LOCKED);
+		vitrine_view_manager_v1_stop_sessions(f->server.manager, VITRINE_VIEW_STOP_LOCKED);
 		break;
 	case END_DISCONNECT:
-		wl_client_destroy(session->client->wl_client);
+		wl_client_destroy(f->client->wl_client);
 		break;
 	case END_POLICY:
-		vitrine_view_manager_v1_set_policy(server->manager, deny_all, NULL);
+		vitrine_view_manager_v1_set_policy(f->server.manager, deny_all, NULL);
 		break;
 	}
-	pump(server);
+	pump(&f->server);
 }
 
 /**
  * What a client keeps of an ended session must not show what is drawn later;
  * and the control: without the end, the same mapping does show it.
  */
-static void check_kept_memory(enum ending ending, uint32_t acceptable, bool release) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, acceptable);
+static void check_kept_memory(struct fixture *f, enum ending ending, bool release) {
+	struct test_session *session = f->session;
 	for (uint32_t i = 1; i <= 3; i++) {
-		paint(&server, frame_color(i));
+		fixture_paint(f, fixture_color(i));
 		if (release) {
 			test_session_release_last(session);
-			pump(&server);
+			pump(&f->server);
 		}
 	}
 	if (release) {
@@ -431,7 +312,7 @@ static void check_kept_memory(enum ending ending, uint32_t acceptable, bool rele
 		bool changed = false;
 		session->auto_release = true;
 		for (uint32_t i = 4; i <= 12; i++) {
-			paint(&server, frame_color(i));
+			fixture_paint(f, fixture_color(i));
 			changed |= test_view_checksum(&session->views[0]) != checksum;
 		}
 		check(changed);
@@ -439,47 +320,50 @@ static void check_kept_memory(enum ending ending, uint32_t acceptable, bool rele
 
 	uint32_t n_views = session->n_views;
 	check_int(n_views, >, 0);
-	end_session(&server, session, ending);
+	end_session(f, ending);
 	uint64_t checksums[SESSION_VIEWS_CAP];
 	for (uint32_t i = 0; i < n_views; i++) {
 		checksums[i] = test_view_checksum(&session->views[i]);
 	}
 	for (uint32_t n = 20; n < 50; n++) {
-		check(output_paint(server.output, frame_color(n), NULL));
-		wl_display_flush_clients(server.display);
+		check(output_paint(f->server.output, fixture_color(n), NULL));
+		wl_display_flush_clients(f->server.display);
 		for (uint32_t i = 0; i < n_views; i++) {
 			check_int(test_view_checksum(&session->views[i]), ==, checksums[i]);
 		}
 	}
-	check_int(server.sessions_stopped, ==, 1);
-	test_session_destroy(session);
-	server_finish(&server);
+	check_int(f->server.sessions_stopped, ==, 1);
 }
 
-TEST(memory_never_changes_after_destroy) {
-	check_kept_memory(END_DESTROY, SEALED, true);
-	check_kept_memory(END_DESTROY, SEALED, false);
-	check_kept_memory(END_DESTROY, SNAPSHOT, true);
-	check_kept_memory(END_DESTROY, SNAPSHOT, false);
+static const struct {
+	const char *name;
+	struct fixture_options options;
+	bool release; // each frame before the end
+} keepers[] = {
+	{ "sealed", { .acceptable = SEALED }, true },
+	{ "sealed, held", { .acceptable = SEALED }, false },
+	{ "snapshot", { .acceptable = SNAPSHOT }, true },
+	{ "snapshot, held", { .acceptable = SNAPSHOT }, false },
+};
+
+TEST_WITH_EACH(fixture, keepers, memory_never_changes_after_destroy) {
+	check_kept_memory(f, END_DESTROY, param->release);
 }
 
-TEST(memory_never_changes_after_stop) {
-	check_kept_memory(END_STOP, SEALED, true);
-	check_kept_memory(END_STOP, SNAPSHOT, false);
+TEST_WITH_EACH(fixture, keepers, memory_never_changes_after_stop) {
+	check_kept_memory(f, END_STOP, param->release);
 }
 
-TEST(memory_never_changes_after_lock) {
-	check_kept_memory(END_LOCK, SEALED, true);
-	check_kept_memory(END_LOCK, SNAPSHOT, true);
+TEST_WITH_EACH(fixture, keepers, memory_never_changes_after_lock) {
+	check_kept_memory(f, END_LOCK, param->release);
 }
 
-TEST(memory_never_changes_after_disconnect) {
-	check_kept_memory(END_DISCONNECT, SEALED, true);
-	check_kept_memory(END_DISCONNECT, SEALED, false);
+TEST_WITH_EACH(fixture, keepers, memory_never_changes_after_disconnect) {
+	check_kept_memory(f, END_DISCONNECT, param->release);
 }
 
-TEST(memory_never_changes_after_a_change_of_policy) {
-	check_kept_memory(END_POLICY, SEALED, true);
+TEST_WITH_EACH(fixture, keepers, memory_never_changes_after_a_change_of_policy) {
+	check_kept_memory(f, END_POLICY, param->release);
 }
 
 /** The first pixel of the page at the other end of a pipe. */
@@ -489,368 +373,277 @@ static uint32_t read_pixel(int fd) {
 	return pixels[0] & 0xffffff;
 }
 
-TEST(pages_in_a_pipe_never_change_after_the_end) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, SEALED);
-	session->auto_release = true;
-	paint(&server, 0x111111);
-	int ends[2];
+TEST_WITH(fixture, pages_in_a_pipe_never_change_after_the_end,
+		.acceptable = SEALED, .auto_release = true) {
+	fixture_paint(f, 0x111111);
+	int ends[2], view_fd = f->session->views[0].fd;
 	check_int(pipe2(ends, O_CLOEXEC), ==, 0);
-	check_int(splice(session->views[0].fd, &(off64_t){ 0 }, ends[1], NULL, 4096, 0), ==, 4096);
+	check_int(splice(view_fd, &(off64_t){ 0 }, ends[1], NULL, 4096, 0), ==, 4096);
 	// The positive case: a pipe holds the pages themselves, not what was in them
 	for (uint32_t i = 0; i < 4; i++) {
-		paint(&server, 0x222222);
+		fixture_paint(f, 0x222222);
 	}
 	check_int(read_pixel(ends[0]), ==, 0x222222);
 
-	check_int(splice(session->views[0].fd, &(off64_t){ 0 }, ends[1], NULL, 4096, 0), ==, 4096);
+	check_int(splice(view_fd, &(off64_t){ 0 }, ends[1], NULL, 4096, 0), ==, 4096);
 	// Nobody has it open or mapped any more, as far as the kernel can tell
-	test_session_destroy(session);
-	client_roundtrip(client);
+	test_session_destroy(f->session);
+	client_roundtrip(f->client);
 	for (uint32_t i = 0; i < 20; i++) {
-		struct test_session *next = start_session(client, SEALED);
-		paint(&server, 0x333333);
+		struct test_session *next = test_session_start(f->client, SEALED);
+		fixture_paint(f, 0x333333);
 		test_session_destroy(next);
-		client_roundtrip(client);
+		client_roundtrip(f->client);
 	}
 	check_int(read_pixel(ends[0]), ==, 0x222222);
 	close(ends[0]);
 	close(ends[1]);
-	server_finish(&server);
 }
 
-TEST(memory_never_changes_in_a_swapchain_of_the_compositors_own) {
-	struct server server;
-	server_init(&server, NULL);
+TEST_WITH(fixture, memory_never_changes_in_a_swapchain_of_the_compositors_own) {
 	uint64_t modifier = DRM_FORMAT_MOD_LINEAR;
 	const struct wlr_drm_format format = {
 		.format = DRM_FORMAT_XRGB8888, .len = 1, .capacity = 1, .modifiers = &modifier,
 	};
-	server.output->swapchain = wlr_swapchain_create(server.allocator, 64, 48, &format);
-	struct client *client = client_create(&server);
-	struct test_session *other = start_session(client, ALL);
+	f->server.output->swapchain = wlr_swapchain_create(f->server.allocator, 64, 48, &format);
+	struct test_session *other = test_session_start(f->client, ALL);
 	other->auto_release = true;
 	for (int i = 0; i < WLR_SWAPCHAIN_CAP; i++) {
-		paint(&server, 0x313233); // into each buffer that it takes turns on
+		fixture_paint(f, 0x313233); // into each buffer that it takes turns on
 	}
-	struct test_session *session = start_session(client, ALL);
+	struct test_session *session = test_session_start(f->client, ALL);
 	check_int(session->n_frames, ==, 1);
 	check_int(session->views[0].guarantee, ==, SEALED);
 	test_session_end(session);
-	pump(&server);
+	pump(&f->server);
 	uint64_t checksum = test_view_checksum(&session->views[0]);
 	for (uint32_t i = 0; i < 20; i++) {
 		// Drawn in part: what was there before has to be there still
-		check(output_paint(server.output, frame_color(i), &(struct rect){ 0, 0, 8, 8 }));
-		pump(&server);
+		const struct rect rect = { 0, 0, 8, 8 };
+		check(output_paint(f->server.output, fixture_color(i), &rect));
+		pump(&f->server);
 		check_int(test_view_checksum(&session->views[0]), ==, checksum);
-		check_int(test_session_get_pixel(other, 1, 1), ==, frame_color(i));
+		check_int(test_session_get_pixel(other, 1, 1), ==, fixture_color(i));
 		check_int(test_session_get_pixel(other, 40, 40), ==, 0x313233);
 	}
 	check_int(other->n_frames, ==, WLR_SWAPCHAIN_CAP + 20);
 	test_session_destroy(session);
 	test_session_destroy(other);
-	wlr_swapchain_destroy(server.output->swapchain);
-	server.output->swapchain = NULL;
-	server_finish(&server);
+	wlr_swapchain_destroy(f->server.output->swapchain);
+	f->server.output->swapchain = NULL;
 }
 
-/** What an output shows that nobody draws to is shown to each who comes. */
-static void check_static_output(uint32_t acceptable) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *sessions[3];
-	sessions[0] = start_session(client, acceptable);
-	paint(&server, 0x123456);
-	uint32_t n_requests = server.output->n_frame_requests;
+/** An output that stands still is shown to each session that comes. */
+TEST_WITH_EACH(fixture, each_guarantee, static_output_is_shown_again_without_drawing) {
+	uint32_t acceptable = param->options.acceptable;
+	struct test_session *sessions[3] = { f->session };
+	fixture_paint(f, 0x123456);
+	uint32_t n_requests = f->server.output->n_frame_requests;
 	for (int i = 0; i < 3; i++) {
 		if (i > 0) {
-			sessions[i] = start_session(client, acceptable);
-			pump_until(&server, sessions[i]->n_frames == 1);
+			sessions[i] = test_session_start(f->client, acceptable);
+			pump_until(&f->server, sessions[i]->n_frames == 1);
 		}
 		check_int(test_session_get_pixel(sessions[i], 63, 47), ==, 0x123456);
 		check_int(sessions[i]->views[0].guarantee, ==, acceptable);
 		check_int(test_session_last_frame(sessions[i])->n_damage, ==, 1);
 		test_session_end(sessions[i]);
-		client_roundtrip(client);
+		client_roundtrip(f->client);
 	}
-	check_int(server.output->n_frame_requests, ==, n_requests);
-	// It is the same memory, and yet nobody sees what is drawn later
+	check_int(f->server.output->n_frame_requests, ==, n_requests);
+	// It is the same memory, and yet what is drawn later is not in it
 	for (uint32_t n = 1; n < 8; n++) {
-		paint(&server, frame_color(n));
+		fixture_paint(f, fixture_color(n));
 		for (int i = 0; i < 3; i++) {
-			check_int(test_view_get_pixel(&sessions[i]->views[0], 63, 47), ==, 0x123456);
+			struct test_view *view = &sessions[i]->views[0];
+			check_int(test_view_get_pixel(view, 63, 47), ==, 0x123456);
 		}
 	}
 	// nor does the next one see what was there before
-	struct test_session *next = start_session(client, acceptable);
+	struct test_session *next = test_session_start(f->client, acceptable);
 	check_int(next->n_frames, ==, 0);
-	paint(&server, 0x654321);
+	fixture_paint(f, 0x654321);
 	check_int(test_session_get_pixel(next, 63, 47), ==, 0x654321);
-	test_session_destroy(next);
-	for (int i = 0; i < 3; i++) {
-		test_session_destroy(sessions[i]);
-	}
-	server_finish(&server);
 }
 
-TEST(static_output_is_shown_again_without_drawing) {
-	check_static_output(SEALED);
-	check_static_output(SNAPSHOT);
-}
-
-/** Who begins with memory that is retired goes on with what is drawn later. */
-static void check_moving_again(uint32_t acceptable) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *first = start_session(client, acceptable);
+TEST_WITH_EACH(fixture, each_guarantee, session_on_retired_memory_goes_on_with_fresh_memory) {
+	struct test_session *first = f->session;
 	first->auto_release = true;
-	for (uint32_t i = 1; i <= 4; i++) {
-		paint(&server, frame_color(i));
-	}
+	fixture_paint_frames(f, 1, 4);
 	test_session_end(first);
-	client_roundtrip(client);
-	struct test_session *session = test_session_create(client, 0, acceptable);
+	client_roundtrip(f->client);
+	struct test_session *session = test_session_create(f->client, 0, param->options.acceptable);
 	session->auto_release = true;
-	pump_until(&server, session->n_frames == 1);
-	check_int(test_session_get_pixel(session, 63, 47), ==, frame_color(4));
-	paint(&server, frame_color(5));
+	pump_until(&f->server, session->n_frames == 1);
+	check_int(test_session_get_pixel(session, 63, 47), ==, fixture_color(4));
+	fixture_paint(f, fixture_color(5));
 	// Holds two other buffers, so that all take their turns
-	struct test_session *holder = start_session(client, acceptable);
+	struct test_session *holder = test_session_start(f->client, param->options.acceptable);
 	for (uint32_t i = 6; i <= 17; i++) {
-		paint(&server, frame_color(i));
-		check_int(test_session_get_pixel(session, 63, 47), ==, frame_color(i));
+		fixture_paint(f, fixture_color(i));
+		check_int(test_session_get_pixel(session, 63, 47), ==, fixture_color(i));
 	}
 	check_int(session->n_frames, ==, 1 + 13);
 	check_int(session->n_retired, ==, 1); // what it began with
 	test_session_destroy(holder);
 	for (uint32_t i = 0; i < first->n_views; i++) {
-		check(test_view_get_pixel(&first->views[i], 63, 47) == frame_color(3) ||
-			test_view_get_pixel(&first->views[i], 63, 47) == frame_color(4));
+		check(test_view_get_pixel(&first->views[i], 63, 47) == fixture_color(3) ||
+			test_view_get_pixel(&first->views[i], 63, 47) == fixture_color(4));
 	}
-	test_session_destroy(first);
-	test_session_destroy(session);
-	server_finish(&server);
 }
 
-TEST(session_on_retired_memory_goes_on_with_fresh_memory) {
-	check_moving_again(SEALED);
-	check_moving_again(SNAPSHOT);
+TEST_WITH(fixture, what_is_about_to_be_drawn_comes_first, .acceptable = ALL) {
+	fixture_paint(f, 1);
+	test_session_destroy(f->session);
+	client_roundtrip(f->client);
+	wlr_output_update_needs_frame(f->server.output->wlr_output); // something has changed
+	f->session = test_session_start(f->client, ALL);
+	check_int(f->session->n_frames, ==, 0);
+	fixture_paint(f, 2);
+	check_int(f->session->n_frames, ==, 1);
+	check_int(test_session_get_pixel(f->session, 0, 0), ==, 2);
 }
 
-TEST(what_is_about_to_be_drawn_comes_first) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	paint(&server, 1);
-	test_session_destroy(session);
-	client_roundtrip(client);
-	wlr_output_update_needs_frame(server.output->wlr_output); // something has changed
-	session = start_session(client, ALL);
-	check_int(session->n_frames, ==, 0);
-	paint(&server, 2);
-	check_int(session->n_frames, ==, 1);
-	check_int(test_session_get_pixel(session, 0, 0), ==, 2);
-	test_session_destroy(session);
-	server_finish(&server);
-}
-
-TEST(output_can_go_while_its_last_frame_is_kept) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *sealed = start_session(client, SEALED);
-	struct test_session *copy = start_session(client, SNAPSHOT);
-	paint(&server, 1);
+TEST_WITH(fixture, output_can_go_while_its_last_frame_is_kept) {
+	struct test_session *sealed = test_session_start(f->client, SEALED);
+	struct test_session *copy = test_session_start(f->client, SNAPSHOT);
+	fixture_paint(f, 1);
 	test_session_destroy(sealed);
 	test_session_destroy(copy);
-	client_roundtrip(client);
-	check_int(server.output->wlr_output->attach_render_locks, ==, 0);
+	client_roundtrip(f->client);
+	check_int(f->server.output->wlr_output->attach_render_locks, ==, 0);
 	// A session that has been promised the frame, and does not get it
-	struct test_session *late = test_session_create(client, 0, ALL);
-	wl_display_flush(client->display);
-	wl_event_loop_dispatch(wl_display_get_event_loop(server.display), 0);
-	wlr_output_destroy(server.output->wlr_output);
-	client_roundtrip(client);
-	check(late->stopped);
-	check_int(late->stop_reason, ==, VITRINE_VIEW_STOP_SOURCE_GONE);
-	test_session_destroy(late);
-	server_finish(&server);
+	struct test_session *late = test_session_create(f->client, 0, ALL);
+	wl_display_flush(f->client->display);
+	wl_event_loop_dispatch(wl_display_get_event_loop(f->server.display), 0);
+	wlr_output_destroy(f->server.output->wlr_output);
+	client_roundtrip(f->client);
+	test_session_check_stop(late, VITRINE_VIEW_STOP_SOURCE_GONE);
 }
 
-TEST(memory_that_is_shown_again_is_charged_once) {
-	struct server server;
-	server_init(&server, NULL);
-	server.manager->limits.retired_bytes_per_client = 64 * 48 * 4 * 2;
-	struct client *client = client_create(&server);
-	struct test_session *keeper = start_session(client, ALL);
-	paint(&server, 1);
+TEST_WITH(fixture, memory_that_is_shown_again_is_charged_once) {
+	f->server.manager->limits.retired_bytes_per_client = 64 * 48 * 4 * 2;
+	struct test_session *keeper = test_session_start(f->client, ALL);
+	fixture_paint(f, 1);
 	test_view_map(&keeper->views[0]);
 	test_session_end(keeper); // and the memory is kept
 	for (int i = 0; i < 20; i++) {
-		struct test_session *session = start_session(client, ALL);
-		pump_until(&server, session->n_frames == 1 || session->stopped);
+		struct test_session *session = test_session_start(f->client, ALL);
+		pump_until(&f->server, session->n_frames == 1 || session->stopped);
 		check(!session->stopped);
 		test_session_destroy(session);
-		client_roundtrip(client);
+		client_roundtrip(f->client);
 	}
-	test_session_destroy(keeper);
-	server_finish(&server);
 }
 
-TEST(lock_is_told_as_the_reason) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	paint(&server, 1);
-	vitrine_view_manager_v1_stop_sessions(server.manager, VITRINE_VIEW_STOP_LOCKED);
-	client_roundtrip(client);
-	check(session->stopped);
-	check_int(session->stop_reason, ==, VITRINE_VIEW_STOP_LOCKED);
-	test_session_destroy(session);
-	server_finish(&server);
+TEST_WITH_EACH(fixture, each_guarantee, lock_is_told_as_the_reason) {
+	fixture_paint(f, 1);
+	vitrine_view_manager_v1_stop_sessions(f->server.manager, VITRINE_VIEW_STOP_LOCKED);
+	client_roundtrip(f->client);
+	test_session_check_stop(f->session, VITRINE_VIEW_STOP_LOCKED);
 }
 
-TEST(other_sessions_go_on_with_new_views) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *ending = start_session(client, ALL);
-	struct test_session *other = start_session(client, ALL);
+TEST_WITH(fixture, other_sessions_go_on_with_new_views) {
+	struct test_session *ending = test_session_start(f->client, ALL);
+	struct test_session *other = test_session_start(f->client, ALL);
 	other->auto_release = true;
-	paint(&server, 1);
-	paint(&server, 2);
+	fixture_paint(f, 1);
+	fixture_paint(f, 2);
 	uint32_t n_views = other->n_views;
 	test_session_end(ending);
-	pump(&server);
+	pump(&f->server);
 	check_int(other->n_retired, ==, n_views);
 	for (uint32_t i = 3; i <= 10; i++) {
-		paint(&server, frame_color(i));
-		check_int(test_session_get_pixel(other, 7, 7), ==, frame_color(i));
+		fixture_paint(f, fixture_color(i));
+		check_int(test_session_get_pixel(other, 7, 7), ==, fixture_color(i));
 	}
 	check_int(other->n_frames, ==, 10);
 	check(other->n_views > n_views);
-	test_session_destroy(ending);
-	test_session_destroy(other);
-	server_finish(&server);
 }
 
-TEST(session_that_saw_nothing_retires_nothing) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	session->auto_release = true;
-	paint(&server, 1);
-	struct wlr_swapchain *swapchain = server.output->wlr_output->swapchain;
-	struct test_session *other = test_session_create(client, 0, ALL);
+TEST_WITH(fixture, session_that_saw_nothing_retires_nothing,
+		.acceptable = ALL, .auto_release = true) {
+	fixture_paint(f, 1);
+	struct wlr_swapchain *swapchain = f->server.output->wlr_output->swapchain;
+	struct test_session *other = test_session_create(f->client, 0, ALL);
 	test_session_destroy(other); // before it has been shown what is there
-	client_roundtrip(client);
-	check(server.output->wlr_output->swapchain == swapchain);
-	check_int(session->n_retired, ==, 0);
-	test_session_destroy(session);
-	server_finish(&server);
+	client_roundtrip(f->client);
+	check(f->server.output->wlr_output->swapchain == swapchain);
+	check_int(f->session->n_retired, ==, 0);
 }
 
 /* Invariant 5 */
 
-/** Holds every frame, and never releases one. */
-static void check_hostile_holders(uint32_t n_hostile, uint32_t acceptable) {
-	struct server server;
-	server_init(&server, NULL);
-	server.manager->limits.deadline_ms = 30;
-	server.manager->limits.contended_deadline_ms = 10;
-	struct client *honest_client = client_create(&server);
-	struct test_session *honest = start_session(honest_client, acceptable);
-	honest->auto_release = true;
+static const struct {
+	const char *name;
+	struct fixture_options options;
+	uint32_t len;
+} holders[] = {
+	{ "one, sealed", { .acceptable = SEALED, .auto_release = true }, 1 },
+	{ "one, snapshot", { .acceptable = SNAPSHOT, .auto_release = true }, 1 },
+	{ "five, sealed", { .acceptable = SEALED, .auto_release = true }, 5 },
+	{ "five, snapshot", { .acceptable = SNAPSHOT, .auto_release = true }, 5 },
+	{ "sixteen, sealed", { .acceptable = SEALED, .auto_release = true }, 16 },
+	{ "sixteen, snapshot", { .acceptable = SNAPSHOT, .auto_release = true }, 16 },
+};
+
+/** They hold every frame, and never release one. */
+TEST_WITH_EACH(fixture, holders, holders_cost_nobody_a_frame) {
+	f->server.manager->limits.deadline_ms = 30;
+	f->server.manager->limits.contended_deadline_ms = 10;
 	struct test_session *hostile[16];
-	for (uint32_t i = 0; i < n_hostile; i++) {
+	for (uint32_t i = 0; i < param->len; i++) {
 		// Each has a connection of its own, and starts at another time
-		hostile[i] = start_session(client_create(&server), acceptable);
-		paint(&server, i);
+		struct client *client = client_create(&f->server);
+		hostile[i] = test_session_start(client, param->options.acceptable);
+		fixture_paint(f, i);
 	}
-	uint32_t before = honest->n_frames;
+	uint32_t before = f->session->n_frames;
 	const uint32_t n = 400;
 	for (uint32_t i = 0; i < n; i++) {
-		paint(&server, frame_color(i)); // fails if the output has no buffer left
-		check_int(test_session_get_pixel(honest, 2, 2), ==, frame_color(i));
+		fixture_paint(f, fixture_color(i)); // fails if the output has no buffer left
+		check_int(test_session_get_pixel(f->session, 2, 2), ==, fixture_color(i));
 	}
-	check_int(honest->n_frames - before, >=, n * 95 / 100);
-	check_int(honest->n_revoked, ==, 0);
-	for (uint32_t i = 0; i < n_hostile; i++) {
+	check_int(f->session->n_frames - before, >=, n * 95 / 100);
+	check_int(f->session->n_revoked, ==, 0);
+	for (uint32_t i = 0; i < param->len; i++) {
 		check_int(hostile[i]->n_frames, >, 0);
 		check_int(hostile[i]->n_frames, <=, 2);
-		test_session_destroy(hostile[i]);
 	}
-	test_session_destroy(honest);
-	server_finish(&server);
 }
 
-TEST(one_holder_costs_nobody_a_frame) {
-	check_hostile_holders(1, SEALED);
-	check_hostile_holders(1, SNAPSHOT);
-}
-
-TEST(five_holders_cost_nobody_a_frame) {
-	check_hostile_holders(5, SEALED);
-	check_hostile_holders(5, SNAPSHOT);
-}
-
-TEST(sixteen_holders_cost_nobody_a_frame) {
-	check_hostile_holders(16, SEALED);
-	check_hostile_holders(16, SNAPSHOT);
-}
-
-TEST(holders_that_come_back_again_and_again_cost_nobody_a_frame) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *honest_client = client_create(&server);
-	struct test_session *honest = start_session(honest_client, ALL);
-	honest->auto_release = true;
-	struct client *client = client_create(&server);
+TEST_WITH(fixture, holders_that_come_back_again_and_again_cost_nobody_a_frame,
+		.acceptable = ALL, .auto_release = true) {
+	struct client *client = client_create(&f->server);
 	struct test_session *hostile[8] = {0};
 	for (uint32_t i = 0; i < 200; i++) {
 		struct test_session **slot = &hostile[i % 8];
 		if (*slot != NULL) {
 			test_session_destroy(*slot);
 		}
-		*slot = start_session(client, ALL);
-		paint(&server, frame_color(i));
-		check_int(test_session_get_pixel(honest, 2, 2), ==, frame_color(i));
+		*slot = test_session_start(client, ALL);
+		fixture_paint(f, fixture_color(i));
+		check_int(test_session_get_pixel(f->session, 2, 2), ==, fixture_color(i));
 	}
-	check_int(honest->n_frames, ==, 200);
-	for (uint32_t i = 0; i < 8; i++) {
-		test_session_destroy(hostile[i]);
-	}
-	test_session_destroy(honest);
-	server_finish(&server);
+	check_int(f->session->n_frames, ==, 200);
 }
 
-TEST(slow_readers_take_turns_and_are_not_torn) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *fast = start_session(client, ALL);
+TEST_WITH(fixture, slow_readers_take_turns_and_are_not_torn) {
+	struct test_session *fast = test_session_start(f->client, ALL);
 	fast->auto_release = true;
 	struct test_session *slow[3];
 	for (int i = 0; i < 3; i++) {
-		slow[i] = start_session(client, ALL);
+		slow[i] = test_session_start(f->client, ALL);
 	}
 	uint32_t released[3] = {0};
 	for (uint32_t i = 0; i < 300; i++) {
-		paint(&server, frame_color(i));
+		fixture_paint(f, fixture_color(i));
 		// Each holds a frame for about five of the source's, at times of its own
 		for (uint32_t j = 0; j < 3; j++) {
 			if (i % 5 == j && slow[j]->n_frames > released[j]) {
 				test_session_release_last(slow[j]);
 				released[j] = slow[j]->n_frames;
-				pump(&server);
+				pump(&f->server);
 			}
 		}
 	}
@@ -858,163 +651,116 @@ TEST(slow_readers_take_turns_and_are_not_torn) {
 	for (int i = 0; i < 3; i++) {
 		// The first round is the only one in which they do not know each other
 		check_int(slow[i]->n_revoked, <=, 1);
-		test_session_destroy(slow[i]);
 	}
-	test_session_destroy(fast);
-	server_finish(&server);
 }
 
-TEST(client_that_never_reads_costs_nobody_a_frame) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *honest_client = client_create(&server);
-	struct test_session *honest = start_session(honest_client, ALL);
-	honest->auto_release = true;
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
+TEST_WITH(fixture, client_that_never_reads_costs_nobody_a_frame,
+		.acceptable = ALL, .auto_release = true) {
+	struct client *client = client_create(&f->server);
+	struct test_session *session = test_session_start(client, ALL);
 	client->asleep = true;
-	for (uint32_t i = 0; i < 500; i++) {
-		paint(&server, frame_color(i));
-	}
-	check_int(honest->n_frames, ==, 500);
+	fixture_paint_frames(f, 0, 499);
+	check_int(f->session->n_frames, ==, 500);
 	client->asleep = false;
 	client_roundtrip(client);
 	// What waited for it in the socket is bounded
 	check_int(session->n_frames, <=, 2);
-	test_session_destroy(session);
-	test_session_destroy(honest);
-	server_finish(&server);
 }
 
-TEST(client_can_die_at_any_step) {
-	for (int step = 0; step < 6; step++) {
-		struct server server;
-		server_init(&server, NULL);
-		struct client *client = client_create(&server);
+static const struct {
+	const char *name;
+	struct fixture_options options;
+	int step;
+} deaths[] = {
+	{ "not started", .step = 0 },
+	{ "started", .step = 1 },
+	{ "painted", .step = 2 },
+	{ "shown", .step = 3 },
+	{ "released", .step = 4 },
+	{ "painted again", .step = 5 },
+};
+
+TEST_WITH_EACH(fixture, deaths, client_can_die_at_any_step) {
+	for (size_t i = 0; i < 2; i++) {
+		struct client *client = client_create(&f->server);
 		struct test_session *session = test_session_create(client,
-			XX_DMABUF_VIEW_MANAGER_V1_OPTION_PAINT_CURSORS, step % 2 == 0 ? ALL : SNAPSHOT);
-		if (step >= 1) {
+			XX_DMABUF_VIEW_MANAGER_V1_OPTION_PAINT_CURSORS, i == 0 ? ALL : SNAPSHOT);
+		if (param->step >= 1) {
 			client_roundtrip(client);
 		}
-		if (step >= 2) {
-			check(output_paint(server.output, 1, NULL));
+		if (param->step >= 2) {
+			check(output_paint(f->server.output, 1, NULL));
 		}
-		if (step >= 3) {
-			pump(&server);
+		if (param->step >= 3) {
+			pump(&f->server);
 		}
-		if (step >= 4) {
+		if (param->step >= 4) {
 			test_session_release_last(session);
 		}
-		if (step >= 5) {
-			check(output_paint(server.output, 2, NULL));
+		if (param->step >= 5) {
+			check(output_paint(f->server.output, 2, NULL));
 		}
 		wl_display_flush(client->display);
 		wl_client_destroy(client->wl_client);
-		check(output_paint(server.output, 3, NULL));
-		pump(&server);
-		check_int(server.output->wlr_output->software_cursor_locks, ==, 0);
-		check_int(server.output->wlr_output->attach_render_locks, ==, 0);
-		test_session_destroy(session);
-		server_finish(&server);
+		fixture_paint(f, 3);
+		check_int(f->server.output->wlr_output->software_cursor_locks, ==, 0);
+		check_int(f->server.output->wlr_output->attach_render_locks, ==, 0);
 	}
 }
 
 /* Invariant 6 */
 
-TEST(resize_announces_new_views_and_retires_the_old) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	for (int kind = 0; kind < 2; kind++) {
-		struct test_session *session = start_session(client, kind == 0 ? SEALED : SNAPSHOT);
-		session->auto_release = true;
-		output_resize(server.output, 64, 48);
-		for (uint32_t i = 0; i < 4; i++) {
-			paint(&server, frame_color(i));
-		}
-		uint32_t n_views = session->n_views;
-		output_resize(server.output, 100, 30);
-		for (uint32_t i = 0; i < 4; i++) {
-			paint(&server, 0x556677);
-		}
-		check(!session->stopped);
-		check_int(session->n_retired, ==, n_views);
-		struct test_view *view = &session->views[session->n_views - 1];
-		check_int(view->width, ==, 100);
-		check_int(view->height, ==, 30);
-		check_int(test_session_get_pixel(session, 99, 29), ==, 0x556677);
-		test_session_destroy(session);
+TEST_WITH_EACH(fixture, each_guarantee, resize_announces_new_views_and_retires_the_old) {
+	struct test_session *session = f->session;
+	session->auto_release = true;
+	output_resize(f->server.output, 64, 48);
+	fixture_paint_frames(f, 0, 3);
+	uint32_t n_views = session->n_views;
+	output_resize(f->server.output, 100, 30);
+	for (uint32_t i = 0; i < 4; i++) {
+		fixture_paint(f, 0x556677);
 	}
-	server_finish(&server);
+	check(!session->stopped);
+	check_int(session->n_retired, ==, n_views);
+	struct test_view *view = &session->views[session->n_views - 1];
+	check_int(view->width, ==, 100);
+	check_int(view->height, ==, 30);
+	check_int(test_session_get_pixel(session, 99, 29), ==, 0x556677);
 }
 
-TEST(first_frame_after_a_resize_is_damaged_entirely) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	session->auto_release = true;
-	paint(&server, 1);
-	output_resize(server.output, 32, 32);
-	pump(&server);
+TEST_WITH_EACH(fixture, each_guarantee, first_frame_after_a_resize_is_damaged_entirely) {
+	f->session->auto_release = true;
+	fixture_paint(f, 1);
+	output_resize(f->server.output, 32, 32);
+	pump(&f->server);
 	// wlroots attaches an empty buffer for the change of mode: a frame like others
-	struct test_frame *frame = test_session_last_frame(session);
-	check_int(session->n_frames, ==, 2);
+	struct test_frame *frame = test_session_last_frame(f->session);
+	check_int(f->session->n_frames, ==, 2);
 	check_int(frame->damage[0].width, ==, 32);
 	check_int(frame->damage[0].height, ==, 32);
-	test_session_destroy(session);
-	server_finish(&server);
 }
 
-TEST(memory_of_before_a_resize_stays_mapped_and_readable) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	paint(&server, 0x101010);
-	uint64_t checksum = test_view_checksum(&session->views[0]);
-	output_resize(server.output, 8, 8);
-	for (uint32_t i = 0; i < 8; i++) {
-		paint(&server, frame_color(i));
-	}
+TEST_WITH_EACH(fixture, each_guarantee, memory_of_before_a_resize_stays_mapped_and_readable) {
+	fixture_paint(f, 0x101010);
+	uint64_t checksum = test_view_checksum(&f->session->views[0]);
+	output_resize(f->server.output, 8, 8);
+	fixture_paint_frames(f, 0, 7);
 	// Held over the resize: neither SIGBUS nor a change
-	check_int(test_view_checksum(&session->views[0]), ==, checksum);
-	test_session_destroy(session);
-	server_finish(&server);
+	check_int(test_view_checksum(&f->session->views[0]), ==, checksum);
 }
 
-TEST(change_of_format_announces_new_views) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	session->auto_release = true;
-	paint(&server, 1);
-	check(output_paint_format(server.output, 0x224466, DRM_FORMAT_ARGB8888));
-	pump(&server);
-	check(!session->stopped);
-	struct test_frame *frame = test_session_last_frame(session);
-	check_int(session->views[frame->index].fourcc, ==, DRM_FORMAT_ARGB8888);
-	check_int(test_session_get_pixel(session, 3, 3), ==, 0x224466);
+TEST_WITH(fixture, change_of_format_announces_new_views, .acceptable = ALL, .auto_release = true) {
+	fixture_paint(f, 1);
+	check(output_paint_format(f->server.output, 0x224466, DRM_FORMAT_ARGB8888));
+	pump(&f->server);
+	check(!f->session->stopped);
+	struct test_frame *frame = test_session_last_frame(f->session);
+	check_int(f->session->views[frame->index].fourcc, ==, DRM_FORMAT_ARGB8888);
+	check_int(test_session_get_pixel(f->session, 3, 3), ==, 0x224466);
 	check_int(frame->damage[0].width, ==, 64);
-	test_session_destroy(session);
-	server_finish(&server);
 }
 
 /* release */
-
-static void expect_release_error(uint32_t (*choose)(struct test_session *session)) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	paint(&server, 1);
-	test_session_release(session, choose(session));
-	client_expect_error(client, &xx_dmabuf_view_session_v1_interface,
-		XX_DMABUF_VIEW_SESSION_V1_ERROR_INVALID_SERIAL);
-	test_session_destroy(session);
-	server_finish(&server);
-}
 
 static uint32_t choose_unknown(struct test_session *session) {
 	return test_session_last_frame(session)->serial + 1;
@@ -1030,183 +776,146 @@ static uint32_t choose_repeated(struct test_session *session) {
 	return test_session_last_frame(session)->serial;
 }
 
-TEST(release_of_an_unknown_serial_is_invalid_serial) {
-	expect_release_error(choose_unknown);
+static const struct {
+	const char *name;
+	struct fixture_options options;
+	uint32_t (*choose)(struct test_session *session);
+} bad_serials[] = {
+	{ "unknown", { .acceptable = ALL }, choose_unknown },
+	{ "zero", { .acceptable = ALL }, choose_zero },
+	{ "released", { .acceptable = ALL }, choose_repeated },
+};
+
+TEST_WITH_EACH(fixture, bad_serials, release_of_a_bad_serial_is_invalid_serial) {
+	fixture_paint(f, 1);
+	test_session_release(f->session, param->choose(f->session));
+	client_expect_error(f->client, &xx_dmabuf_view_session_v1_interface,
+		XX_DMABUF_VIEW_SESSION_V1_ERROR_INVALID_SERIAL);
 }
 
-TEST(release_of_serial_zero_is_invalid_serial) {
-	expect_release_error(choose_zero);
-}
-
-TEST(release_of_a_released_serial_is_invalid_serial) {
-	expect_release_error(choose_repeated);
-}
-
-TEST(release_of_a_serial_of_another_session_is_invalid_serial) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	struct test_session *other = start_session(client, ALL);
+TEST_WITH(fixture, release_of_a_serial_of_another_session_is_invalid_serial, .acceptable = ALL) {
+	struct test_session *other = test_session_start(f->client, ALL);
 	other->auto_release = true;
 	for (uint32_t i = 0; i < 5; i++) {
-		paint(&server, i);
+		fixture_paint(f, i);
 	}
-	test_session_release(session, test_session_last_frame(other)->serial);
-	client_expect_error(client, &xx_dmabuf_view_session_v1_interface,
+	test_session_release(f->session, test_session_last_frame(other)->serial);
+	client_expect_error(f->client, &xx_dmabuf_view_session_v1_interface,
 		XX_DMABUF_VIEW_SESSION_V1_ERROR_INVALID_SERIAL);
-	test_session_destroy(session);
-	test_session_destroy(other);
-	server_finish(&server);
 }
 
-TEST(release_after_stopped_has_no_effect) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	paint(&server, 1);
-	vitrine_view_manager_v1_stop_sessions(server.manager, VITRINE_VIEW_STOP_REVOKED);
-	test_session_release_last(session);
-	test_session_release(session, 12345);
-	client_roundtrip(client); // fails on a protocol error
-	check(session->stopped);
-	test_session_destroy(session);
-	server_finish(&server);
+TEST_WITH_EACH(fixture, each_guarantee, release_after_stopped_has_no_effect) {
+	fixture_paint(f, 1);
+	vitrine_view_manager_v1_stop_sessions(f->server.manager, VITRINE_VIEW_STOP_REVOKED);
+	test_session_release_last(f->session);
+	test_session_release(f->session, 12345);
+	client_roundtrip(f->client); // fails on a protocol error
+	check(f->session->stopped);
 }
 
 /* revoked */
 
-TEST(frame_held_past_the_deadline_is_revoked) {
-	struct server server;
-	server_init(&server, NULL);
-	server.manager->limits.deadline_ms = 60;
-	server.manager->limits.contended_deadline_ms = 20;
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
+TEST_WITH(fixture, frame_held_past_the_deadline_is_revoked) {
+	f->server.manager->limits.deadline_ms = 60;
+	f->server.manager->limits.contended_deadline_ms = 20;
+	struct test_session *session = test_session_start(f->client, ALL);
 	uint64_t start = now_ns();
 	for (uint32_t i = 1; i <= 4; i++) {
-		paint(&server, i); // the buffer is in the way only when newer frames come
+		fixture_paint(f, i); // the buffer is in the way only when newer frames come
 	}
-	pump_until(&server, session->n_revoked > 0);
+	pump_until(&f->server, session->n_revoked > 0);
 	check(now_ns() - start >= 60 * 1000000ull);
 	check(session->frames[0].revoked);
 
 	// "A frame that was revoked may be released as well", and has to be
-	paint(&server, 5);
+	fixture_paint(f, 5);
 	uint32_t n_frames = session->n_frames;
-	paint(&server, 6);
+	fixture_paint(f, 6);
 	check_int(session->n_frames, ==, n_frames);
 	for (uint32_t i = 0; i < n_frames; i++) {
 		test_session_release(session, session->frames[i].serial);
 	}
-	client_roundtrip(client);
-	paint(&server, 7);
+	client_roundtrip(f->client);
+	fixture_paint(f, 7);
 	check_int(session->n_frames, >, n_frames);
 	check_int(test_session_get_pixel(session, 0, 0), ==, 7);
-	test_session_destroy(session);
-	server_finish(&server);
 }
 
-TEST(frame_on_a_static_screen_is_not_revoked) {
-	struct server server;
-	server_init(&server, NULL);
-	server.manager->limits.deadline_ms = 10;
-	server.manager->limits.contended_deadline_ms = 5;
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	paint(&server, 1);
+TEST_WITH(fixture, frame_on_a_static_screen_is_not_revoked) {
+	f->server.manager->limits.deadline_ms = 10;
+	f->server.manager->limits.contended_deadline_ms = 5;
+	struct test_session *session = test_session_start(f->client, ALL);
+	fixture_paint(f, 1);
 	uint64_t start = now_ns();
 	while (now_ns() - start < 100 * 1000000ull) {
-		pump_wait(&server);
+		pump_wait(&f->server);
 	}
 	check_int(session->n_revoked, ==, 0);
-	test_session_destroy(session);
-	server_finish(&server);
 }
 
 /* stopped */
 
-TEST(removed_output_stops_its_sessions) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *direct = start_session(client, SEALED);
-	struct test_session *snapshot = start_session(client, SNAPSHOT);
-	paint(&server, 0x998877);
-	wlr_output_destroy(server.output->wlr_output);
-	client_roundtrip(client);
+TEST_WITH(fixture, removed_output_stops_its_sessions) {
+	struct test_session *direct = test_session_start(f->client, SEALED);
+	struct test_session *snapshot = test_session_start(f->client, SNAPSHOT);
+	fixture_paint(f, 0x998877);
+	wlr_output_destroy(f->server.output->wlr_output);
+	client_roundtrip(f->client);
 	check(direct->stopped && snapshot->stopped);
 	check_int(direct->stop_reason, ==, VITRINE_VIEW_STOP_SOURCE_GONE);
 	check_int(snapshot->stop_reason, ==, VITRINE_VIEW_STOP_SOURCE_GONE);
 	check_int(test_session_get_pixel(direct, 0, 0), ==, 0x998877);
-	test_session_destroy(direct);
-	test_session_destroy(snapshot);
-	server_finish(&server);
 }
 
-TEST(sessions_of_one_output_see_nothing_of_another) {
-	struct server server;
-	server_init(&server, NULL);
-	struct server_output *other_output = server_add_output(&server, 64, 48);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	session->auto_release = true;
-	paint(&server, 0x111111);
-	uint64_t checksum = test_view_checksum(&session->views[0]);
-	uint32_t n_frames = session->n_frames;
+TEST_WITH_EACH(fixture, each_guarantee, sessions_of_one_output_see_nothing_of_another) {
+	f->session->auto_release = true;
+	struct server_output *other_output = server_add_output(&f->server, 64, 48);
+	fixture_paint(f, 0x111111);
+	uint64_t checksum = test_view_checksum(&f->session->views[0]);
+	uint32_t n_frames = f->session->n_frames;
 	for (uint32_t i = 0; i < 20; i++) {
 		check(output_paint(other_output, 0x222222, NULL));
-		pump(&server);
+		pump(&f->server);
 	}
-	check_int(session->n_frames, ==, n_frames);
-	check_int(test_view_checksum(&session->views[0]), ==, checksum);
-	test_session_destroy(session);
-	server_finish(&server);
+	check_int(f->session->n_frames, ==, n_frames);
+	check_int(test_view_checksum(&f->session->views[0]), ==, checksum);
 }
 
 /* Options */
 
-TEST(paint_cursors_locks_software_cursors_while_the_session_lives) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct wlr_output *output = server.output->wlr_output;
-	struct test_session *without = start_session(client, ALL);
+TEST_WITH(fixture, paint_cursors_locks_software_cursors_while_the_session_lives) {
+	struct wlr_output *output = f->server.output->wlr_output;
+	struct test_session *without = test_session_start(f->client, ALL);
 	check_int(output->software_cursor_locks, ==, 0);
 	check_int(output->attach_render_locks, ==, 1);
-	struct test_session *with = test_session_create(client,
+	struct test_session *with = test_session_create(f->client,
 		XX_DMABUF_VIEW_MANAGER_V1_OPTION_PAINT_CURSORS, ALL);
-	client_roundtrip(client);
+	client_roundtrip(f->client);
 	check_int(output->software_cursor_locks, ==, 1);
 	test_session_destroy(with);
-	client_roundtrip(client);
+	client_roundtrip(f->client);
 	check_int(output->software_cursor_locks, ==, 0);
 	test_session_destroy(without);
-	client_roundtrip(client);
+	client_roundtrip(f->client);
 	check_int(output->attach_render_locks, ==, 0);
-	server_finish(&server);
 }
 
 /* Snapshots */
 
-TEST(snapshot_copies_only_damage_once_for_all) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
+TEST_WITH(fixture, snapshot_copies_only_damage_once_for_all) {
 	struct test_session *sessions[8];
 	for (int i = 0; i < 8; i++) {
-		sessions[i] = start_session(client, SNAPSHOT);
+		sessions[i] = test_session_start(f->client, SNAPSHOT);
 		sessions[i]->auto_release = true;
 	}
 	for (uint32_t i = 0; i < 6; i++) {
-		paint(&server, 0x303030); // all copies have been painted now
+		fixture_paint(f, 0x303030); // all copies have been painted now
 	}
 	uint64_t checksum = test_view_checksum(&sessions[0]->views[0]);
 	const struct rect rect = { 8, 8, 4, 4 };
 	for (uint32_t i = 0; i < 6; i++) {
-		check(output_paint(server.output, 0xff0000, &rect));
-		pump(&server);
+		check(output_paint(f->server.output, 0xff0000, &rect));
+		pump(&f->server);
 	}
 	for (int i = 0; i < 8; i++) {
 		check_int(sessions[i]->n_frames, ==, 12);
@@ -1215,41 +924,28 @@ TEST(snapshot_copies_only_damage_once_for_all) {
 		check_int(sessions[i]->n_views, <=, 4);
 	}
 	check(test_view_checksum(&sessions[0]->views[0]) != checksum);
-	for (int i = 0; i < 8; i++) {
-		test_session_destroy(sessions[i]);
-	}
-	server_finish(&server);
 }
 
-TEST(snapshot_session_that_was_full_gets_the_newest_content) {
-	struct server server;
-	server_init(&server, NULL);
-	server.output->repaint = true;
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, SNAPSHOT);
-	for (uint32_t i = 1; i <= 6; i++) {
-		paint(&server, frame_color(i));
-	}
+TEST_WITH(fixture, snapshot_session_that_was_full_gets_the_newest_content) {
+	f->server.output->repaint = true;
+	struct test_session *session = test_session_start(f->client, SNAPSHOT);
+	fixture_paint_frames(f, 1, 6);
 	check_int(session->n_frames, ==, 2);
 	uint32_t serial = test_session_last_frame(session)->serial;
 	test_session_release(session, session->frames[0].serial);
 	test_session_release(session, serial);
-	pump_until(&server, session->n_frames > 2);
-	check_int(test_session_get_pixel(session, 4, 4), ==, frame_color(6));
+	pump_until(&f->server, session->n_frames > 2);
+	check_int(test_session_get_pixel(session, 4, 4), ==, fixture_color(6));
 	check_int(test_session_last_frame(session)->skipped, >, 0);
-	test_session_destroy(session);
-	server_finish(&server);
 }
 
 /* Races and endurance */
 
-TEST(thousand_sessions_destroyed_at_any_moment) {
+TEST_WITH(fixture, thousand_sessions_destroyed_at_any_moment) {
 	harness_set_timeout(60);
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	paint(&server, 0);
-	pump(&server);
+	struct client *client = f->client;
+	fixture_paint(f, 0);
+	pump(&f->server);
 	int n_fds = 0;
 	unsigned seed = 1;
 	for (uint32_t i = 0; i < 1000; i++) {
@@ -1263,9 +959,9 @@ TEST(thousand_sessions_destroyed_at_any_moment) {
 		// The compositor goes on for a while without the client reading anything
 		client->asleep = rand_r(&seed) % 2;
 		for (int n = rand_r(&seed) % 4; n > 0; n--) {
-			check(output_paint(server.output, frame_color(i), NULL));
+			check(output_paint(f->server.output, fixture_color(i), NULL));
 			for (int m = rand_r(&seed) % 3; m > 0; m--) {
-				pump(&server);
+				pump(&f->server);
 			}
 		}
 		client->asleep = false;
@@ -1279,58 +975,45 @@ TEST(thousand_sessions_destroyed_at_any_moment) {
 	}
 	client_roundtrip(client);
 	check_int(wl_display_get_error(client->display), ==, 0);
-	check_int(server.sessions_started, ==, 1000);
-	check_int(server.sessions_stopped, ==, 1000);
+	check_int(f->server.sessions_started, ==, 1000);
+	check_int(f->server.sessions_stopped, ==, 1000);
 	// Retired memory is watched until the client has closed it
-	pump_until(&server, harness_count_fds() <= n_fds);
-	server_finish(&server);
+	pump_until(&f->server, harness_count_fds() <= n_fds);
 }
 
 /* Quotas */
 
-TEST(sessions_beyond_the_quota_stop_with_no_resources) {
-	struct server server;
-	server_init(&server, NULL);
-	server.manager->limits.sessions_per_client = 4;
-	struct client *client = client_create(&server);
+TEST_WITH(fixture, sessions_beyond_the_quota_stop_with_no_resources) {
+	f->server.manager->limits.sessions_per_client = 4;
 	struct test_session *sessions[5];
 	for (int i = 0; i < 5; i++) {
-		sessions[i] = test_session_create(client, 0, ALL);
+		sessions[i] = test_session_create(f->client, 0, ALL);
 	}
-	client_roundtrip(client);
+	client_roundtrip(f->client);
 	for (int i = 0; i < 4; i++) {
 		check(!sessions[i]->stopped);
 	}
-	check(sessions[4]->stopped);
-	check_int(sessions[4]->stop_reason, ==, VITRINE_VIEW_STOP_NO_RESOURCES);
+	test_session_check_stop(sessions[4], VITRINE_VIEW_STOP_NO_RESOURCES);
 	test_session_destroy(sessions[0]);
-	struct test_session *again = start_session(client, ALL); // there is room again
-	for (int i = 1; i < 5; i++) {
-		test_session_destroy(sessions[i]);
-	}
-	test_session_destroy(again);
-	server_finish(&server);
+	test_session_start(f->client, ALL); // there is room again
 }
 
-TEST(ten_thousand_sessions_leave_others_alone) {
-	struct server server;
-	server_init(&server, NULL);
+TEST_WITH(fixture, ten_thousand_sessions_leave_others_alone) {
 	// One process, so one quota: this is what hostile clients leave of it
-	server.manager->limits.sessions_per_client = 65;
-	struct client *honest_client = client_create(&server);
-	struct test_session *honest = start_session(honest_client, ALL);
+	f->server.manager->limits.sessions_per_client = 65;
+	struct client *honest_client = client_create(&f->server);
+	struct test_session *honest = test_session_start(honest_client, ALL);
 	honest->auto_release = true;
-	struct client *client = client_create(&server);
-	struct ext_image_capture_source_v1 *source = client_get_source(client, 0);
+	struct ext_image_capture_source_v1 *source = client_get_source(f->client, 0);
 	struct test_session **sessions = calloc(10000, sizeof(*sessions));
 	for (uint32_t i = 0; i < 10000; i++) {
-		sessions[i] = test_session_create_for(client, source, 0, ALL);
+		sessions[i] = test_session_create_for(f->client, source, 0, ALL);
 		if (i % 100 == 99) {
-			paint(&server, frame_color(i));
-			check_int(test_session_get_pixel(honest, 0, 0), ==, frame_color(i));
+			fixture_paint(f, fixture_color(i));
+			check_int(test_session_get_pixel(honest, 0, 0), ==, fixture_color(i));
 		}
 	}
-	client_roundtrip(client);
+	client_roundtrip(f->client);
 	uint32_t running = 0;
 	for (uint32_t i = 0; i < 10000; i++) {
 		running += !sessions[i]->stopped;
@@ -1342,163 +1025,130 @@ TEST(ten_thousand_sessions_leave_others_alone) {
 	}
 	ext_image_capture_source_v1_destroy(source);
 	free(sessions);
-	test_session_destroy(honest);
-	server_finish(&server);
 }
 
-TEST(sessions_that_retire_too_often_start_later) {
-	struct server server;
-	server_init(&server, NULL);
-	server.manager->limits.retire_burst = 3;
-	server.manager->limits.retire_interval_ms = 40;
-	struct client *client = client_create(&server);
+TEST_WITH(fixture, sessions_that_retire_too_often_start_later) {
+	f->server.manager->limits.retire_burst = 3;
+	f->server.manager->limits.retire_interval_ms = 40;
 	uint64_t start = now_ns();
 	for (uint32_t i = 0; i < 6; i++) {
-		struct test_session *session = test_session_create(client, 0, ALL);
-		pump_until(&server, session->n_depth_events == 1);
-		paint(&server, frame_color(i));
+		struct test_session *session = test_session_create(f->client, 0, ALL);
+		pump_until(&f->server, session->n_depth_events == 1);
+		fixture_paint(f, fixture_color(i));
 		check(session->n_frames > 0); // what was there before may come first
-		check_int(test_session_get_pixel(session, 0, 0), ==, frame_color(i));
+		check_int(test_session_get_pixel(session, 0, 0), ==, fixture_color(i));
 		test_session_destroy(session);
-		client_roundtrip(client);
+		client_roundtrip(f->client);
 	}
 	check(now_ns() - start >= 2 * 40 * 1000000ull);
-	server_finish(&server);
 }
 
-TEST(sessions_at_once_are_a_debt) {
-	struct server server;
-	server_init(&server, NULL);
-	server.manager->limits.retire_burst = 3;
-	server.manager->limits.retire_interval_ms = 40;
-	struct client *client = client_create(&server);
+TEST_WITH(fixture, sessions_at_once_are_a_debt) {
+	f->server.manager->limits.retire_burst = 3;
+	f->server.manager->limits.retire_interval_ms = 40;
 	struct test_session *sessions[6];
 	for (int i = 0; i < 6; i++) {
-		sessions[i] = start_session(client, ALL);
+		sessions[i] = test_session_start(f->client, ALL);
 	}
-	paint(&server, 0x111111);
+	fixture_paint(f, 0x111111);
 	uint64_t start = now_ns();
 	for (int i = 0; i < 6; i++) {
 		check_int(sessions[i]->n_frames, ==, 1);
 		test_session_destroy(sessions[i]);
 	}
-	client_roundtrip(client);
-	struct test_session *late = test_session_create(client, 0, ALL);
-	pump_until(&server, late->n_depth_events == 1);
+	client_roundtrip(f->client);
+	struct test_session *late = test_session_create(f->client, 0, ALL);
+	pump_until(&f->server, late->n_depth_events == 1);
 	check(now_ns() - start >= (6 - 3) * 40 * 1000000ull);
-	test_session_destroy(late);
-	server_finish(&server);
 }
 
-TEST(sessions_on_a_still_screen_start_later_as_well) {
-	struct server server;
-	server_init(&server, NULL);
-	server.manager->limits.retire_burst = 3;
-	server.manager->limits.retire_interval_ms = 100000;
-	struct client *client = client_create(&server);
+TEST_WITH(fixture, sessions_on_a_still_screen_start_later_as_well) {
+	f->server.manager->limits.retire_burst = 3;
+	f->server.manager->limits.retire_interval_ms = 100000;
 	for (int i = 0; i < 3; i++) {
-		struct test_session *session = start_session(client, ALL);
+		struct test_session *session = test_session_start(f->client, ALL);
 		if (i == 0) {
-			paint(&server, 0x111111);
+			fixture_paint(f, 0x111111);
 		}
-		pump_until(&server, session->n_frames == 1);
+		pump_until(&f->server, session->n_frames == 1);
 		test_session_destroy(session);
-		client_roundtrip(client);
+		client_roundtrip(f->client);
 	}
-	struct test_session *late = test_session_create(client, 0, ALL);
-	client_roundtrip(client);
+	struct test_session *late = test_session_create(f->client, 0, ALL);
+	client_roundtrip(f->client);
 	check(late->n_depth_events == 0 && !late->stopped);
-	test_session_destroy(late);
-	server_finish(&server);
 }
 
-TEST(session_that_waits_to_start_can_be_destroyed) {
-	struct server server;
-	server_init(&server, NULL);
-	server.manager->limits.retire_burst = 1;
-	server.manager->limits.retire_interval_ms = 100000;
-	struct client *client = client_create(&server);
-	struct test_session *first = start_session(client, ALL);
-	paint(&server, 1);
+TEST_WITH(fixture, session_that_waits_to_start_can_be_destroyed) {
+	f->server.manager->limits.retire_burst = 1;
+	f->server.manager->limits.retire_interval_ms = 100000;
+	struct test_session *first = test_session_start(f->client, ALL);
+	fixture_paint(f, 1);
 	test_session_destroy(first);
-	client_roundtrip(client);
+	client_roundtrip(f->client);
 
 	struct test_session *waiting[3];
 	for (int i = 0; i < 3; i++) {
-		waiting[i] = test_session_create(client, 0, ALL);
+		waiting[i] = test_session_create(f->client, 0, ALL);
 	}
-	client_roundtrip(client);
+	client_roundtrip(f->client);
 	for (int i = 0; i < 3; i++) {
 		check(waiting[i]->n_depth_events == 0 && !waiting[i]->stopped);
 	}
 	test_session_destroy(waiting[0]);
-	client_roundtrip(client);
-	vitrine_view_manager_v1_stop_sessions(server.manager, VITRINE_VIEW_STOP_LOCKED);
-	client_roundtrip(client);
+	client_roundtrip(f->client);
+	vitrine_view_manager_v1_stop_sessions(f->server.manager, VITRINE_VIEW_STOP_LOCKED);
+	client_roundtrip(f->client);
 	check(waiting[1]->stopped && waiting[2]->stopped);
 	test_session_destroy(waiting[1]);
 	test_session_destroy(waiting[2]);
 
-	struct test_session *last = test_session_create(client, 0, ALL);
-	client_roundtrip(client);
-	wlr_output_destroy(server.output->wlr_output);
-	client_roundtrip(client);
-	check(last->stopped);
-	check_int(last->stop_reason, ==, VITRINE_VIEW_STOP_SOURCE_GONE);
-	test_session_destroy(last);
-	server_finish(&server);
+	struct test_session *last = test_session_create(f->client, 0, ALL);
+	client_roundtrip(f->client);
+	wlr_output_destroy(f->server.output->wlr_output);
+	client_roundtrip(f->client);
+	test_session_check_stop(last, VITRINE_VIEW_STOP_SOURCE_GONE);
 }
 
-TEST(client_that_keeps_retired_memory_gets_no_more) {
-	struct server server;
-	server_init(&server, NULL);
-	server.manager->limits.retired_bytes_per_client = 64 * 48 * 4 * 3;
-	struct client *client = client_create(&server);
+TEST_WITH(fixture, client_that_keeps_retired_memory_gets_no_more) {
+	f->server.manager->limits.retired_bytes_per_client = 64 * 48 * 4 * 3;
 	struct test_session *kept[16] = {0};
 	uint32_t n_kept = 0;
 	while (true) {
 		check_int(n_kept, <, 16);
-		struct test_session *session = test_session_create(client, 0, ALL);
+		struct test_session *session = test_session_create(f->client, 0, ALL);
 		kept[n_kept++] = session;
-		client_roundtrip(client);
+		client_roundtrip(f->client);
 		if (session->stopped) {
 			check_int(session->stop_reason, ==, VITRINE_VIEW_STOP_NO_RESOURCES);
 			break;
 		}
-		paint(&server, frame_color(n_kept));
+		fixture_paint(f, fixture_color(n_kept));
 		test_session_end(session);
-		client_roundtrip(client);
+		client_roundtrip(f->client);
 	}
 	check_int(n_kept, >, 2);
 	for (uint32_t i = 0; i < n_kept; i++) {
 		test_session_destroy(kept[i]);
 	}
 	// Everything is closed: the client may go on
-	struct test_session *session = start_session(client, ALL);
-	test_session_destroy(session);
-	server_finish(&server);
+	test_session_start(f->client, ALL);
 }
 
-TEST(running_session_that_keeps_too_much_is_stopped) {
-	struct server server;
-	server_init(&server, NULL);
-	server.manager->limits.retired_bytes_per_client = 64 * 48 * 4 * 4;
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
+TEST_WITH(fixture, running_session_that_keeps_too_much_is_stopped) {
+	f->server.manager->limits.retired_bytes_per_client = 64 * 48 * 4 * 4;
+	struct test_session *session = test_session_start(f->client, ALL);
 	session->auto_release = true;
 	// Each change of size retires a buffer, and this client closes nothing
 	for (int i = 0; i < 32 && !session->stopped; i++) {
-		output_resize(server.output, i % 2 == 0 ? 48 : 64, i % 2 == 0 ? 64 : 48);
-		paint(&server, frame_color((uint32_t)i));
-		client_roundtrip(client);
+		output_resize(f->server.output, i % 2 == 0 ? 48 : 64, i % 2 == 0 ? 64 : 48);
+		fixture_paint(f, fixture_color((uint32_t)i));
+		client_roundtrip(f->client);
 	}
-	check(session->stopped);
-	check_int(session->stop_reason, ==, VITRINE_VIEW_STOP_NO_RESOURCES);
-	test_session_destroy(session);
-	server_finish(&server);
+	test_session_check_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
 }
 
-TEST(holder_cannot_take_a_lease) {
+TEST_WITH(fixture, holder_cannot_take_a_lease, .acceptable = ALL) {
 	// The positive case: nobody else holds this one
 	int memfd = vitrine_memfd_create(4096);
 	char path[64];
@@ -1509,47 +1159,30 @@ TEST(holder_cannot_take_a_lease) {
 	close(fd);
 	close(memfd);
 
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	paint(&server, 1);
+	fixture_paint(f, 1);
 	// With it, the compositor would have to wait for us when it opens the file
-	check(fcntl(session->views[0].fd, F_SETLEASE, F_RDLCK) < 0);
-	check(fcntl(session->views[0].fd, F_SETLEASE, F_WRLCK) < 0);
-	test_session_destroy(session);
-	server_finish(&server);
+	check(fcntl(f->session->views[0].fd, F_SETLEASE, F_RDLCK) < 0);
+	check(fcntl(f->session->views[0].fd, F_SETLEASE, F_WRLCK) < 0);
 }
 
 /* Bytes that no library would send */
 
-TEST(half_a_message_and_a_flood_of_fds_hurt_only_the_sender) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *honest_client = client_create(&server);
-	struct test_session *honest = start_session(honest_client, ALL);
-	honest->auto_release = true;
+TEST_WITH(fixture, half_a_message_and_a_flood_of_fds_hurt_only_the_sender,
+		.acceptable = ALL, .auto_release = true) {
+	struct client *client = client_create(&f->server);
 
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	paint(&server, 1);
+	struct test_session *session = test_session_start(client, ALL);
+	fixture_paint(f, 1);
 	check_int(session->n_frames, ==, 1);
 	int socket_fd = wl_display_get_fd(client->display);
 	const uint32_t half[] = { 2, 12 << 16 };
 	check(write(socket_fd, half, sizeof(half)) == sizeof(half));
-	for (uint32_t i = 0; i < 20; i++) {
-		paint(&server, frame_color(i));
-	}
-	check_int(honest->n_frames, ==, 21);
+	fixture_paint_frames(f, 0, 19);
+	check_int(f->session->n_frames, ==, 21);
 
 	const uint32_t nonsense[] = { 0xffffffff, 0xffffffff, 0, 0 };
 	check(write(socket_fd, nonsense, sizeof(nonsense)) > 0);
-	pump_until(&server, client->wl_client == NULL);
-	for (uint32_t i = 0; i < 20; i++) {
-		paint(&server, frame_color(i));
-	}
-	check_int(honest->n_frames, ==, 41);
-	test_session_destroy(session);
-	test_session_destroy(honest);
-	server_finish(&server);
+	pump_until(&f->server, client->wl_client == NULL);
+	fixture_paint_frames(f, 0, 19);
+	check_int(f->session->n_frames, ==, 41);
 }
