@@ -22,134 +22,94 @@
 #define ALL VITRINE_GUARANTEE_ALL
 
 /** A policy that allows `allowed` and remembers what it was asked. */
-struct policy {
+static struct {
 	uint32_t allowed;
 	struct vitrine_view_request last;
-};
+} policy;
 
 static uint32_t policy_decide(const struct vitrine_view_request *request, void *data) {
-	struct policy *policy = data;
-	policy->last = *request;
-	return policy->allowed;
+	policy.last = *request;
+	return policy.allowed;
+}
+
+static void set_policy(struct fixture *f, uint32_t allowed) {
+	policy.allowed = allowed;
+	vitrine_view_manager_v1_set_policy(f->server.manager, policy_decide, NULL);
 }
 
 /* Guarantees */
 
-TEST(guarantees_are_sent_once_after_bind) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	check_int(client->n_guarantees_events, ==, 1);
-	check_int(client->guarantees, ==, ALL);
-	server_finish(&server);
+TEST_WITH(fixture, guarantees_are_sent_once_after_bind) {
+	check_int(f->client->n_guarantees_events, ==, 1);
+	check_int(f->client->guarantees, ==, ALL);
 }
 
-TEST(guarantees_are_sent_again_when_policy_changes) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct policy policy = { .allowed = VITRINE_GUARANTEE_SNAPSHOT };
-	vitrine_view_manager_v1_set_policy(server.manager, policy_decide, &policy);
-	client_roundtrip(client);
-	check_int(client->n_guarantees_events, ==, 2);
-	check_int(client->guarantees, ==, VITRINE_GUARANTEE_SNAPSHOT);
+TEST_WITH(fixture, guarantees_are_sent_again_when_policy_changes) {
+	set_policy(f, VITRINE_GUARANTEE_SNAPSHOT);
+	client_roundtrip(f->client);
+	check_int(f->client->n_guarantees_events, ==, 2);
+	check_int(f->client->guarantees, ==, VITRINE_GUARANTEE_SNAPSHOT);
 
-	vitrine_view_manager_v1_update_policy(server.manager);
-	client_roundtrip(client);
-	check_int(client->n_guarantees_events, ==, 2); // it did not change
-	server_finish(&server);
+	vitrine_view_manager_v1_update_policy(f->server.manager);
+	client_roundtrip(f->client);
+	check_int(f->client->n_guarantees_events, ==, 2); // it did not change
 }
 
-TEST(policy_sees_the_client_the_source_and_what_is_asked) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct policy policy = { .allowed = ALL };
-	vitrine_view_manager_v1_set_policy(server.manager, policy_decide, &policy);
-	struct test_session *session = test_session_create(client,
-		XX_DMABUF_VIEW_MANAGER_V1_OPTION_PAINT_CURSORS, VITRINE_GUARANTEE_SEALED);
-	client_roundtrip(client);
-	check(policy.last.client == client->wl_client);
+TEST_WITH(fixture, policy_sees_the_client_the_source_and_what_is_asked) {
+	set_policy(f, ALL);
+	test_session_create(f->client, XX_DMABUF_VIEW_MANAGER_V1_OPTION_PAINT_CURSORS,
+		VITRINE_GUARANTEE_SEALED);
+	client_roundtrip(f->client);
+	check(policy.last.client == f->client->wl_client);
 	check(policy.last.source != NULL);
 	check_int(policy.last.acceptable, ==, VITRINE_GUARANTEE_SEALED);
 	check_int(policy.last.options, ==, VITRINE_VIEW_OPTION_PAINT_CURSORS);
 	check(!policy.last.sandboxed);
-	test_session_destroy(session);
-	server_finish(&server);
 }
 
-TEST(policy_sees_the_source_of_a_running_session) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = test_session_create(client, 0, VITRINE_GUARANTEE_SEALED);
-	client_roundtrip(client);
-	struct policy policy = { .allowed = ALL };
-	vitrine_view_manager_v1_set_policy(server.manager, policy_decide, &policy);
+TEST_WITH(fixture, policy_sees_the_source_of_a_running_session,
+		.acceptable = VITRINE_GUARANTEE_SEALED) {
+	set_policy(f, ALL);
 	check(policy.last.source != NULL);
 	check(wlr_output_try_from_ext_image_capture_source_v1(policy.last.source) ==
-		server.output->wlr_output);
-	test_session_destroy(session);
-	server_finish(&server);
+		f->server.output->wlr_output);
 }
 
-TEST(policy_that_forbids_a_running_session_stops_it) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *sealed = test_session_create(client, 0, VITRINE_GUARANTEE_SEALED);
-	struct test_session *snapshot = test_session_create(client, 0, VITRINE_GUARANTEE_SNAPSHOT);
-	client_roundtrip(client);
-	check(output_paint(server.output, 0x112233, NULL));
-	client_roundtrip(client);
+TEST_WITH(fixture, policy_that_forbids_a_running_session_stops_it) {
+	struct test_session *sealed = test_session_create(f->client, 0, VITRINE_GUARANTEE_SEALED);
+	struct test_session *snapshot = test_session_start(f->client, VITRINE_GUARANTEE_SNAPSHOT);
+	check(output_paint(f->server.output, 0x112233, NULL));
+	client_roundtrip(f->client);
 	check(!sealed->stopped && !snapshot->stopped);
 	check_int(sealed->n_frames, ==, 1);
 
-	struct policy policy = { .allowed = VITRINE_GUARANTEE_SNAPSHOT };
-	vitrine_view_manager_v1_set_policy(server.manager, policy_decide, &policy);
-	client_roundtrip(client);
-	check(sealed->stopped);
-	check_int(sealed->stop_reason, ==, VITRINE_VIEW_STOP_DENIED);
+	set_policy(f, VITRINE_GUARANTEE_SNAPSHOT);
+	client_roundtrip(f->client);
+	test_session_check_stop(sealed, VITRINE_VIEW_STOP_DENIED);
 	check(!snapshot->stopped);
-	test_session_destroy(sealed);
-	test_session_destroy(snapshot);
-	server_finish(&server);
 }
 
-TEST(denied_client_gets_stopped_denied) {
-	struct server server;
-	server_init(&server, NULL);
-	struct policy policy = { .allowed = 0 };
-	vitrine_view_manager_v1_set_policy(server.manager, policy_decide, &policy);
-	struct client *client = client_create(&server);
+TEST_WITH(fixture, denied_client_gets_stopped_denied) {
+	set_policy(f, 0);
+	struct client *client = client_create(&f->server);
 	check_int(client->guarantees, ==, 0);
 	struct test_session *session = test_session_create(client, 0, ALL);
 	client_roundtrip(client);
-	check(session->stopped);
-	check_int(session->stop_reason, ==, VITRINE_VIEW_STOP_DENIED);
-	check_int(server.sessions_started, ==, 0);
-	test_session_destroy(session);
-	server_finish(&server);
+	test_session_check_stop(session, VITRINE_VIEW_STOP_DENIED);
+	check_int(f->server.sessions_started, ==, 0);
 }
 
-TEST(empty_intersection_of_guarantees_is_unsupported) {
-	struct server server;
-	server_init(&server, NULL);
-	struct policy policy = { .allowed = VITRINE_GUARANTEE_SNAPSHOT };
-	vitrine_view_manager_v1_set_policy(server.manager, policy_decide, &policy);
-	struct client *client = client_create(&server);
-	struct test_session *session = test_session_create(client, 0, VITRINE_GUARANTEE_SEALED);
-	client_roundtrip(client);
-	check(session->stopped);
-	check_int(session->stop_reason, ==, VITRINE_VIEW_STOP_UNSUPPORTED);
-	test_session_destroy(session);
-	server_finish(&server);
+TEST_WITH(fixture, empty_intersection_of_guarantees_is_unsupported) {
+	set_policy(f, VITRINE_GUARANTEE_SNAPSHOT);
+	struct test_session *session = test_session_create(f->client, 0, VITRINE_GUARANTEE_SEALED);
+	client_roundtrip(f->client);
+	test_session_check_stop(session, VITRINE_VIEW_STOP_UNSUPPORTED);
 }
 
 /* Sandboxed clients */
 
 /** Connects a client through a security context that `parent` makes. */
-static struct client *connect_sandboxed(struct server *server, struct client *parent) {
+static struct client *connect_sandboxed(struct client *parent) {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s/sandbox",
 		getenv("XDG_RUNTIME_DIR"));
@@ -170,68 +130,53 @@ static struct client *connect_sandboxed(struct server *server, struct client *pa
 
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	check(connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
-	struct client *client = client_create_on(server, fd);
+	struct client *client = client_create_on(parent->server, fd);
 	close(close_fds[1]);
 	return client;
 }
 
-TEST(sandboxed_client_is_denied_by_default) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *parent = client_create(&server);
-	check_int(parent->guarantees, ==, ALL); // else the refusal would prove nothing
-	struct client *client = connect_sandboxed(&server, parent);
+TEST_WITH(fixture, sandboxed_client_is_denied_by_default) {
+	check_int(f->client->guarantees, ==, ALL); // else the refusal would prove nothing
+	struct client *client = connect_sandboxed(f->client);
 	check(client->manager != NULL);
 	check_int(client->guarantees, ==, 0);
 	struct test_session *session = test_session_create(client, 0, ALL);
 	client_roundtrip(client);
-	check(session->stopped);
-	check_int(session->stop_reason, ==, VITRINE_VIEW_STOP_DENIED);
-	test_session_destroy(session);
-	server_finish(&server);
+	test_session_check_stop(session, VITRINE_VIEW_STOP_DENIED);
 }
 
-TEST(policy_may_allow_a_sandboxed_client) {
-	struct server server;
-	server_init(&server, NULL);
-	struct policy policy = { .allowed = VITRINE_GUARANTEE_SNAPSHOT };
-	vitrine_view_manager_v1_set_policy(server.manager, policy_decide, &policy);
-	struct client *parent = client_create(&server);
-	struct client *client = connect_sandboxed(&server, parent);
+TEST_WITH(fixture, policy_may_allow_a_sandboxed_client) {
+	set_policy(f, VITRINE_GUARANTEE_SNAPSHOT);
+	struct client *client = connect_sandboxed(f->client);
 	check(policy.last.sandboxed);
 	check_int(client->guarantees, ==, VITRINE_GUARANTEE_SNAPSHOT);
 	struct test_session *session = test_session_create(client, 0, ALL);
 	client_roundtrip(client);
-	check(output_paint(server.output, 0x445566, NULL));
+	check(output_paint(f->server.output, 0x445566, NULL));
 	client_roundtrip(client);
 	check_int(test_session_get_pixel(session, 1, 1), ==, 0x445566);
 	check_int(session->views[0].guarantee, ==, VITRINE_GUARANTEE_SNAPSHOT);
-	test_session_destroy(session);
-	server_finish(&server);
 }
 
 /* Errors of create_session */
 
-static void expect_create_session_error(uint32_t options, uint32_t acceptable, uint32_t code) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = test_session_create(client, options, acceptable);
-	client_expect_error(client, &xx_dmabuf_view_manager_v1_interface, code);
-	test_session_destroy(session);
-	server_finish(&server);
-}
+#define INVALID_BUFFER XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_BUFFER
+#define INVALID_GUARANTEE XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_GUARANTEE
+#define INVALID_OPTION XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_OPTION
 
-TEST(create_session_with_unknown_options_is_invalid_option) {
-	expect_create_session_error(2, ALL, XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_OPTION);
-}
+static const struct {
+	const char *name;
+	struct fixture_options options;
+	uint32_t session_options, acceptable, error;
+} bad_sessions[] = {
+	{ "invalid_option, unknown options", {{0}}, 2, ALL, INVALID_OPTION },
+	{ "invalid_guarantee, empty mask", {{0}}, 0, 0, INVALID_GUARANTEE },
+	{ "invalid_guarantee, unknown guarantee", {{0}}, 0, 16 | 1, INVALID_GUARANTEE },
+};
 
-TEST(create_session_with_empty_mask_is_invalid_guarantee) {
-	expect_create_session_error(0, 0, XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_GUARANTEE);
-}
-
-TEST(create_session_with_unknown_guarantee_is_invalid_guarantee) {
-	expect_create_session_error(0, 16 | 1, XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_GUARANTEE);
+TEST_WITH_EACH(fixture, bad_sessions, error_of_create_session) {
+	test_session_create(f->client, param->session_options, param->acceptable);
+	client_expect_error(f->client, &xx_dmabuf_view_manager_v1_interface, param->error);
 }
 
 /* Errors of get_buffer_view; its answers need dma-bufs and are tested with them */
@@ -252,110 +197,61 @@ static struct wl_buffer *create_single_pixel_buffer(struct client *client) {
 		UINT32_MAX, 0, 0, UINT32_MAX);
 }
 
-static void expect_get_buffer_view_error(
-		struct wl_buffer *(*create_buffer)(struct client *client), uint32_t acceptable,
-		uint32_t code) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct wl_buffer *buffer = create_buffer(client);
-	client_roundtrip(client);
-	struct xx_dmabuf_view_v1 *view =
-		xx_dmabuf_view_manager_v1_get_buffer_view(client->manager, buffer, acceptable);
-	client_expect_error(client, &xx_dmabuf_view_manager_v1_interface, code);
+static const struct {
+	const char *name;
+	struct fixture_options options;
+	struct wl_buffer *(*create_buffer)(struct client *client);
+	uint32_t acceptable, error;
+} bad_views[] = {
+	{ "invalid_buffer, shm", {{0}}, create_shm_buffer, ALL, INVALID_BUFFER },
+	{ "invalid_buffer, single pixel", {{0}}, create_single_pixel_buffer, ALL, INVALID_BUFFER },
+	{ "invalid_guarantee, empty mask", {{0}}, create_shm_buffer, 0, INVALID_GUARANTEE },
+	{ "invalid_guarantee, unknown guarantee", {{0}}, create_shm_buffer, 1u << 31,
+		INVALID_GUARANTEE },
+};
+
+TEST_WITH_EACH(fixture, bad_views, error_of_get_buffer_view) {
+	struct wl_buffer *buffer = param->create_buffer(f->client);
+	client_roundtrip(f->client);
+	struct xx_dmabuf_view_v1 *view = xx_dmabuf_view_manager_v1_get_buffer_view(
+		f->client->manager, buffer, param->acceptable);
+	client_expect_error(f->client, &xx_dmabuf_view_manager_v1_interface, param->error);
 	xx_dmabuf_view_v1_destroy(view);
 	wl_buffer_destroy(buffer);
-	server_finish(&server);
-}
-
-TEST(get_buffer_view_of_shm_is_invalid_buffer) {
-	expect_get_buffer_view_error(create_shm_buffer, ALL,
-		XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_BUFFER);
-}
-
-TEST(get_buffer_view_of_single_pixel_is_invalid_buffer) {
-	expect_get_buffer_view_error(create_single_pixel_buffer, ALL,
-		XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_BUFFER);
-}
-
-TEST(get_buffer_view_with_empty_mask_is_invalid_guarantee) {
-	expect_get_buffer_view_error(create_shm_buffer, 0,
-		XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_GUARANTEE);
-}
-
-TEST(get_buffer_view_with_unknown_guarantee_is_invalid_guarantee) {
-	expect_get_buffer_view_error(create_shm_buffer, 1u << 31,
-		XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_GUARANTEE);
 }
 
 /* Lifetime */
 
-TEST(sessions_live_on_when_the_manager_object_is_destroyed) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = test_session_create(client, 0, ALL);
-	xx_dmabuf_view_manager_v1_destroy(client->manager);
-	client->manager = NULL;
-	client_roundtrip(client);
-	check(output_paint(server.output, 0x123456, NULL));
-	client_roundtrip(client);
+TEST_WITH(fixture, sessions_live_on_when_the_manager_object_is_destroyed) {
+	struct test_session *session = test_session_create(f->client, 0, ALL);
+	xx_dmabuf_view_manager_v1_destroy(f->client->manager);
+	f->client->manager = NULL;
+	client_roundtrip(f->client);
+	check(output_paint(f->server.output, 0x123456, NULL));
+	client_roundtrip(f->client);
 	check_int(test_session_get_pixel(session, 0, 0), ==, 0x123456);
-	test_session_destroy(session);
-	server_finish(&server);
 }
 
-TEST(source_of_a_removed_output_is_source_gone) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct ext_image_capture_source_v1 *source = client_get_source(client, 0);
-	client_roundtrip(client);
-	wlr_output_destroy(server.output->wlr_output);
-	struct test_session *session = test_session_create_for(client, source, 0, ALL);
-	client_roundtrip(client);
-	check(session->stopped);
-	check_int(session->stop_reason, ==, VITRINE_VIEW_STOP_SOURCE_GONE);
+TEST_WITH(fixture, source_of_a_removed_output_is_source_gone) {
+	struct ext_image_capture_source_v1 *source = client_get_source(f->client, 0);
+	client_roundtrip(f->client);
+	wlr_output_destroy(f->server.output->wlr_output);
+	struct test_session *session = test_session_create_for(f->client, source, 0, ALL);
+	client_roundtrip(f->client);
+	test_session_check_stop(session, VITRINE_VIEW_STOP_SOURCE_GONE);
 	ext_image_capture_source_v1_destroy(source);
-	test_session_destroy(session);
-	server_finish(&server);
 }
 
-TEST(compositor_can_go_away_first) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = test_session_create(client, 0, ALL);
-	client_roundtrip(client);
-	check(output_paint(server.output, 0x123456, NULL));
-	client_roundtrip(client);
-	check_int(session->n_frames, ==, 1);
+TEST_WITH_EACH(fixture, each_guarantee, compositor_can_go_away_first) {
+	check(output_paint(f->server.output, 0x123456, NULL));
+	client_roundtrip(f->client);
+	check_int(f->session->n_frames, ==, 1);
 
 	// With a frame held and the client connected, as at a crash of the session
-	wl_list_remove(&server.session_start.link);
-	wl_list_remove(&server.session_stop.link);
-	wl_list_remove(&client->wl_client_destroy.link);
-	wlr_backend_destroy(server.backend);
-	wlr_allocator_destroy(server.allocator);
-	wlr_renderer_destroy(server.renderer);
-	wl_display_flush_clients(server.display);
-	wl_display_destroy_clients(server.display);
-	wl_display_destroy(server.display);
-
-	while (wl_display_dispatch(client->display) >= 0) {
+	server_crash(&f->server);
+	while (wl_display_dispatch(f->client->display) >= 0) {
 		// until the end of the connection
 	}
-	check(session->stopped);
-	check_int(session->stop_reason, ==, VITRINE_VIEW_STOP_SOURCE_GONE);
-	check_int(test_session_get_pixel(session, 0, 0), ==, 0x123456);
-	test_session_destroy(session);
-	ext_output_image_capture_source_manager_v1_destroy(client->sources);
-	xx_dmabuf_view_manager_v1_destroy(client->manager);
-	wl_shm_destroy(client->shm);
-	wp_single_pixel_buffer_manager_v1_destroy(client->single_pixel);
-	wp_security_context_manager_v1_destroy(client->security_contexts);
-	wl_output_destroy(client->outputs[0]);
-	wl_registry_destroy(client->registry);
-	wl_display_disconnect(client->display);
-	free(client);
+	test_session_check_stop(f->session, VITRINE_VIEW_STOP_SOURCE_GONE);
+	check_int(test_session_get_pixel(f->session, 0, 0), ==, 0x123456);
 }
