@@ -50,6 +50,19 @@ static void enter_server(bool enter) {
 	in_server = enter;
 }
 
+/** From now on, this call of the compositor fails each time. */
+static void begin_failing(const char *call) {
+	fixture_enter_server = enter_server;
+	fails_for_ever = call;
+	failed = false;
+}
+
+static void end_failing(void) {
+	fixture_enter_server = NULL;
+	fails_for_ever = NULL;
+	in_server = false;
+}
+
 /** Defines what the linker calls instead of a function. */
 #define WRAP(type, name, error, result, parameters, arguments) \
 	type __real_##name parameters; \
@@ -139,8 +152,7 @@ static void run_scenario(struct server *server) {
 		check(i == 0 || gone || sessions[i]->stopped);
 		test_session_destroy(sessions[i]);
 	}
-	fixture_enter_server = NULL;
-	in_server = false;
+	end_failing();
 	client_destroy(client);
 }
 
@@ -178,72 +190,45 @@ TEST(each_call_of_a_sessions_life_can_fail) {
 	check_int(n, >, 50); // else nothing was wrapped
 }
 
-TEST(drawing_goes_on_without_fresh_memory) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *kept = test_session_create(client, 0, VITRINE_GUARANTEE_SEALED);
-	client_roundtrip(client);
-	kept->auto_release = true;
+TEST_WITH(fixture, drawing_goes_on_without_fresh_memory,
+		.acceptable = VITRINE_GUARANTEE_SEALED, .auto_release = true) {
+	struct test_session *kept = f->session;
 	for (int i = 0; i < 4; i++) { // so that the output has the two buffers that it needs
-		check(output_paint(server.output, 0x111111, NULL));
-		pump(&server);
+		fixture_paint(f, 0x111111);
 	}
 	check_int(test_session_get_pixel(kept, 0, 0), ==, 0x111111);
 	test_session_end(kept);
-	client_roundtrip(client);
+	client_roundtrip(f->client);
 
-	fixture_enter_server = enter_server;
-	fails_for_ever = "memfd_create";
+	begin_failing("memfd_create");
 	for (uint32_t i = 0; i < 8; i++) {
-		check(output_paint(server.output, i, NULL));
-		pump(&server);
+		fixture_paint(f, i);
 		check_int(test_view_get_pixel(&kept->views[0], 0, 0), ==, 0x111111);
 	}
-	check(failed); // else nobody wanted any
-	// What is drawn to private pages is shown to nobody, and not in old memory either
-	struct test_session *late = test_session_create(client, 0, VITRINE_GUARANTEE_SEALED);
-	client_roundtrip(client);
+	check(failed); // else no memory was asked for
+	// What is drawn to private pages is never shown, and not in old memory either
+	struct test_session *late = test_session_create(f->client, 0, VITRINE_GUARANTEE_SEALED);
+	client_roundtrip(f->client);
 	for (uint32_t i = 0; i < 8 && !late->stopped; i++) {
-		check(output_paint(server.output, 0x222222, NULL));
-		pump(&server);
+		fixture_paint(f, 0x222222);
 		check(late->n_frames == 0 || test_session_get_pixel(late, 0, 0) == 0x222222);
 	}
-	fixture_enter_server = NULL;
-	fails_for_ever = NULL;
-	in_server = false;
+	end_failing();
 	test_session_destroy(late);
-	check_still_works(&server);
+	check_still_works(&f->server);
 	check_int(test_view_get_pixel(&kept->views[0], 0, 0), ==, 0x111111);
-	test_session_destroy(kept);
-	server_finish(&server);
 }
 
-TEST(frame_that_was_lost_for_lack_of_memory_is_drawn_again) {
-	static const uint32_t acceptable[] = { VITRINE_GUARANTEE_SEALED, VITRINE_GUARANTEE_SNAPSHOT };
-	for (int i = 0; i < 2; i++) {
-		struct server server;
-		server_init(&server, NULL);
-		struct client *client = client_create(&server);
-		struct test_session *session = test_session_create(client, 0, acceptable[i]);
-		client_roundtrip(client);
-		fixture_enter_server = enter_server;
-		fails_for_ever = "calloc";
-		failed = false;
-		check(output_paint(server.output, 0x111111, NULL));
-		pump(&server);
-		check(failed && !session->stopped);
-		check_int(session->n_frames, ==, 0);
-		fixture_enter_server = NULL;
-		fails_for_ever = NULL;
-		in_server = false;
-		// The screen stands still: nobody but us asks for a frame
-		server.output->repaint = true;
-		pump_until(&server, session->n_frames > 0);
-		check_int(test_session_get_pixel(session, 0, 0), ==, 0x111111);
-		test_session_destroy(session);
-		server_finish(&server);
-	}
+TEST_WITH_EACH(fixture, each_guarantee, frame_that_was_lost_for_lack_of_memory_is_drawn_again) {
+	begin_failing("calloc");
+	fixture_paint(f, 0x111111);
+	check(failed && !f->session->stopped);
+	check_int(f->session->n_frames, ==, 0);
+	end_failing();
+	// The screen stands still: it is only us that ask for a frame
+	f->server.output->repaint = true;
+	pump_until(&f->server, f->session->n_frames > 0);
+	check_int(test_session_get_pixel(f->session, 0, 0), ==, 0x111111);
 }
 
 /** Counts frames that the output is asked for. */
@@ -257,44 +242,42 @@ static void handle_frame(struct wl_listener *listener, void *data) {
 	counter->n++;
 }
 
-TEST(output_that_never_has_the_memory_is_given_up) {
-	for (int ends_before = 0; ends_before < 2; ends_before++) {
-		struct server server;
-		server_init(&server, NULL);
-		server.manager->limits.contended_deadline_ms = 2;
-		struct client *client = client_create(&server);
-		struct test_session *session = test_session_create(client, 0, VITRINE_GUARANTEE_SNAPSHOT);
-		client_roundtrip(client);
-		server.output->repaint = true;
-		fixture_enter_server = enter_server;
-		fails_for_ever = "wlr_texture_from_buffer";
-		failed = false;
-		struct frame_counter counter = { .frame.notify = handle_frame };
-		wl_signal_add(&server.output->wlr_output->events.frame, &counter.frame);
-		check(output_paint(server.output, 0x111111, NULL));
-		if (ends_before) {
-			test_session_end(session);
-			client_roundtrip(client);
-			counter.n = 0;
-			for (int i = 0; i < 20; i++) {
-				pump_wait(&server);
-			}
-			check_int(counter.n, <=, 1);
-		} else {
-			pump_until(&server, session->stopped);
-			check_int(session->stop_reason, ==, VITRINE_VIEW_STOP_NO_RESOURCES);
-			check_int(counter.n, <, 20);
+static const struct {
+	const char *name;
+	struct fixture_options options;
+	bool ends; // while there is no memory
+} waiting_sessions[] = {
+	{ "session stays", { .acceptable = VITRINE_GUARANTEE_SNAPSHOT }, false },
+	{ "session ends", { .acceptable = VITRINE_GUARANTEE_SNAPSHOT }, true },
+};
+
+TEST_WITH_EACH(fixture, waiting_sessions, output_that_never_has_the_memory_is_given_up) {
+	struct server_output *output = f->server.output;
+	f->server.manager->limits.contended_deadline_ms = 2;
+	output->repaint = true;
+	begin_failing("wlr_texture_from_buffer");
+	struct frame_counter counter = { .frame.notify = handle_frame };
+	wl_signal_add(&output->wlr_output->events.frame, &counter.frame);
+	check(output_paint(output, 0x111111, NULL));
+	if (param->ends) {
+		test_session_end(f->session);
+		client_roundtrip(f->client);
+		counter.n = 0;
+		for (int i = 0; i < 20; i++) {
+			pump_wait(&f->server);
 		}
-		check(failed && session->n_frames == 0);
-		wl_list_remove(&counter.frame.link);
-		fixture_enter_server = NULL;
-		fails_for_ever = NULL;
-		in_server = false;
-		test_session_destroy(session);
-		server.output->repaint = false;
-		check_still_works(&server);
-		server_finish(&server);
+		check_int(counter.n, <=, 1);
+	} else {
+		pump_until(&f->server, f->session->stopped);
+		check_int(f->session->stop_reason, ==, VITRINE_VIEW_STOP_NO_RESOURCES);
+		check_int(counter.n, <, 20);
 	}
+	check(failed && f->session->n_frames == 0);
+	wl_list_remove(&counter.frame.link);
+	end_failing();
+	test_session_destroy(f->session);
+	output->repaint = false;
+	check_still_works(&f->server);
 }
 
 /** What is no dma-buf is found out by the thread: here it is about starting it. */

@@ -253,31 +253,30 @@ static void raw_client_step(struct raw_client *client) {
 	}
 }
 
-TEST(random_requests_hurt_only_their_sender) {
+static struct test_session *start_honest_session(struct fixture *f) {
+	struct test_session *session = test_session_start(f->client, VITRINE_GUARANTEE_ALL);
+	session->auto_release = true;
+	return session;
+}
+
+TEST_WITH(fixture, random_requests_hurt_only_their_sender) {
 	harness_set_timeout(1200);
-	struct server server;
-	server_init(&server, NULL);
-	server.manager->limits.contended_deadline_ms = 5;
-	server.manager->limits.deadline_ms = 10;
-	struct client *honest_client = client_create(&server);
-	struct test_session *honest =
-		test_session_create(honest_client, 0, VITRINE_GUARANTEE_ALL);
-	honest->auto_release = true;
-	client_roundtrip(honest_client);
+	f->server.manager->limits.contended_deadline_ms = 5;
+	f->server.manager->limits.deadline_ms = 10;
+	struct test_session *honest = start_honest_session(f);
 	unsigned runs = getenv("VITRINE_TEST_FULL") != NULL && *getenv("VITRINE_TEST_FULL") ?
 		RUNS_FULL : RUNS;
-	uint32_t color = 0;
+	uint32_t n_frames = 0;
 	int n_fds = 0;
 	for (unsigned run = 0; run < runs; run++) {
 		struct raw_client client;
-		raw_client_init(&client, &server, run);
+		raw_client_init(&client, &f->server, run);
 		for (uint32_t step = next_random(&client, 30); step > 0; step--) {
 			raw_client_step(&client);
 			if (next_random(&client, 3) == 0) {
-				color = (color + 0x010305) & 0xffffff;
-				check(output_paint(server.output, color, NULL));
-				pump(&server);
-				check_int(test_session_get_pixel(honest, 1, 1), ==, color);
+				fixture_paint(f, fixture_color(++n_frames));
+				check_int(test_session_get_pixel(honest, 1, 1), ==,
+					f->server.output->color);
 			}
 			if (next_random(&client, 2) == 0) {
 				raw_drain(&client);
@@ -288,18 +287,13 @@ TEST(random_requests_hurt_only_their_sender) {
 		// has more retired memory than it may
 		if (honest->n_views > 64) {
 			test_session_destroy(honest);
-			honest = test_session_create(honest_client, 0, VITRINE_GUARANTEE_ALL);
-			honest->auto_release = true;
-			client_roundtrip(honest_client);
+			honest = start_honest_session(f);
 			n_fds = n_fds == 0 ? harness_count_fds() : n_fds;
 		}
 	}
 	test_session_destroy(honest);
-	honest = test_session_create(honest_client, 0, VITRINE_GUARANTEE_ALL);
-	client_roundtrip(honest_client);
+	test_session_start(f->client, VITRINE_GUARANTEE_ALL);
 	if (n_fds != 0) {
-		pump_until(&server, harness_count_fds() <= n_fds);
+		pump_until(&f->server, harness_count_fds() <= n_fds);
 	}
-	test_session_destroy(honest);
-	server_finish(&server);
 }

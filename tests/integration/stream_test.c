@@ -39,13 +39,6 @@ bool __wrap_wlr_output_is_wl(struct wlr_output *output) {
 	return is_nested;
 }
 
-static struct test_session *start_session(struct client *client, uint32_t acceptable) {
-	struct test_session *session = test_session_create(client, 0, acceptable);
-	client_roundtrip(client);
-	check(!session->stopped);
-	return session;
-}
-
 /** Rectangles of damage that wait for somebody, of the place that has most. */
 static int count_waiting_damage(struct server *server) {
 	const struct vt_manager *manager = wl_container_of(server->manager, manager, base);
@@ -74,111 +67,87 @@ static int count_waiting_damage(struct server *server) {
 	return most;
 }
 
-TEST(damage_that_nobody_takes_is_bounded) {
-	static const uint32_t acceptable[] = { VITRINE_GUARANTEE_SEALED, VITRINE_GUARANTEE_SNAPSHOT };
-	for (int kind = 0; kind < 2; kind++) {
-		struct server server;
-		server_init(&server, NULL);
-		struct client *client = client_create(&server);
-		struct test_session *session = start_session(client, acceptable[kind]);
-		for (int i = 0; i < 2; i++) { // as many as it can hold
-			check(output_paint(server.output, 0, NULL));
-			pump(&server);
-		}
-		uint32_t n_frames = session->n_frames;
-		int most = 0;
-		for (int i = 0; i < 16 * 12; i++) {
-			struct rect rect = { i % 16 * 4, i / 16 * 4, 2, 2 }; // apart from each other
-			check(output_paint(server.output, 1, &rect));
-			int n = count_waiting_damage(&server);
-			most = n > most ? n : most;
-		}
-		check_int(session->n_frames, ==, n_frames);
-		check_int(most, >, VT_DAMAGE_RECTS_CAP / 2); // else it waits elsewhere
-		check_int(most, <=, VT_DAMAGE_RECTS_CAP);
+#define N_DOTS (16 * 12)
 
-		// And nothing of it is lost
-		server.output->repaint = kind == 1; // nothing was copied for nobody
-		for (uint32_t i = 0; i < n_frames; i++) {
-			test_session_release(session, session->frames[i].serial);
-		}
-		pump_until(&server, session->n_frames > n_frames);
-		pixman_region32_t damage;
-		test_frame_get_damage(test_session_last_frame(session), &damage);
-		const pixman_box32_t *extents = pixman_region32_extents(&damage);
-		check(extents->x1 == 0 && extents->y1 == 0 && extents->x2 >= 62 && extents->y2 >= 46);
-		pixman_region32_fini(&damage);
-		test_session_destroy(session);
-		server_finish(&server);
+/** Paints a dot that is apart from the others. */
+static void paint_dot(struct fixture *f, uint32_t i, uint32_t color) {
+	const struct rect rect = { (int)i % 16 * 4, (int)i / 16 * 4, 2, 2 };
+	check(output_paint(f->server.output, color, &rect));
+}
+
+static uint32_t get_dot(struct fixture *f, uint32_t i) {
+	return test_session_get_pixel(f->session, i % 16 * 4, i / 16 * 4);
+}
+
+TEST_WITH_EACH(fixture, each_guarantee, damage_that_nobody_takes_is_bounded) {
+	struct test_session *session = f->session;
+	for (int i = 0; i < 2; i++) { // as many as it can hold
+		fixture_paint(f, 0);
+	}
+	uint32_t n_frames = session->n_frames;
+	int most = 0;
+	for (uint32_t i = 0; i < N_DOTS; i++) {
+		paint_dot(f, i, 1);
+		int n = count_waiting_damage(&f->server);
+		most = n > most ? n : most;
+	}
+	check_int(session->n_frames, ==, n_frames);
+	check_int(most, >, VT_DAMAGE_RECTS_CAP / 2); // else it waits elsewhere
+	check_int(most, <=, VT_DAMAGE_RECTS_CAP);
+
+	// And nothing of it is lost. Nothing was copied as long as there was no use for it
+	f->server.output->repaint = param->options.acceptable == VITRINE_GUARANTEE_SNAPSHOT;
+	for (uint32_t i = 0; i < n_frames; i++) {
+		test_session_release(session, session->frames[i].serial);
+	}
+	pump_until(&f->server, session->n_frames > n_frames);
+	pixman_region32_t damage;
+	test_frame_get_damage(test_session_last_frame(session), &damage);
+	const pixman_box32_t *extents = pixman_region32_extents(&damage);
+	check(extents->x1 == 0 && extents->y1 == 0 && extents->x2 >= 62 && extents->y2 >= 46);
+	pixman_region32_fini(&damage);
+}
+
+TEST_WITH(fixture, damage_of_who_takes_each_copy_is_bounded,
+		.acceptable = VITRINE_GUARANTEE_SNAPSHOT, .auto_release = true) {
+	fixture_paint(f, 0);
+	for (uint32_t i = 0; i < N_DOTS; i++) {
+		paint_dot(f, i, 0x010101u * (i + 1));
+		pump(&f->server);
+		check_int(get_dot(f, i), ==, 0x010101u * (i + 1));
+		check_int(count_waiting_damage(&f->server), <=, VT_DAMAGE_RECTS_CAP);
+	}
+	check_int(f->session->n_frames, ==, 1 + N_DOTS);
+	for (uint32_t i = 0; i < N_DOTS; i++) { // and none of them is missing
+		check_int(get_dot(f, i), ==, 0x010101u * (i + 1));
 	}
 }
 
-TEST(damage_of_who_takes_each_copy_is_bounded) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, VITRINE_GUARANTEE_SNAPSHOT);
-	session->auto_release = true;
-	check(output_paint(server.output, 0, NULL));
-	pump(&server);
-	for (int i = 0; i < 16 * 12; i++) {
-		struct rect rect = { i % 16 * 4, i / 16 * 4, 2, 2 };
-		check(output_paint(server.output, 0x010101u * (uint32_t)(i + 1), &rect));
-		pump(&server);
-		check_int(test_session_get_pixel(session, (uint32_t)rect.x, (uint32_t)rect.y), ==,
-			0x010101u * (uint32_t)(i + 1));
-		check_int(count_waiting_damage(&server), <=, VT_DAMAGE_RECTS_CAP);
-	}
-	check_int(session->n_frames, ==, 1 + 16 * 12);
-	for (int i = 0; i < 16 * 12; i++) { // and none of them is missing
-		check_int(test_session_get_pixel(session, (uint32_t)i % 16 * 4, (uint32_t)i / 16 * 4), ==,
-			0x010101u * (uint32_t)(i + 1));
-	}
-	test_session_destroy(session);
-	server_finish(&server);
+TEST_WITH_EACH(fixture, each_guarantee, frame_is_sent_when_its_fence_is_signalled) {
+	f->session->auto_release = true;
+	fixture_paint(f, 0x010101);
+	check_int(f->session->n_frames, ==, 1); // finished at once
+
+	next_fence_fd = eventfd(0, EFD_CLOEXEC);
+	fixture_paint(f, 0x020202);
+	client_roundtrip(f->client);
+	check_int(f->session->n_frames, ==, 1);
+	fence_signal(next_fence_fd);
+	pump(&f->server);
+	check_int(f->session->n_frames, ==, 2);
+	check_int(test_session_get_pixel(f->session, 1, 1), ==, 0x020202);
+	close(next_fence_fd);
 }
 
-TEST(frame_is_sent_when_its_fence_is_signalled) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	for (int kind = 0; kind < 2; kind++) {
-		struct test_session *session =
-			start_session(client, kind == 0 ? VITRINE_GUARANTEE_SEALED : VITRINE_GUARANTEE_SNAPSHOT);
-		session->auto_release = true;
-		check(output_paint(server.output, 0x010101, NULL));
-		pump(&server);
-		check_int(session->n_frames, ==, 1); // finished at once
-
-		next_fence_fd = eventfd(0, EFD_CLOEXEC);
-		check(output_paint(server.output, 0x020202, NULL));
-		pump(&server);
-		client_roundtrip(client);
-		check_int(session->n_frames, ==, 1);
-		fence_signal(next_fence_fd);
-		pump(&server);
-		check_int(session->n_frames, ==, 2);
-		check_int(test_session_get_pixel(session, 1, 1), ==, 0x020202);
-		close(next_fence_fd);
-		next_fence_fd = -1;
-		test_session_destroy(session);
-	}
-	server_finish(&server);
-}
-
-TEST(output_goes_on_while_a_fence_is_pending) {
-	struct server server;
-	server_init(&server, NULL);
-	server.output->repaint = true;
-	struct client *client = client_create(&server);
+TEST_WITH(fixture, output_goes_on_while_a_fence_is_pending) {
+	f->server.output->repaint = true;
 	// The first frame, which the session asks for, does not finish
 	next_fence_fd = eventfd(0, EFD_CLOEXEC);
-	struct test_session *session = start_session(client, ALL);
+	struct test_session *session = test_session_start(f->client, ALL);
 	session->auto_release = true;
-	pump(&server);
+	pump(&f->server);
 	for (uint32_t i = 1; i <= 20; i++) {
-		check(output_paint(server.output, i, NULL));
-		pump(&server);
+		fixture_paint(f, i);
 	}
 	check_int(session->n_frames, ==, 0);
 
@@ -186,65 +155,55 @@ TEST(output_goes_on_while_a_fence_is_pending) {
 	int fence_fd = next_fence_fd;
 	next_fence_fd = -1;
 	fence_signal(fence_fd);
-	pump_until(&server, session->n_frames == 2);
+	pump_until(&f->server, session->n_frames == 2);
 	check_int(test_session_get_pixel(session, 1, 1), ==, 20);
 	check_int(test_session_last_frame(session)->skipped, >=, 20);
 	check_int(test_session_last_frame(session)->n_damage, ==, 1);
 	close(fence_fd);
-	test_session_destroy(session);
-	server_finish(&server);
 }
 
-TEST(session_can_end_while_a_fence_is_pending) {
-	for (int step = 0; step < 3; step++) {
-		struct server server;
-		server_init(&server, NULL);
-		struct client *client = client_create(&server);
-		struct test_session *session = start_session(client, ALL);
-		check(output_paint(server.output, 1, NULL));
-		pump(&server);
-		next_fence_fd = eventfd(0, EFD_CLOEXEC);
-		check(output_paint(server.output, 2, NULL));
-		pump(&server);
-		if (step == 0) {
-			test_session_end(session);
-		} else if (step == 1) {
-			wl_client_destroy(client->wl_client);
-		} else {
-			wlr_output_destroy(server.output->wlr_output);
-		}
-		pump(&server);
-		fence_signal(next_fence_fd);
-		pump(&server);
-		check_int(session->n_frames, ==, 1);
-		close(next_fence_fd);
-		next_fence_fd = -1;
-		test_session_destroy(session);
-		server_finish(&server);
-	}
-}
+static const struct {
+	const char *name;
+	struct fixture_options options;
+	enum { END_DESTROY, END_DISCONNECT, END_OUTPUT } ending;
+} endings[] = {
+	{ "destroy", { .acceptable = ALL }, END_DESTROY },
+	{ "disconnect", { .acceptable = ALL }, END_DISCONNECT },
+	{ "output", { .acceptable = ALL }, END_OUTPUT },
+};
 
-TEST(resize_while_a_fence_is_pending_loses_nothing_but_frames) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, ALL);
-	session->auto_release = true;
+TEST_WITH_EACH(fixture, endings, session_can_end_while_a_fence_is_pending) {
+	fixture_paint(f, 1);
 	next_fence_fd = eventfd(0, EFD_CLOEXEC);
-	check(output_paint(server.output, 1, NULL));
-	output_resize(server.output, 20, 20);
-	pump(&server);
+	fixture_paint(f, 2);
+	if (param->ending == END_DESTROY) {
+		test_session_end(f->session);
+	} else if (param->ending == END_DISCONNECT) {
+		wl_client_destroy(f->client->wl_client);
+	} else {
+		wlr_output_destroy(f->server.output->wlr_output);
+	}
+	pump(&f->server);
+	fence_signal(next_fence_fd);
+	pump(&f->server);
+	check_int(f->session->n_frames, ==, 1);
+	close(next_fence_fd);
+}
+
+TEST_WITH(fixture, resize_while_a_fence_is_pending_loses_nothing_but_frames,
+		.acceptable = ALL, .auto_release = true) {
+	next_fence_fd = eventfd(0, EFD_CLOEXEC);
+	check(output_paint(f->server.output, 1, NULL));
+	output_resize(f->server.output, 20, 20);
+	pump(&f->server);
 	int fence_fd = next_fence_fd;
 	next_fence_fd = -1;
 	fence_signal(fence_fd);
-	pump(&server);
-	check(output_paint(server.output, 0x0c0c0c, NULL));
-	pump(&server);
-	check_int(test_session_get_pixel(session, 19, 19), ==, 0x0c0c0c);
-	check_int(session->views[test_session_last_frame(session)->index].width, ==, 20);
+	pump(&f->server);
+	fixture_paint(f, 0x0c0c0c);
+	check_int(test_session_get_pixel(f->session, 19, 19), ==, 0x0c0c0c);
+	check_int(f->session->views[test_session_last_frame(f->session)->index].width, ==, 20);
 	close(fence_fd);
-	test_session_destroy(session);
-	server_finish(&server);
 }
 
 /* Nested outputs: the parent's wl_shm maps the memory writable, so that it must
@@ -264,37 +223,23 @@ static int output_count_sealed_buffers(struct wlr_output *output) {
 	return count;
 }
 
-TEST(nested_output_is_sealed_after_it_was_presented) {
-	struct server server;
-	server_init(&server, NULL);
+TEST_WITH(fixture, nested_output_is_sealed_after_it_was_presented) {
 	is_nested = true;
-	struct client *client = client_create(&server);
-	struct test_session *session = start_session(client, VITRINE_GUARANTEE_SEALED);
-	check(output_paint(server.output, 0x010203, NULL));
-	wl_display_flush_clients(server.display);
-	check_int(output_count_sealed_buffers(server.output->wlr_output), ==, 0);
-	pump(&server); // with the present event
+	struct test_session *session = test_session_start(f->client, VITRINE_GUARANTEE_SEALED);
+	check(output_paint(f->server.output, 0x010203, NULL));
+	wl_display_flush_clients(f->server.display);
+	check_int(output_count_sealed_buffers(f->server.output->wlr_output), ==, 0);
+	pump(&f->server); // with the present event
 	check_int(session->n_frames, ==, 1);
 	check_int(session->views[0].guarantee, ==, VITRINE_GUARANTEE_SEALED);
-	check_int(output_count_sealed_buffers(server.output->wlr_output), ==, 1);
+	check_int(output_count_sealed_buffers(f->server.output->wlr_output), ==, 1);
 	check_int(test_session_get_pixel(session, 0, 0), ==, 0x010203);
-	test_session_destroy(session);
-	server_finish(&server);
 }
 
-TEST(buffers_are_not_sealed_before_somebody_looks) {
-	struct server server;
-	server_init(&server, NULL);
-	struct client *client = client_create(&server);
-	for (uint32_t i = 0; i < 8; i++) {
-		check(output_paint(server.output, i, NULL));
-		pump(&server);
-	}
-	check_int(output_count_sealed_buffers(server.output->wlr_output), ==, 0);
-	struct test_session *session = start_session(client, ALL);
-	check(output_paint(server.output, 9, NULL));
-	pump(&server);
-	check_int(output_count_sealed_buffers(server.output->wlr_output), ==, 1);
-	test_session_destroy(session);
-	server_finish(&server);
+TEST_WITH(fixture, buffers_are_not_sealed_before_somebody_looks) {
+	fixture_paint_frames(f, 0, 7);
+	check_int(output_count_sealed_buffers(f->server.output->wlr_output), ==, 0);
+	test_session_start(f->client, ALL);
+	fixture_paint(f, 9);
+	check_int(output_count_sealed_buffers(f->server.output->wlr_output), ==, 1);
 }
