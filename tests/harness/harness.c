@@ -106,7 +106,7 @@ static bool check_watched(int before) {
 		return true;
 	}
 	// The kernel has workers that drop the last references
-	for (int i = 0; i < 200; i++) {
+	for (unsigned i = 0; i < 200 * harness_get_slowdown(); i++) {
 		if (count_watched() <= before) {
 			return true;
 		}

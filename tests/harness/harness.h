@@ -124,6 +124,18 @@ void harness_watch(const char *what, int (*count)(void));
 		} \
 	} while (0)
 
+/** The call returns 0; if it does not, the test says errno. */
+#define check_ok(call) \
+	do { \
+		errno = 0; \
+		long long harness_ret = (long long)(call); \
+		int harness_errno = errno; \
+		if (harness_ret != 0) { \
+			harness_fail(__FILE__, __LINE__, "%s returned %lld, %s", #call, harness_ret, \
+				strerrorname_np(harness_errno)); \
+		} \
+	} while (0)
+
 /** The call returns -1 and sets errno to this. */
 #define check_errno(call, expected) \
 	do { \

@@ -155,3 +155,8 @@ TEST(reports_another_errno) {
 TEST(reports_errno_of_a_success) {
 	check_errno(dup(0), EPERM);
 }
+
+TEST(reports_a_failed_call) {
+	check_ok(access("/", R_OK));
+	check_ok(access("/nonexistent", R_OK));
+}

@@ -51,6 +51,7 @@ static const struct outcome {
 	{ "reports_errno", 0, "ok 1 - reports_errno\n" },
 	{ "reports_another_errno", 1, "not ok 1 - reports_another_errno # exit status 1" },
 	{ "reports_errno_of_a_success", 1, "not ok 1 - reports_errno_of_a_success # " },
+	{ "reports_a_failed_call", 1, "not ok 1 - reports_a_failed_call # exit status 1" },
 };
 
 TEST_EACH(outcomes, outcome_is_told) {
