@@ -6,16 +6,23 @@
  * for DMA_BUF_IOCTL_DERIVE and for the guard module, with fcntl(F_DUPFD) beside
  * them as what any fd costs on the same kernel. Median of 5 rounds. Prints JSON.
  */
-#include "selftest.h"
-
 #include "dma_buf_derive.h"
 #include "dma_buf_guard.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
+#include <vitrine/derive.h>
+
+#define BUFFER_SIZE 16384
 
 #define BATCH 500
 #define ROUNDS 5
@@ -90,7 +97,13 @@ int main(int argc, char *argv[]) {
 	int calls = argc > 1 ? atoi(argv[1]) : 100000;
 	struct utsname name;
 	uname(&name);
-	int fd = buffer_create(EXPORTER_UDMABUF);
+	struct vitrine_derive *derive = vitrine_derive_create();
+	int memfd = vitrine_memfd_create(BUFFER_SIZE);
+	int fd = vitrine_udmabuf_create(derive, memfd, BUFFER_SIZE);
+	if (fd < 0) {
+		fprintf(stderr, "derive-bench: no udmabuf: %s\n", strerror(-fd));
+		return 1;
+	}
 	guard_device = open(DMA_BUF_GUARD_DEVICE, O_RDWR | O_CLOEXEC);
 	printf("{\n  \"kernel\": \"%s\",\n  \"calls\": %d,\n  \"per_fd\": {\n", name.release,
 		calls);

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stress SECONDS [MODULE.ko]
- *
  * Everything that can be done to derived files and guards, at random, by some
  * processes of two threads each that share the buffers. What must be refused is
  * checked each time, and that nothing is left at the end; the kernel's own checks
- * are the point of it: tests/harness/guest/uml --debug --cpus 2. With MODULE.ko, the guard
- * module is unloaded and loaded all the while in the second half.
+ * are the point of it: tests/harness/guest/uml --debug --cpus 2.
  *
- * Prints a TAP line for each half.
+ * VITRINE_STRESS_SECONDS: how long each of the two tests lasts, default 5.
+ * VITRINE_GUARD_MODULE: the module that comes and goes in the second of them; guests
+ * set it.
  */
 #include "selftest.h"
 
@@ -44,7 +43,6 @@ struct shared {
 /* The owner's buffers, and what is held of them. Threads race for the slots. */
 struct worker {
 	int buffers[EXPORTER_COUNT];
-	int buffer_count;
 	_Atomic int slots[SLOTS];
 	int vgem, vkms, timeline;
 	/* The module comes and goes: its device may be away. */
@@ -71,7 +69,7 @@ static void slot_put(struct worker *worker, unsigned *seed, int fd) {
 }
 
 static int buffer_pick(struct worker *worker, unsigned *seed) {
-	return worker->buffers[rand_r(seed) % worker->buffer_count];
+	return worker->buffers[rand_r(seed) % EXPORTER_COUNT];
 }
 
 /* A derived file or a guard, or the owner's file where there is none to take. */
@@ -95,11 +93,11 @@ static void do_derive(struct worker *worker, unsigned *seed) {
 	struct dma_buf_derive params = {.flags = flags[rand_r(seed) % 4], .fd = -1};
 	if (ioctl(fd, DMA_BUF_IOCTL_DERIVE, &params) == 0) {
 		/* Never up. */
-		CHECK(is_read_only(params.fd) || !is_read_only(fd));
+		check(is_read_only(params.fd) || !is_read_only(fd));
 		slot_put(worker, seed, params.fd);
 		worker->shared->done++;
 	} else {
-		CHECK(errno == EACCES || errno == ENOTTY || errno == EMFILE);
+		check(errno == EACCES || errno == ENOTTY || errno == EMFILE);
 		worker->shared->refused++;
 	}
 	slot_put(worker, seed, fd);
@@ -108,7 +106,7 @@ static void do_derive(struct worker *worker, unsigned *seed) {
 static void do_guard(struct worker *worker, unsigned *seed) {
 	int device = open(DMA_BUF_GUARD_DEVICE, O_RDWR | O_CLOEXEC);
 	if (device < 0) {
-		CHECK(worker->module_is_optional);
+		check(worker->module_is_optional);
 		return;
 	}
 	int fd = fd_take(worker, seed);
@@ -118,12 +116,12 @@ static void do_guard(struct worker *worker, unsigned *seed) {
 		.guard_fd = -1,
 	};
 	if (ioctl(device, DMA_BUF_GUARD_IOCTL_CREATE, &params) == 0) {
-		CHECK(is_read_only(params.guard_fd));
+		check(is_read_only(params.guard_fd));
 		slot_put(worker, seed, params.guard_fd);
 		worker->shared->done++;
 	} else {
 		/* EOPNOTSUPP: a guard of do_move(), whose buffer moves. */
-		CHECK(errno == EACCES || errno == EMFILE || errno == EOPNOTSUPP);
+		check(errno == EACCES || errno == EMFILE || errno == EOPNOTSUPP);
 		worker->shared->refused++;
 	}
 	slot_put(worker, seed, fd);
@@ -132,12 +130,11 @@ static void do_guard(struct worker *worker, unsigned *seed) {
 
 static void do_map(struct worker *worker, unsigned *seed) {
 	int fd = fd_take(worker, seed);
-	volatile uint8_t *map = buffer_map(fd, PROT_READ);
-	CHECK(map != MAP_FAILED);
-	uint8_t byte = map[rand_r(seed) % BUFFER_SIZE];
+	volatile uint8_t *map = dmabuf_map(fd, PROT_READ);
+	uint8_t byte = map[rand_r(seed) % DMABUF_SIZE];
 	(void)byte;
-	int ret = mprotect((void *)map, BUFFER_SIZE, PROT_READ | PROT_WRITE);
-	CHECK(ret == 0 ? !is_read_only(fd) : errno == EACCES && is_read_only(fd));
+	int ret = mprotect((void *)map, DMABUF_SIZE, PROT_READ | PROT_WRITE);
+	check(ret == 0 ? !is_read_only(fd) : errno == EACCES && is_read_only(fd));
 	if (ret == 0) {
 		map[0]++;
 	}
@@ -145,7 +142,7 @@ static void do_map(struct worker *worker, unsigned *seed) {
 		slot_put(worker, seed, fd);
 		fd = -1;
 	}
-	buffer_unmap((void *)map);
+	dmabuf_unmap(map);
 	if (fd >= 0) {
 		close(fd);
 	}
@@ -154,15 +151,11 @@ static void do_map(struct worker *worker, unsigned *seed) {
 static void do_poll(struct worker *worker, unsigned *seed) {
 	int fd = fd_take(worker, seed);
 	uint32_t value = 1 + rand_r(seed) % 3;
-	struct dma_buf_import_sync_file import = {
-		.flags = rand_r(seed) % 2 ? DMA_BUF_SYNC_WRITE : DMA_BUF_SYNC_READ,
-		.fd = timeline_fence(worker->timeline, value),
-	};
-	int owner = buffer_pick(worker, seed);
-	CHECK(ioctl(owner, DMA_BUF_IOCTL_IMPORT_SYNC_FILE, &import) == 0);
-	close(import.fd);
-	struct pollfd pollfd = {.fd = fd, .events = POLLIN | POLLOUT};
-	CHECK(poll(&pollfd, 1, 1) >= 0);
+	int fence = timeline_create_fence(worker->timeline, value);
+	check_ok(dmabuf_import_fence(buffer_pick(worker, seed), fence,
+		rand_r(seed) % 2 ? DMA_BUF_SYNC_WRITE : DMA_BUF_SYNC_READ));
+	close(fence);
+	dmabuf_poll(fd, POLLIN | POLLOUT, 1);
 	timeline_increase(worker->timeline, value);
 	close(fd);
 }
@@ -170,10 +163,10 @@ static void do_poll(struct worker *worker, unsigned *seed) {
 static void do_sync(struct worker *worker, unsigned *seed) {
 	int fd = fd_take(worker, seed);
 	timeline_increase(worker->timeline, 100);
-	CHECK(buffer_sync(fd, DMA_BUF_SYNC_READ) == 0);
-	CHECK(buffer_sync(fd, DMA_BUF_SYNC_READ | DMA_BUF_SYNC_END) == 0);
+	check_ok(dmabuf_sync(fd, DMA_BUF_SYNC_READ));
+	check_ok(dmabuf_sync(fd, DMA_BUF_SYNC_READ | DMA_BUF_SYNC_END));
 	if (is_read_only(fd)) {
-		CHECK_ERRNO(buffer_sync(fd, DMA_BUF_SYNC_WRITE), EACCES);
+		check_errno(dmabuf_sync(fd, DMA_BUF_SYNC_WRITE), EACCES);
 	}
 	slot_put(worker, seed, fd);
 }
@@ -187,13 +180,10 @@ static void do_import(struct worker *worker, unsigned *seed) {
 		if (drm_export(drm, handle, 0, &again) == 0) {
 			close(again);
 		}
-		struct {
-			uint32_t handle, pad;
-		} gem_close = {.handle = handle};
-		ioctl(drm, _IOW('d', 0x09, gem_close), &gem_close);
+		drm_close_handle(drm, handle);
 		worker->shared->done++;
 	} else {
-		CHECK(errno == EACCES || errno == ENOENT);
+		check(errno == EACCES || errno == ENOENT);
 		worker->shared->refused++;
 	}
 	slot_put(worker, seed, fd);
@@ -201,7 +191,7 @@ static void do_import(struct worker *worker, unsigned *seed) {
 
 static void do_driver(struct worker *worker, unsigned *seed) {
 	int importer = open(VITRINE_IMPORTER_DEVICE, O_RDWR | O_CLOEXEC);
-	CHECK(importer >= 0);
+	check(importer >= 0);
 	int fd = fd_take(worker, seed);
 	if (importer_attach(importer, fd, rand_r(seed) % 8) == 0) {
 		close(fd);
@@ -212,7 +202,7 @@ static void do_driver(struct worker *worker, unsigned *seed) {
 		}
 		worker->shared->done++;
 	} else {
-		CHECK(errno == EACCES);
+		check(errno == EACCES);
 		worker->shared->refused++;
 	}
 	close(importer);
@@ -223,17 +213,17 @@ static void do_driver(struct worker *worker, unsigned *seed) {
 static void do_move(struct worker *worker, unsigned *seed) {
 	int importer = open(VITRINE_IMPORTER_DEVICE, O_RDWR | O_CLOEXEC);
 	int device = open(DMA_BUF_GUARD_DEVICE, O_RDWR | O_CLOEXEC);
-	struct vitrine_importer_export params = {.pages = BUFFER_SIZE / 4096};
-	CHECK(importer >= 0 && ioctl(importer, VITRINE_IMPORTER_EXPORT, &params) == 0);
+	struct vitrine_importer_export params = {.pages = DMABUF_SIZE / 4096};
+	check(importer >= 0 && ioctl(importer, VITRINE_IMPORTER_EXPORT, &params) == 0);
 	struct dma_buf_guard_create create = {.fd = params.fd, .guard_fd = -1};
 	if (device >= 0 && ioctl(device, DMA_BUF_GUARD_IOCTL_CREATE, &create) == 0) {
 		if (importer_attach(importer, create.guard_fd, VITRINE_IMPORTER_DYNAMIC) == 0) {
-			CHECK(ioctl(importer, VITRINE_IMPORTER_MAP, 1L) == 0);
+			check_ok(ioctl(importer, VITRINE_IMPORTER_MAP, 1L));
 		}
 		slot_put(worker, seed, create.guard_fd);
 	}
 	int other = open(VITRINE_IMPORTER_DEVICE, O_RDWR | O_CLOEXEC);
-	CHECK(other >= 0 && ioctl(other, VITRINE_IMPORTER_MOVE, (long)params.fd) == 0);
+	check(other >= 0 && ioctl(other, VITRINE_IMPORTER_MOVE, (long)params.fd) == 0);
 	close(other);
 	close(params.fd);
 	close(importer);
@@ -247,17 +237,17 @@ static void do_fork(struct worker *worker, unsigned *seed) {
 	if (pid == 0) {
 		int fd = slot_take(worker, seed);
 		if (fd >= 0) {
-			buffer_map(fd, PROT_READ);
+			dmabuf_try_map(fd, PROT_READ);
 		}
 		_exit(0);
 	}
-	CHECK(pid > 0 && waitpid(pid, NULL, 0) == pid);
+	check(pid > 0 && waitpid(pid, NULL, 0) == pid);
 }
 
 /* Left in a socket that is closed unread. */
 static void do_send(struct worker *worker, unsigned *seed) {
 	int sockets[2];
-	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) == 0);
+	check_ok(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets));
 	int fd = fd_take(worker, seed);
 	union {
 		struct cmsghdr header;
@@ -275,7 +265,7 @@ static void do_send(struct worker *worker, unsigned *seed) {
 	control.header.cmsg_type = SCM_RIGHTS;
 	control.header.cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
-	CHECK(sendmsg(sockets[0], &message, 0) == 1);
+	check(sendmsg(sockets[0], &message, 0) == 1);
 	close(fd);
 	close(sockets[0]);
 	close(sockets[1]);
@@ -285,7 +275,7 @@ static void do_send(struct worker *worker, unsigned *seed) {
 static bool module_unload(const char *name) {
 	while (syscall(SYS_delete_module, name, O_NONBLOCK) < 0) {
 		if (errno != EINTR) {
-			CHECK(errno == EWOULDBLOCK);
+			check(errno == EWOULDBLOCK);
 			return false;
 		}
 	}
@@ -294,11 +284,11 @@ static bool module_unload(const char *name) {
 
 static void do_look(struct worker *worker, unsigned *seed) {
 	int fd = fd_take(worker, seed);
-	fdinfo(fd, "count");
-	buffer_info(0);
+	dmabuf_fdinfo(fd, "count");
+	dmabuf_info(0);
 	slot_put(worker, seed, fd);
-	CHECK(!module_unload("vitrine_importer"));
-	CHECK(worker->module_is_optional || !module_unload("dma_buf_guard"));
+	check(!module_unload("vitrine_importer"));
+	check(worker->module_is_optional || !module_unload("dma_buf_guard"));
 }
 
 static void do_close(struct worker *worker, unsigned *seed) {
@@ -343,17 +333,17 @@ static void *worker_thread(void *data) {
 
 _Noreturn static void worker_run(struct worker *worker) {
 	/* Each process has devices of its own, and its threads share them. */
-	worker->vgem = drm_open("vgem");
-	worker->vkms = drm_open("vkms");
-	worker->timeline = timeline_create();
-	CHECK(worker->vgem >= 0 && worker->vkms >= 0);
+	worker->vgem = drm_try_open("vgem");
+	worker->vkms = drm_try_open("vkms");
+	worker->timeline = timeline_try_open();
+	check(worker->vgem >= 0 && worker->vkms >= 0 && worker->timeline >= 0);
 	for (int i = 0; i < SLOTS; i++) {
 		worker->slots[i] = -1;
 	}
 	pthread_t thread;
-	CHECK(pthread_create(&thread, NULL, worker_thread, worker) == 0);
+	check_ok(pthread_create(&thread, NULL, worker_thread, worker));
 	worker_thread(worker);
-	CHECK(pthread_join(thread, NULL) == 0);
+	check_ok(pthread_join(thread, NULL));
 	_exit(0);
 }
 
@@ -374,37 +364,49 @@ static void module_cycle(struct shared *shared, const char *path, time_t end) {
 		/* While it is used, while nobody uses it, and loaded while they all want it. */
 		bool unloaded = module_try_unload(100);
 		shared->pause = true;
-		CHECK(unloaded || module_try_unload((end - now() + 60) * 1000));
+		check(unloaded || module_try_unload((end - now() + 60) * 1000));
 		shared->pause = false;
 		int fd = open(path, O_RDONLY | O_CLOEXEC);
-		CHECK(fd >= 0 && syscall(SYS_finit_module, fd, "", 0) == 0);
+		check(fd >= 0 && syscall(SYS_finit_module, fd, "", 0) == 0);
 		close(fd);
 		cycles++;
 	} while (now() < end);
 	printf("# unloaded %d times\n", cycles);
 }
 
-static bool run_workers(int seconds, const char *module) {
+/* Workers that have ended, all of them well. */
+static void wait_for_workers(const pid_t pids[WORKERS]) {
+	bool good = true;
+	for (int i = 0; i < WORKERS; i++) {
+		int status;
+		check(waitpid(pids[i], &status, 0) == pids[i]);
+		good = good && status == 0;
+	}
+	check(good);
+}
+
+static void run_workers(const char *module) {
+	const char *text = getenv("VITRINE_STRESS_SECONDS");
+	int seconds = text != NULL ? atoi(text) : 5;
+	harness_set_timeout((unsigned)seconds + 120);
 	struct worker worker = {
 		.module_is_optional = module != NULL,
 		.end = now() + seconds,
 		.shared = mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE,
 			MAP_SHARED | MAP_ANONYMOUS, -1, 0),
 	};
-	CHECK(worker.shared != MAP_FAILED);
-	int objects = buffer_info(0).objects;
+	check(worker.shared != MAP_FAILED);
 	for (int i = 0; i < EXPORTER_COUNT; i++) {
-		worker.buffers[worker.buffer_count++] = buffer_create((enum exporter)i);
+		worker.buffers[i] = dmabuf_create((enum exporter)i);
 	}
 	/* Keeps the modules in use. */
 	int importer = importer_open();
 	int device = open(DMA_BUF_GUARD_DEVICE, O_RDWR | O_CLOEXEC);
-	CHECK(device >= 0);
-	fflush(stdout);
+	check(device >= 0);
 	pid_t pids[WORKERS];
 	for (int i = 0; i < WORKERS; i++) {
 		pids[i] = fork();
-		CHECK(pids[i] >= 0);
+		check(pids[i] >= 0);
 		if (pids[i] == 0) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			if (module != NULL) {
@@ -417,55 +419,37 @@ static bool run_workers(int seconds, const char *module) {
 		close(device);
 		module_cycle(worker.shared, module, worker.end);
 	}
-	bool good = true;
-	for (int i = 0; i < WORKERS; i++) {
-		int status;
-		CHECK(waitpid(pids[i], &status, 0) == pids[i]);
-		good = good && status == 0;
-	}
+	wait_for_workers(pids);
 	if (module == NULL) {
 		close(device);
 	}
 	printf("# %ld done, %ld refused\n", worker.shared->done, worker.shared->refused);
-	good = good && worker.shared->done > 0 && worker.shared->refused > 0;
+	check(worker.shared->done > 0 && worker.shared->refused > 0);
 	munmap(worker.shared, sizeof(*worker.shared));
 	close(importer);
-	for (int i = 0; i < worker.buffer_count; i++) {
+	for (int i = 0; i < EXPORTER_COUNT; i++) {
 		close(worker.buffers[i]);
 	}
-	for (int i = 0; i < 500 && buffer_info(0).objects > objects; i++) {
-		usleep(10 * 1000);
-	}
-	if (buffer_info(0).objects != objects) {
-		printf("# %d dma-bufs before, %d left\n", objects, buffer_info(0).objects);
-		good = false;
-	}
-	return good;
 }
 
-int main(int argc, char *argv[]) {
-	if (argc < 2) {
-		fprintf(stderr, "usage: stress SECONDS [MODULE.ko]\n");
-		return 2;
+TEST(stress) {
+	run_workers(NULL);
+}
+
+static const char *module_path(void) {
+	const char *path = getenv("VITRINE_GUARD_MODULE");
+	if (path == NULL) {
+		harness_skip("VITRINE_GUARD_MODULE is not set");
 	}
-	int seconds = atoi(argv[1]);
-	const char *module = argc > 2 ? argv[2] : NULL;
-	bool good = run_workers(seconds / (module != NULL ? 2 : 1), NULL);
-	printf("%s 1 - stress\n", good ? "ok" : "not ok");
-	fflush(stdout);
-	if (module != NULL) {
-		bool second = run_workers(seconds / 2, module);
-		printf("%s 2 - stress while the module comes and goes\n",
-			second ? "ok" : "not ok");
-		/* Nothing of it is left: it goes once nobody uses it. */
-		bool gone = false;
-		for (int i = 0; i < 100 && !gone; i++) {
-			gone = module_unload("dma_buf_guard");
-			usleep(10 * 1000);
-		}
-		printf("%s 3 - module goes at the end\n", gone ? "ok" : "not ok");
-		good = good && second && gone;
-	}
-	printf("1..%d\n", module != NULL ? 3 : 1);
-	return good ? 0 : 1;
+	return path;
+}
+
+TEST(stress_while_the_module_comes_and_goes) {
+	run_workers(module_path());
+}
+
+/* The last test: nothing of the module is left, so that it can go. */
+TEST(module_goes_at_the_end) {
+	module_path();
+	check(module_try_unload(1000));
 }
