@@ -25,6 +25,7 @@
 
 /** A frame, and all that the compositor said of it. */
 struct frame {
+	struct wl_list link; // exporter.frames
 	struct zwlr_export_dmabuf_frame_v1 *proxy; // NULL once it is destroyed
 	char events[16]; // a letter for each
 	uint32_t width, height, x, y, buffer_flags, flags, format, n_objects;
@@ -97,7 +98,8 @@ static const struct zwlr_export_dmabuf_frame_v1_listener frame_listener = {
 /* A client of the protocol, beside what the fixture's client knows */
 
 struct exporter {
-	struct client *client;
+	struct client *client; // NULL if it is gone
+	struct wl_list frames; // frame.link
 	struct wl_registry *registry;
 	struct zwlr_export_dmabuf_manager_v1 *manager; // NULL if it is not there
 };
@@ -122,24 +124,31 @@ static const struct wl_registry_listener registry_listener = {
 
 static void exporter_init(struct exporter *exporter, struct server *server) {
 	*exporter = (struct exporter){ .client = client_create(server) };
+	wl_list_init(&exporter->frames);
 	exporter->registry = wl_display_get_registry(exporter->client->display);
 	wl_registry_add_listener(exporter->registry, &registry_listener, exporter);
 	client_roundtrip(exporter->client);
 	check(exporter->manager != NULL);
 }
 
+/** Its frames outlive it: they are the fixture's. */
 static void exporter_finish(struct exporter *exporter) {
+	if (exporter->client == NULL) {
+		return;
+	}
 	if (exporter->manager != NULL) {
 		zwlr_export_dmabuf_manager_v1_destroy(exporter->manager);
 	}
 	wl_registry_destroy(exporter->registry);
 	client_destroy(exporter->client);
+	exporter->client = NULL;
 }
 
 static struct frame *capture_with(struct exporter *exporter, int32_t overlay_cursor) {
 	struct frame *frame = calloc(1, sizeof(*frame));
 	check(frame != NULL);
 	frame->fd = -1;
+	wl_list_insert(&exporter->frames, &frame->link);
 	frame->proxy = zwlr_export_dmabuf_manager_v1_capture_output(exporter->manager,
 		overlay_cursor, exporter->client->outputs[0]);
 	zwlr_export_dmabuf_frame_v1_add_listener(frame->proxy, &frame_listener, frame);
@@ -166,7 +175,9 @@ static void frame_end(struct frame *frame) {
 	frame->proxy = NULL;
 }
 
+/** Done for all that are left once a test has ended. */
 static void frame_free(struct frame *frame) {
+	wl_list_remove(&frame->link);
 	if (frame->proxy != NULL) {
 		frame_end(frame);
 	}
@@ -188,15 +199,11 @@ static uint32_t frame_get_pixel(struct frame *frame) {
 	return pixel & 0xffffff;
 }
 
-static void paint(struct server *server, uint32_t color) {
-	check(output_paint(server->output, color, NULL));
-	pump(server);
-}
-
 /** A frame that is there, of a colour of its own. */
 static struct frame *capture_color(struct exporter *exporter, uint32_t color) {
 	struct frame *frame = capture(exporter);
-	paint(exporter->client->server, color);
+	check(output_paint(exporter->client->server->output, color, NULL));
+	pump(exporter->client->server);
 	check_str(frame->events, "for");
 	check_int(frame_get_pixel(frame), ==, color);
 	return frame;
@@ -208,32 +215,54 @@ static void check_cancelled(struct frame *frame, uint32_t reason) {
 	frame_free(frame);
 }
 
-static void init_with(struct server *server, struct exporter *exporter,
-		const struct server_options *options) {
-	server_init(server, options);
-	check(vitrine_export_dmabuf_manager_v1_create(server->manager) != NULL);
-	exporter_init(exporter, server);
+/* The fixture */
+
+#define EXPORTERS_CAP 6
+
+struct exporting {
+	struct server server;
+	struct exporter exporters[EXPORTERS_CAP];
+	struct exporter *exporter; // the first one
+	uint32_t n_exporters;
+};
+
+struct exporting_options {
+	struct server_options server;
+	uint32_t n_exporters; // 0 for one
+};
+
+static void exporting_set_up(struct exporting *f, const struct exporting_options *options) {
+	*f = (struct exporting){ .exporter = &f->exporters[0] };
+	server_init(&f->server, &options->server);
+	check(vitrine_export_dmabuf_manager_v1_create(f->server.manager) != NULL);
+	do {
+		exporter_init(&f->exporters[f->n_exporters++], &f->server);
+	} while (f->n_exporters < options->n_exporters);
 }
 
-static void init(struct server *server, struct exporter *exporter) {
-	init_with(server, exporter, NULL);
+static void exporting_tear_down(struct exporting *f) {
+	for (uint32_t i = 0; i < f->n_exporters; i++) {
+		struct frame *frame, *tmp;
+		wl_list_for_each_safe(frame, tmp, &f->exporters[i].frames, link) {
+			frame_free(frame);
+		}
+		exporter_finish(&f->exporters[i]);
+	}
+	pump(&f->server);
+	server_finish(&f->server);
 }
 
-static void finish(struct server *server, struct exporter *exporter) {
-	exporter_finish(exporter);
-	pump(server);
-	server_finish(server);
+static void paint(struct exporting *f, uint32_t color) {
+	check(output_paint(f->server.output, color, NULL));
+	pump(&f->server);
 }
 
 /* The wire */
 
-TEST(frame_is_described_as_the_stock_protocol_does) {
-	struct server server;
-	struct exporter exporter;
-	init(&server, &exporter);
-	struct frame *frame = capture(&exporter);
+TEST_WITH(exporting, frame_is_described_as_the_stock_protocol_does) {
+	struct frame *frame = capture(f->exporter);
 	check_str(frame->events, "");
-	paint(&server, 0x123456);
+	paint(f, 0x123456);
 	check_str(frame->events, "for");
 	check_int(frame->width, ==, 64);
 	check_int(frame->height, ==, 48);
@@ -254,208 +283,148 @@ TEST(frame_is_described_as_the_stock_protocol_does) {
 		(uint64_t)now.tv_nsec - frame->tv_nsec;
 	check(frame->tv_nsec < 1000000000 && age_ns < 20000000000);
 	check_int(frame_get_pixel(frame), ==, 0x123456);
-	frame_free(frame);
-	finish(&server, &exporter);
 }
 
-TEST(frame_cannot_be_written) {
-	struct server server;
-	struct exporter exporter;
-	init(&server, &exporter);
-	struct frame *frame = capture_color(&exporter, 0x0000ff);
+TEST_WITH(exporting, frame_cannot_be_written) {
+	struct frame *frame = capture_color(f->exporter, 0x0000ff);
 	check_int(fcntl(frame->fd, F_GETFL) & O_ACCMODE, ==, O_RDONLY);
-	check(mmap(NULL, frame->size, PROT_READ | PROT_WRITE, MAP_SHARED, frame->fd, 0) ==
-		MAP_FAILED);
-	check_int(errno, ==, EACCES);
-	check(mprotect((void *)frame_map(frame), frame->size, PROT_READ | PROT_WRITE) != 0);
-	check_int(errno, ==, EACCES);
-	frame_free(frame);
-	finish(&server, &exporter);
+	check_errno(mmap(NULL, frame->size, PROT_READ | PROT_WRITE, MAP_SHARED, frame->fd, 0),
+		EACCES);
+	check_errno(mprotect((void *)frame_map(frame), frame->size, PROT_READ | PROT_WRITE),
+		EACCES);
 }
 
-TEST(capture_draws_a_frame_of_a_static_output) {
-	struct server server;
-	struct exporter exporter;
-	init(&server, &exporter);
-	server.output->repaint = true;
-	paint(&server, 0x777777);
+TEST_WITH(exporting, capture_draws_a_frame_of_a_static_output) {
+	f->server.output->repaint = true;
+	paint(f, 0x777777);
 	for (int i = 0; i < 5; i++) {
-		struct frame *frame = capture(&exporter);
-		pump_until(&server, strcmp(frame->events, "for") == 0);
+		struct frame *frame = capture(f->exporter);
+		pump_until(&f->server, strcmp(frame->events, "for") == 0);
 		check_int(frame_get_pixel(frame), ==, 0x777777);
 		frame_free(frame);
 	}
-	finish(&server, &exporter);
 }
 
-TEST(all_frames_that_are_waited_for_are_the_next_one) {
-	struct server server;
-	struct exporter exporter;
-	init(&server, &exporter);
+TEST_WITH(exporting, all_frames_that_are_waited_for_are_the_next_one) {
 	struct frame *frames[3];
 	for (int i = 0; i < 3; i++) {
-		frames[i] = capture(&exporter);
+		frames[i] = capture(f->exporter);
 	}
-	struct frame *given_up = capture(&exporter);
-	frame_free(given_up);
-	paint(&server, 0x00aa00);
+	frame_free(capture(f->exporter)); // given up
+	paint(f, 0x00aa00);
 	for (int i = 0; i < 3; i++) {
 		check_str(frames[i]->events, "for");
 		check_int(frame_get_pixel(frames[i]), ==, 0x00aa00);
-		frame_free(frames[i]);
 	}
-	finish(&server, &exporter);
 }
 
-TEST(steady_captures_leave_nothing_behind) {
-	struct server server;
-	struct exporter exporter;
-	init(&server, &exporter);
+TEST_WITH(exporting, steady_captures_leave_nothing_behind) {
 	for (uint32_t i = 1; i <= 8; i++) {
-		frame_free(capture_color(&exporter, i));
+		frame_free(capture_color(f->exporter, i));
 	}
 	int n_fds = harness_count_fds();
 	for (uint32_t i = 1; i <= 300; i++) {
-		frame_free(capture_color(&exporter, i));
+		frame_free(capture_color(f->exporter, i));
 	}
-	client_roundtrip(exporter.client);
+	client_roundtrip(f->exporter->client);
 	check_int(harness_count_fds(), ==, n_fds);
-	check_int(server.sessions_started, ==, 1);
-	check_int(server.sessions_stopped, ==, 0);
-	finish(&server, &exporter);
+	check_int(f->server.sessions_started, ==, 1);
+	check_int(f->server.sessions_stopped, ==, 0);
 }
 
-TEST(frames_outlive_their_manager) {
-	struct server server;
-	struct exporter exporter;
-	init(&server, &exporter);
-	struct frame *frame = capture(&exporter);
-	zwlr_export_dmabuf_manager_v1_destroy(exporter.manager);
-	exporter.manager = NULL;
-	paint(&server, 0x445566);
+TEST_WITH(exporting, frames_outlive_their_manager) {
+	struct frame *frame = capture(f->exporter);
+	zwlr_export_dmabuf_manager_v1_destroy(f->exporter->manager);
+	f->exporter->manager = NULL;
+	paint(f, 0x445566);
 	check_str(frame->events, "for");
-	frame_free(frame);
-	finish(&server, &exporter);
 }
 
-TEST(overlay_cursor_is_in_software_while_it_is_captured) {
-	struct server server;
-	struct exporter exporter;
-	init(&server, &exporter);
-	struct wlr_output *output = server.output->wlr_output;
-	frame_free(capture_color(&exporter, 1));
+TEST_WITH(exporting, overlay_cursor_is_in_software_while_it_is_captured) {
+	struct wlr_output *output = f->server.output->wlr_output;
+	frame_free(capture_color(f->exporter, 1));
 	check_int(output->software_cursor_locks, ==, 0);
-	struct frame *frame = capture_with(&exporter, 1);
-	paint(&server, 2);
+	struct frame *frame = capture_with(f->exporter, 1);
+	paint(f, 2);
 	check_str(frame->events, "for");
 	check_int(output->software_cursor_locks, ==, 1);
 	frame_free(frame);
-	pump_until(&server, server.sessions_stopped == 2);
+	pump_until(&f->server, f->server.sessions_stopped == 2);
 	check_int(output->software_cursor_locks, ==, 0);
 	check_int(output->attach_render_locks, ==, 0);
-	finish(&server, &exporter);
 }
 
 /* What is held, and for how long */
 
-TEST(frame_is_held_after_destroy) {
-	struct server server;
-	struct exporter exporter;
-	init(&server, &exporter);
-	struct frame *frame = capture_color(&exporter, 0xabcdef);
-	frame_end(frame);
+static void check_never_changes(struct exporting *f, struct frame *frame, uint32_t color) {
 	for (uint32_t i = 0; i < 20; i++) {
-		paint(&server, i);
-		check_int(frame_get_pixel(frame), ==, 0xabcdef);
+		paint(f, i);
+		check_int(frame_get_pixel(frame), ==, color);
 	}
-	frame_free(frame);
-	finish(&server, &exporter);
 }
 
-TEST(frame_is_held_until_the_one_after_the_next_is_asked_for) {
-	struct server server;
-	struct exporter exporter;
-	init(&server, &exporter);
-	struct frame *first = capture_color(&exporter, 0xff0000);
+TEST_WITH(exporting, frame_is_held_after_destroy) {
+	struct frame *frame = capture_color(f->exporter, 0xabcdef);
+	frame_end(frame);
+	check_never_changes(f, frame, 0xabcdef);
+}
+
+TEST_WITH(exporting, frame_is_held_until_the_one_after_the_next_is_asked_for) {
+	struct frame *first = capture_color(f->exporter, 0xff0000);
 	frame_end(first);
-	struct frame *second = capture(&exporter);
+	struct frame *second = capture(f->exporter);
 	check_int(frame_get_pixel(first), ==, 0xff0000);
-	paint(&server, 0x00ff00);
+	paint(f, 0x00ff00);
 	check_str(second->events, "for");
 	for (uint32_t i = 0; i < 20; i++) {
-		paint(&server, i);
+		paint(f, i);
 		check_int(frame_get_pixel(first), ==, 0xff0000);
 		check_int(frame_get_pixel(second), ==, 0x00ff00);
 	}
 	// The positive case: it is the hold that kept it
-	struct frame *third = capture(&exporter);
+	capture(f->exporter);
 	bool reused = false;
 	for (uint32_t i = 0; i < 4; i++) {
-		paint(&server, i);
+		paint(f, i);
 		reused |= frame_get_pixel(first) != 0xff0000;
 	}
 	check(reused);
 	check_int(frame_get_pixel(second), ==, 0x00ff00);
-	frame_free(first);
-	frame_free(second);
-	frame_free(third);
-	finish(&server, &exporter);
 }
 
-TEST(holders_never_stop_the_output) {
-	struct server server;
-	struct exporter exporters[6];
-	struct frame *frames[6];
-	init(&server, &exporters[0]);
-	for (int i = 0; i < 6; i++) {
-		if (i > 0) {
-			exporter_init(&exporters[i], &server);
-		}
-		frames[i] = capture_color(&exporters[i], 0x100000 + (uint32_t)i);
+TEST_WITH(exporting, holders_never_stop_the_output, .n_exporters = 6) {
+	for (uint32_t i = 0; i < 6; i++) {
+		capture_color(&f->exporters[i], 0x100000 + i);
 	}
 	struct test_session *session =
-		test_session_create(exporters[0].client, 0, VITRINE_GUARANTEE_SEALED);
+		test_session_create(f->exporter->client, 0, VITRINE_GUARANTEE_SEALED);
 	session->auto_release = true;
 	// What is there. If a holder's time has run out by now, it has to be drawn again
-	server.output->repaint = true;
-	pump_until(&server, session->n_frames > 0);
-	server.output->repaint = false;
-	pump(&server);
+	f->server.output->repaint = true;
+	pump_until(&f->server, session->n_frames > 0);
+	f->server.output->repaint = false;
+	pump(&f->server);
 	uint32_t before = session->n_frames;
 	for (uint32_t i = 0; i < 30; i++) {
-		paint(&server, i); // fails if there is no buffer left
+		paint(f, i); // fails if there is no buffer left
 	}
 	check_int(session->n_frames, ==, before + 30);
-	test_session_destroy(session);
-	for (int i = 0; i < 6; i++) {
-		frame_free(frames[i]);
-		exporter_finish(&exporters[i]);
-	}
-	pump(&server);
-	server_finish(&server);
 }
 
-TEST(clients_that_keep_up_get_each_frame) {
-	struct server server;
-	struct exporter exporters[3];
+TEST_WITH(exporting, clients_that_keep_up_get_each_frame, .n_exporters = 3) {
 	struct frame *previous[3] = { NULL };
-	init(&server, &exporters[0]);
-	exporter_init(&exporters[1], &server);
-	exporter_init(&exporters[2], &server);
 	struct test_session *session =
-		test_session_create(exporters[0].client, 0, VITRINE_GUARANTEE_SEALED);
+		test_session_start(f->exporters[0].client, VITRINE_GUARANTEE_SEALED);
 	session->auto_release = true;
 	// Slow, and held back by none of the others
 	struct test_session *slow =
-		test_session_create(exporters[1].client, 0, VITRINE_GUARANTEE_SEALED);
-	client_roundtrip(exporters[0].client);
-	client_roundtrip(exporters[1].client);
+		test_session_start(f->exporters[1].client, VITRINE_GUARANTEE_SEALED);
 	for (uint32_t n = 1; n <= 40; n++) {
 		struct frame *frames[3];
 		for (int i = 0; i < 3; i++) {
-			frames[i] = capture(&exporters[i]);
+			frames[i] = capture(&f->exporters[i]);
 		}
-		paint(&server, n);
+		paint(f, n);
 		for (int i = 0; i < 3; i++) {
 			check_str(frames[i]->events, "for");
 			check_int(frame_get_pixel(frames[i]), ==, n);
@@ -470,24 +439,13 @@ TEST(clients_that_keep_up_get_each_frame) {
 		}
 	}
 	check_int(slow->n_frames, >=, 8);
-	test_session_destroy(session);
-	test_session_destroy(slow);
-	for (int i = 0; i < 3; i++) {
-		frame_free(previous[i]);
-		exporter_finish(&exporters[i]);
-	}
-	pump(&server);
-	server_finish(&server);
 }
 
-TEST(waiting_frames_are_bounded) {
-	struct server server;
-	struct exporter exporter;
-	init(&server, &exporter);
+TEST_WITH(exporting, waiting_frames_are_bounded) {
 	struct frame *frames[64];
 	int n_cancelled = 0;
 	for (int i = 0; i < 64; i++) {
-		frames[i] = capture(&exporter);
+		frames[i] = capture(f->exporter);
 		if (frames[i]->events[0] == 'c') {
 			check_int(frames[i]->reason, ==, TEMPORARY);
 			n_cancelled++;
@@ -495,111 +453,67 @@ TEST(waiting_frames_are_bounded) {
 	}
 	check_int(n_cancelled, >, 0);
 	check_int(n_cancelled, <, 64);
-	paint(&server, 3);
+	paint(f, 3);
 	for (int i = 0; i < 64; i++) {
 		check(frames[i]->events[0] == 'f' || frames[i]->events[0] == 'c');
-		frame_free(frames[i]);
 	}
-	finish(&server, &exporter);
 }
 
 /* The end */
 
-static void check_never_changes(struct server *server, struct frame *frame, uint32_t color) {
-	for (uint32_t i = 0; i < 20; i++) {
-		paint(server, i);
-		check_int(frame_get_pixel(frame), ==, color);
-	}
-}
-
-TEST(who_stops_asking_sees_nothing_more) {
-	struct server server;
-	struct exporter exporter;
-	init(&server, &exporter);
-	server.manager->limits.deadline_ms = 20;
-	struct frame *older = capture_color(&exporter, 0xaa0000);
-	struct frame *frame = capture_color(&exporter, 0x00aa00);
-	pump_until(&server, server.sessions_stopped == server.sessions_started);
-	uint32_t n_sessions = server.sessions_started; // 2 if the first one took as long as that
-	check_never_changes(&server, frame, 0x00aa00);
-	check_never_changes(&server, older, 0xaa0000);
+TEST_WITH(exporting, who_stops_asking_sees_nothing_more) {
+	f->server.manager->limits.deadline_ms = 20;
+	struct frame *older = capture_color(f->exporter, 0xaa0000);
+	struct frame *frame = capture_color(f->exporter, 0x00aa00);
+	pump_until(&f->server, f->server.sessions_stopped == f->server.sessions_started);
+	uint32_t n_sessions = f->server.sessions_started; // 2 if the first one took as long as that
+	check_never_changes(f, frame, 0x00aa00);
+	check_never_changes(f, older, 0xaa0000);
 	// And may ask again
-	struct frame *again = capture_color(&exporter, 0x0000aa);
-	check_int(server.sessions_started, ==, n_sessions + 1);
-	frame_free(older);
-	frame_free(frame);
-	frame_free(again);
-	finish(&server, &exporter);
+	capture_color(f->exporter, 0x0000aa);
+	check_int(f->server.sessions_started, ==, n_sessions + 1);
 }
 
-TEST(who_is_gone_sees_nothing_more) {
-	struct server server;
-	struct exporter exporter;
-	init(&server, &exporter);
-	struct frame *frame = capture_color(&exporter, 0x0a0b0c);
+TEST_WITH(exporting, who_is_gone_sees_nothing_more) {
+	struct frame *frame = capture_color(f->exporter, 0x0a0b0c);
 	frame_end(frame);
-	exporter_finish(&exporter);
-	pump(&server);
-	check_int(server.sessions_stopped, ==, 1);
-	check_never_changes(&server, frame, 0x0a0b0c);
-	frame_free(frame);
-	server_finish(&server);
+	exporter_finish(f->exporter);
+	pump(&f->server);
+	check_int(f->server.sessions_stopped, ==, 1);
+	check_never_changes(f, frame, 0x0a0b0c);
 }
 
-TEST(who_is_locked_out_sees_nothing_more) {
-	struct server server;
-	struct exporter exporter;
-	init(&server, &exporter);
-	struct frame *frame = capture_color(&exporter, 0x0a0b0c);
-	struct frame *waiting = capture(&exporter);
-	vitrine_view_manager_v1_set_locked(server.manager, true);
-	pump(&server);
+TEST_WITH(exporting, who_is_locked_out_sees_nothing_more) {
+	struct frame *frame = capture_color(f->exporter, 0x0a0b0c);
+	struct frame *waiting = capture(f->exporter);
+	vitrine_view_manager_v1_set_locked(f->server.manager, true);
+	pump(&f->server);
 	check_cancelled(waiting, TEMPORARY);
-	check_never_changes(&server, frame, 0x0a0b0c);
-	check_cancelled(capture(&exporter), TEMPORARY);
-	vitrine_view_manager_v1_set_locked(server.manager, false);
-	frame_free(capture_color(&exporter, 0x111111));
-	frame_free(frame);
-	finish(&server, &exporter);
+	check_never_changes(f, frame, 0x0a0b0c);
+	check_cancelled(capture(f->exporter), TEMPORARY);
+	vitrine_view_manager_v1_set_locked(f->server.manager, false);
+	frame_free(capture_color(f->exporter, 0x111111));
 }
 
-TEST(client_may_vanish_with_frames_waiting) {
-	struct server server;
-	struct exporter exporter, other;
-	init(&server, &exporter);
-	exporter_init(&other, &server);
-	struct frame *frame = capture(&exporter);
-	wl_client_destroy(exporter.client->wl_client);
-	frame_free(capture_color(&other, 0x050505));
+TEST_WITH(exporting, client_may_vanish_with_frames_waiting, .n_exporters = 2) {
+	struct frame *frame = capture(f->exporter);
+	wl_client_destroy(f->exporter->client->wl_client);
+	frame_free(capture_color(&f->exporters[1], 0x050505));
 	check_str(frame->events, "");
-	frame_free(frame);
-	exporter_finish(&exporter);
-	finish(&server, &other);
 }
 
-TEST(output_that_goes_is_permanent) {
-	struct server server;
-	struct exporter exporter;
-	init(&server, &exporter);
-	struct frame *frame = capture_color(&exporter, 5);
-	struct frame *waiting = capture(&exporter);
-	wlr_output_destroy(server.output->wlr_output);
-	pump(&server);
+TEST_WITH(exporting, output_that_goes_is_permanent) {
+	capture_color(f->exporter, 5);
+	struct frame *waiting = capture(f->exporter);
+	wlr_output_destroy(f->server.output->wlr_output);
+	pump(&f->server);
 	check_cancelled(waiting, PERMANENT);
-	check_cancelled(capture(&exporter), PERMANENT);
-	frame_free(frame);
-	finish(&server, &exporter);
+	check_cancelled(capture(f->exporter), PERMANENT);
 }
 
-TEST(server_may_end_with_frames_waiting) {
-	struct server server;
-	struct exporter exporter;
-	init(&server, &exporter);
-	struct frame *frame = capture_color(&exporter, 5);
-	struct frame *waiting = capture(&exporter);
-	frame_free(frame);
-	frame_free(waiting);
-	finish(&server, &exporter);
+TEST_WITH(exporting, server_may_end_with_frames_waiting) {
+	capture_color(f->exporter, 5);
+	capture(f->exporter);
 }
 
 /* What there is none of */
@@ -616,63 +530,47 @@ static uint32_t decide(const struct vitrine_view_request *request, void *data) {
 	return allowed;
 }
 
-TEST(what_policy_does_not_allow_is_permanent) {
-	struct server server;
-	struct exporter exporter;
-	init(&server, &exporter);
+TEST_WITH(exporting, what_policy_does_not_allow_is_permanent) {
 	allowed = VITRINE_GUARANTEE_ALL;
-	vitrine_view_manager_v1_set_policy(server.manager, decide, &server);
-	frame_free(capture_color(&exporter, 1));
-	struct frame *waiting = capture(&exporter);
+	vitrine_view_manager_v1_set_policy(f->server.manager, decide, &f->server);
+	frame_free(capture_color(f->exporter, 1));
+	struct frame *waiting = capture(f->exporter);
 	allowed = 0;
-	vitrine_view_manager_v1_update_policy(server.manager);
-	pump(&server);
+	vitrine_view_manager_v1_update_policy(f->server.manager);
+	pump(&f->server);
 	check_cancelled(waiting, PERMANENT);
-	check_cancelled(capture(&exporter), PERMANENT);
+	check_cancelled(capture(f->exporter), PERMANENT);
 	// No dma-buf can be that
 	allowed = VITRINE_GUARANTEE_SEALED | VITRINE_GUARANTEE_SNAPSHOT;
-	check_cancelled(capture(&exporter), PERMANENT);
-	finish(&server, &exporter);
+	check_cancelled(capture(f->exporter), PERMANENT);
 }
 
-TEST(buffers_that_cannot_be_derived_from_are_permanent) {
-	struct server server;
-	struct exporter exporter;
-	init_with(&server, &exporter, &(struct server_options){ .stock_allocator = true });
-	struct frame *frame = capture(&exporter);
-	check(output_paint(server.output, 1, NULL));
-	pump_until(&server, frame->events[0] != '\0');
+TEST_WITH(exporting, buffers_that_cannot_be_derived_from_are_permanent,
+		.server = { .stock_allocator = true }) {
+	struct frame *frame = capture(f->exporter);
+	check(output_paint(f->server.output, 1, NULL));
+	pump_until(&f->server, frame->events[0] != '\0');
 	check_cancelled(frame, PERMANENT);
-	finish(&server, &exporter);
 }
 
-TEST(output_that_is_off_is_permanent) {
-	struct server server;
-	struct exporter exporter;
-	init(&server, &exporter);
-	frame_free(capture_color(&exporter, 1));
+TEST_WITH(exporting, output_that_is_off_is_permanent) {
+	frame_free(capture_color(f->exporter, 1));
 	struct wlr_output_state state;
 	wlr_output_state_init(&state);
 	wlr_output_state_set_enabled(&state, false);
-	check(wlr_output_commit_state(server.output->wlr_output, &state));
+	check(wlr_output_commit_state(f->server.output->wlr_output, &state));
 	wlr_output_state_finish(&state);
-	check_cancelled(capture(&exporter), PERMANENT);
-	finish(&server, &exporter);
+	check_cancelled(capture(f->exporter), PERMANENT);
 }
 
-TEST(resized_output_goes_on) {
-	struct server server;
-	struct exporter exporter;
-	init(&server, &exporter);
-	frame_free(capture_color(&exporter, 1));
-	struct frame *frame = capture(&exporter);
-	output_resize(server.output, 128, 96);
-	paint(&server, 0x22);
+TEST_WITH(exporting, resized_output_goes_on) {
+	frame_free(capture_color(f->exporter, 1));
+	struct frame *frame = capture(f->exporter);
+	output_resize(f->server.output, 128, 96);
+	paint(f, 0x22);
 	check_str(frame->events, "for");
 	frame_free(frame);
-	frame = capture_color(&exporter, 0x33);
+	frame = capture_color(f->exporter, 0x33);
 	check_int(frame->width, ==, 128);
 	check_int(frame->height, ==, 96);
-	frame_free(frame);
-	finish(&server, &exporter);
 }
