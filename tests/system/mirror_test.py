@@ -3,27 +3,22 @@
 """wl-mirror, unmodified, mirrors an output of sway through the plugin's
 wlr-export-dmabuf. Runs in a guest that has dma-bufs. Prints TAP.
 
-usage: mirror_test.py SECONDS
-environment: VITRINE_RUN, VITRINE, SANDBOX, TOPLEVEL, WINDOW: the built programs
+usage: mirror_test.py SECONDS, with the built commands on PATH
 """
 
 import operator
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 
-sys.dont_write_bytecode = True  # the checkout is no place for it
-import plugin_test
-from plugin_test import VITRINE, Compositor, drain, n_colors, need, run_test
+from harness import (LIMIT, Group, PluginCompositor, collect, drain, given, n_colors, need, note,
+                     require, run_groups)
 
-# The guest has one processor, which draws what a GPU would, and shares it with other tests
-plugin_test.TIMEOUT = 120
-
+SECONDS = float(sys.argv[1])
 WIDTH, HEIGHT = 320, 240
 # File descriptors and mappings of the buffers that swapchains can be late with
 MAX_LATE = 24
@@ -47,9 +42,8 @@ class Follower:
     """Reads the pictures of an output as they come, and counts those that are new."""
 
     def __init__(self, compositor, output):
-        self.process = subprocess.Popen(
-            [VITRINE, 'record', '--format', 'raw', '-o', output, '-'], env=compositor.env,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.process = compositor.start('vitrine', 'record', '--format', 'raw', '-o', output, '-',
+                                        text=False, stderr=subprocess.DEVNULL)
         self.n_different = 0
         self.changed = time.monotonic()
         threading.Thread(target=self.read, daemon=True).start()
@@ -67,10 +61,6 @@ class Follower:
         still = time.monotonic() - self.changed
         need(still < seconds, f'nothing has moved for {still:.0f} s')
 
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(plugin_test.TIMEOUT)
-
 
 def cost(compositor):
     """File descriptors and mappings of the compositor."""
@@ -84,7 +74,7 @@ def wait_for_mirror(compositor, mirror):
     for line in mirror.stdout:
         if 'frame is ready' in line:
             return
-    raise AssertionError('wl-mirror ended: ' + compositor.read('stderr')[-800:])
+    need(False, 'wl-mirror ended: ' + compositor.read('stderr')[-800:])
 
 
 def need_no_growth(costs):
@@ -93,24 +83,25 @@ def need_no_growth(costs):
     for i, what in enumerate(('file descriptors', 'mappings')):
         peaks = [max(sample[i] for sample in costs[j * quarter:(j + 1) * quarter])
                  for j in range(4)]
-        print(f'# {what} of the compositor: at most {peaks} in each quarter')
+        note(f'{what} of the compositor: at most {peaks} in each quarter')
         need(any(a >= b for a, b in zip(peaks, peaks[1:])), f'{what} go on to grow: {peaks}')
         need(peaks[-1] <= peaks[0] + MAX_LATE, f'{what} have grown: {peaks}')
 
 
-def follow_mirror(compositor, mirror, seconds):
+def follow_mirror(compositor, mirror):
     """Looks at the compositor each second, while the mirror goes on to move."""
     costs = []
     follower = Follower(compositor, 'HEADLESS-2')
-    end = time.monotonic() + seconds
+    end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         time.sleep(1)
         costs.append(cost(compositor))
         follower.need_change(15)
         need(mirror.poll() is None, 'wl-mirror is gone')
-    follower.stop()
-    print(f'# {follower.n_different} pictures in {seconds:.0f} s')
-    need(follower.n_different > 2 * seconds, f'only {follower.n_different} pictures')
+    follower.process.terminate()
+    follower.process.wait(LIMIT)
+    note(f'{follower.n_different} pictures in {SECONDS:.0f} s')
+    need(follower.n_different > 2 * SECONDS, f'only {follower.n_different} pictures')
     need_no_growth(costs)
 
 
@@ -146,7 +137,7 @@ def need_copy(compositor):
     """What is on the second output is the first one, as it is now."""
     stale = compositor.raw_frames(5, '-o', 'HEADLESS-1')[0]
     os.kill(compositor.app, signal.SIGSTOP)
-    end = time.monotonic() + plugin_test.TIMEOUT
+    end = time.monotonic() + LIMIT
     while True:
         # Neither has to be the last one yet: the mirror is a few frames late
         original = compositor.raw_frames(1, '-o', 'HEADLESS-1')[0]
@@ -161,41 +152,27 @@ def need_copy(compositor):
     need(count_different(original, stale) > len(original) // 10, 'it had hardly moved before')
 
 
-def test_mirror(seconds):
+# As slow as the guest is, it has not stopped looking
+@given(PluginCompositor, 'sway', '--deadline', '20000', environment=ENVIRONMENT, config=CONFIG)
+def test_mirror(compositor):
     """wl-mirror mirrors a moving window, on read-only file descriptors and at no growing cost"""
-    # As slow as the guest is, it has not stopped looking
-    with Compositor('sway', ['--deadline', '20000'], environment=ENVIRONMENT,
-                    config=CONFIG) as compositor:
-        need(len(set(compositor.raw_frames(20, '-o', 'HEADLESS-1'))) > 5, 'nothing moves')
-        mirror = compositor.start('wl-mirror', '-v', '-b', 'export-dmabuf', 'HEADLESS-1')
-        try:
-            wait_for_mirror(compositor, mirror)
-            drain(mirror.stdout)
-            follow_mirror(compositor, mirror, seconds)
-            need_read_only(mirror)
-            need_copy(compositor)
-            lines = re.findall(r'capture (\w+) source=HEADLESS-1 guarantee=(\w+) .*'
-                               r'comm="wl-mirror" .* protocol=zwlr_export_dmabuf_manager_v1 ',
-                               compositor.read('log'))
-            need(len(lines) == 1 and lines[0][0] == 'start' and
-                 lines[0][1] in ('guarded', 'fd_read_only'), lines)
-        finally:
-            mirror.terminate()
-            mirror.wait(30)
-        need(compositor.process.poll() is None, 'sway is gone')
-
-
-def main():
-    missing = [program for program in ('sway', 'wl-mirror', 'weston-simple-shm')
-               if shutil.which(program) is None]
-    if not os.path.exists('/dev/udmabuf'):
-        missing.append('/dev/udmabuf')
-    if missing:
-        print('1..0 # SKIP there is no ' + ', '.join(missing))
-        return
-    print('1..1')
-    run_test(1, test_mirror, float(sys.argv[1]))
+    need(len(set(compositor.raw_frames(20, '-o', 'HEADLESS-1'))) > 5, 'nothing moves')
+    mirror = compositor.start('wl-mirror', '-v', '-b', 'export-dmabuf', 'HEADLESS-1')
+    wait_for_mirror(compositor, mirror)
+    drain(mirror.stdout)
+    follow_mirror(compositor, mirror)
+    need_read_only(mirror)
+    need_copy(compositor)
+    lines = re.findall(r'capture (\w+) source=HEADLESS-1 guarantee=(\w+) .*'
+                       r'comm="wl-mirror" .* protocol=zwlr_export_dmabuf_manager_v1 ',
+                       compositor.read('log'))
+    need(len(lines) == 1 and lines[0][0] == 'start' and
+         lines[0][1] in ('guarded', 'fd_read_only'), lines)
+    mirror.terminate()
+    mirror.wait(LIMIT)
+    need(compositor.process.poll() is None, 'sway is gone')
 
 
 if __name__ == '__main__':
-    main()
+    require('sway', 'wl-mirror', 'weston-simple-shm', '/dev/udmabuf')
+    run_groups(Group(collect(globals())[1]))

@@ -2,27 +2,24 @@
 # SPDX-License-Identifier: MIT
 """What vitrine-run runs, and how. Prints TAP.
 
-environment: VITRINE_RUN: the built program; OTHERS: the directory of those that
-it is tried on
+The built commands are on PATH, as are the programs that it is tried on.
 """
 
 import os
+import shutil
 import subprocess
 import tempfile
 
-RUN = os.environ['VITRINE_RUN']
-OTHERS = os.environ['OTHERS']
+from harness import Group, collect, need, run_groups
+
+RUN = shutil.which('vitrine-run')
+OTHERS = os.path.dirname(shutil.which('other-wlroots'))
 
 
 def run(*arguments, **environment):
     done = subprocess.run([RUN, *arguments], capture_output=True, text=True, timeout=30,
-                          check=False, env=dict(os.environ, **environment))
+                          check=False, env=os.environ | environment)
     return done.returncode, done.stdout, done.stderr
-
-
-def need(condition, message):
-    if not condition:
-        raise AssertionError(message)
 
 
 def other(name):
@@ -123,18 +120,5 @@ def test_usage():
     need(status == 0 and stdout.startswith('vitrine-run '), stdout)
 
 
-def main():
-    tests = [test for name, test in globals().items() if name.startswith('test_')]
-    print(f'1..{len(tests)}')
-    for number, test in enumerate(tests, 1):
-        try:
-            test()
-            print(f'ok {number} - {test.__doc__}', flush=True)
-        except (AssertionError, OSError, subprocess.SubprocessError) as error:
-            for line in f'{type(error).__name__}: {error}'.splitlines():
-                print(f'# {line}')
-            print(f'not ok {number} - {test.__doc__}', flush=True)
-
-
 if __name__ == '__main__':
-    main()
+    run_groups(Group(collect(globals())[0]))
