@@ -1,15 +1,7 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Sum up TAP results of several `meson test` runs, one test point at a time.
-
-usage: testlog.py (FLAVOUR TESTLOG.JSON MESON-STATUS)...
-
-Prints the skipped points with their reason, the failed ones with their output, and as its
-last line `N passed, N failed, N skipped`. Exit status 1 if anything failed or nothing ran.
-"""
+"""Sums up the TAP of several runs of `meson test`, one test point at a time."""
 import json
 import re
-import sys
 
 POINT = re.compile(r"^(not )?ok\b(?:\s+(\d+))?\s*(?:-\s*)?(.*?)(?:\s*(?<!\\)#\s*(SKIP|TODO)\b\S*\s*(.*))?$", re.I)
 PLAN = re.compile(r"^1\.\.(\d+)\s*(?:#\s*(?:SKIP\S*\s*)?(.*))?$", re.I)
@@ -20,6 +12,14 @@ class Summary:
         self.passed = 0
         self.failed = []  # (name, why, output)
         self.skipped = []  # (name, reason)
+
+    def add_run(self, flavour, tests, status):
+        """Count what meson has logged; its own status catches what no test says."""
+        failed_before = len(self.failed)
+        for test in tests:
+            self.add_test(flavour, test)
+        if status != 0 and len(self.failed) == failed_before:
+            self.failed.append((flavour, f"meson test ended with status {status}", ""))
 
     def add_test(self, flavour, test):
         """Count one test executable; meson's own verdict catches what TAP cannot say."""
@@ -70,7 +70,16 @@ class Summary:
         else:
             self.failed.append((name, result.lower(), output))
 
+    def has_run(self):
+        return self.passed + len(self.failed) > 0
+
+    def is_good(self):
+        return self.has_run() and not self.failed
+
     def report(self):
+        """The last line is what scripts read."""
+        if not self.has_run():
+            print("no test ran")
         for name, reason in self.skipped:
             print(f"skipped: {name}: {reason}")
         shown = None
@@ -82,29 +91,10 @@ class Summary:
         print(f"{self.passed} passed, {len(self.failed)} failed, {len(self.skipped)} skipped")
 
 
-def read_log(path):
+def read(path):
+    """The tests in meson's log, none if it has not come to one."""
     try:
         with open(path, encoding="utf-8", errors="replace") as log:
             return [json.loads(line) for line in log if line.strip()]
     except FileNotFoundError:
         return []
-
-
-def main(arguments):
-    summary = Summary()
-    for flavour, path, status in zip(*[iter(arguments)] * 3):
-        failed_before = len(summary.failed)
-        tests = read_log(path)
-        for test in tests:
-            summary.add_test(flavour, test)
-        if int(status) != 0 and len(summary.failed) == failed_before:
-            summary.failed.append((flavour, f"meson test ended with status {status}", ""))
-    ran = summary.passed + len(summary.failed)
-    if ran == 0:
-        print("no test ran")
-    summary.report()
-    return 1 if summary.failed or ran == 0 else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
