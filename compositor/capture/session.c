@@ -204,7 +204,7 @@ static struct vitrine_view_session_v1 *session_create(struct vt_manager *manager
 		.quota = vt_quota_ref(quota),
 		.options = request->options,
 	};
-	vt_subscriber_init(&session->subscriber, manager->base.limits.depth);
+	vt_subscriber_init(&session->subscriber, manager->base.limits.frames_per_session);
 	session_listen(session);
 	wl_list_insert(manager->sessions.prev, &session->link);
 	impl->set_session(data, session);

@@ -324,8 +324,8 @@ static void stream_arm_deadline(struct vt_stream *stream) {
 	if (stream->deadline_armed || stream_count_old_holds(stream, &oldest) == 0) {
 		return;
 	}
-	// A look every contended_deadline_ms, and only while a subscriber is slow
-	int interval = (int)stream->manager->base.limits.contended_deadline_ms;
+	// A look every contended_frame_deadline_ms, and only while a subscriber is slow
+	int interval = (int)stream->manager->base.limits.contended_frame_deadline_ms;
 	wl_event_source_timer_update(stream->deadline_timer, interval > 0 ? interval : 1);
 	stream->deadline_armed = true;
 }
@@ -347,7 +347,7 @@ static int stream_handle_deadline(void *data) {
 	stream->deadline_armed = false;
 	const struct vitrine_view_limits *limits = &stream->manager->base.limits;
 	int64_t before = vt_now_ms() - (stream_is_contended(stream) ?
-		limits->contended_deadline_ms : limits->deadline_ms);
+		limits->contended_frame_deadline_ms : limits->frame_deadline_ms);
 	struct vt_subscriber *subscriber, *tmp;
 	wl_list_for_each_safe(subscriber, tmp, &stream->subscribers, stream_link) {
 		vt_subscriber_revoke(subscriber, NULL, stream->seq, before);
@@ -465,7 +465,7 @@ void vt_stream_fail(struct vt_stream *stream, const pixman_region32_t *damage) {
 	if (stream->retry_armed) {
 		return;
 	}
-	uint64_t ms = stream->manager->base.limits.contended_deadline_ms;
+	uint64_t ms = stream->manager->base.limits.contended_frame_deadline_ms;
 	ms = (ms > 0 ? ms : 1) << stream->n_retries;
 	wl_event_source_timer_update(stream->retry_timer, ms < RETRY_CAP_MS ? (int)ms : RETRY_CAP_MS);
 	stream->retry_armed = true;

@@ -313,9 +313,9 @@ static void create_manager(void) {
 	}
 	plugin.manager = manager;
 	if (plugin.options.deadline_ms != 0) {
-		manager->limits.deadline_ms = plugin.options.deadline_ms;
-		if (manager->limits.contended_deadline_ms > plugin.options.deadline_ms) {
-			manager->limits.contended_deadline_ms = plugin.options.deadline_ms;
+		manager->limits.frame_deadline_ms = plugin.options.deadline_ms;
+		if (manager->limits.contended_frame_deadline_ms > plugin.options.deadline_ms) {
+			manager->limits.contended_frame_deadline_ms = plugin.options.deadline_ms;
 		}
 	}
 	vitrine_view_manager_v1_set_security_context_manager(manager, plugin.security_contexts);

@@ -36,15 +36,15 @@ void vt_quota_registry_finish(struct vt_quota_registry *registry) {
 
 static void quota_refill(struct vt_quota *quota, int64_t now_ms) {
 	const struct vitrine_view_limits *limits = quota->registry->limits;
-	int64_t missing = (int64_t)limits->retire_burst - quota->tokens;
+	int64_t missing = (int64_t)limits->retire_burst_per_process - quota->tokens;
 	if (limits->retire_interval_ms == 0 || missing <= 0) {
-		quota->tokens = limits->retire_burst;
+		quota->tokens = limits->retire_burst_per_process;
 		quota->refilled_ms = now_ms;
 		return;
 	}
 	int64_t earned = (now_ms - quota->refilled_ms) / limits->retire_interval_ms;
 	if (earned > missing) {
-		quota->tokens = limits->retire_burst;
+		quota->tokens = limits->retire_burst_per_process;
 		quota->refilled_ms = now_ms;
 	} else {
 		quota->tokens += earned;
@@ -75,11 +75,11 @@ void vt_quota_take_token(struct vt_quota *quota, int64_t now_ms) {
 static uint64_t quota_get_limit(const struct vt_quota *quota, enum vt_quota_kind kind) {
 	switch (kind) {
 	case VT_QUOTA_OBJECTS:
-		return quota->registry->limits->sessions_per_client;
+		return quota->registry->limits->objects_per_process;
 	case VT_QUOTA_COPIES:
 		return COPIES_CAP;
 	case VT_QUOTA_RETIRED_BYTES:
-		return quota->registry->limits->retired_bytes_per_client;
+		return quota->registry->limits->retired_bytes_per_process;
 	case VT_QUOTA_RETIRED_PIECES:
 		return RETIRED_PIECES_CAP;
 	case VT_QUOTA_KINDS:
@@ -137,7 +137,7 @@ static void registry_forget_idle(struct vt_quota_registry *registry, int64_t now
 			continue;
 		}
 		quota_refill(quota, now_ms);
-		if (quota->tokens >= (int64_t)registry->limits->retire_burst) {
+		if (quota->tokens >= (int64_t)registry->limits->retire_burst_per_process) {
 			quota_destroy(quota);
 		}
 	}
@@ -158,7 +158,7 @@ struct vt_quota *vt_quota_get(struct vt_quota_registry *registry, pid_t pid, int
 	}
 	quota->registry = registry;
 	quota->pid = pid;
-	quota->tokens = registry->limits->retire_burst;
+	quota->tokens = registry->limits->retire_burst_per_process;
 	quota->refilled_ms = now_ms;
 	wl_signal_init(&quota->events.exceeded);
 	wl_list_insert(&registry->quotas, &quota->link);

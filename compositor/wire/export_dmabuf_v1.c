@@ -91,7 +91,7 @@ static void capture_cancel_frames(struct export_capture *capture,
 
 /** Nothing is sent until the client asks again, or has not for too long. */
 static void capture_set_idle(struct export_capture *capture) {
-	uint32_t deadline_ms = capture->manager->vt_manager->base.limits.deadline_ms;
+	uint32_t deadline_ms = capture->manager->vt_manager->base.limits.frame_deadline_ms;
 	if (capture->session != NULL) {
 		vt_subscriber_set_idle(&capture->session->subscriber);
 	}

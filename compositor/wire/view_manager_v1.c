@@ -14,13 +14,13 @@
 #define ALL_OPTIONS XX_DMABUF_VIEW_MANAGER_V1_OPTION_PAINT_CURSORS
 
 static const struct vitrine_view_limits default_limits = {
-	.depth = 2,
-	.sessions_per_client = 64,
-	.deadline_ms = 1000,
-	.contended_deadline_ms = 100,
-	.retire_burst = 16,
+	.frames_per_session = 2,
+	.objects_per_process = 64,
+	.frame_deadline_ms = 1000,
+	.contended_frame_deadline_ms = 100,
+	.retire_burst_per_process = 16,
 	.retire_interval_ms = 100,
-	.retired_bytes_per_client = 512 * 1024 * 1024,
+	.retired_bytes_per_process = 512 * 1024 * 1024,
 };
 
 /** A client that has bound the global. */

@@ -384,11 +384,11 @@ static bool bench_init(struct bench *bench, const struct server_options *options
 		return false;
 	}
 	// More sessions, and shorter ones, than anybody opens else
-	server->view_manager->limits.retire_burst = UINT32_MAX;
+	server->view_manager->limits.retire_burst_per_process = UINT32_MAX;
 	if (bench->uses_busy) {
 		// Or opening 64 connections is enough for the first to be taken for idle
-		server->view_manager->limits.deadline_ms *= SLOW_FACTOR;
-		server->view_manager->limits.contended_deadline_ms *= SLOW_FACTOR;
+		server->view_manager->limits.frame_deadline_ms *= SLOW_FACTOR;
+		server->view_manager->limits.contended_frame_deadline_ms *= SLOW_FACTOR;
 	}
 	bench->small = wlr_scene_rect_create(server->toplevel_tree, SMALL_DAMAGE_SIZE,
 		SMALL_DAMAGE_SIZE, black);

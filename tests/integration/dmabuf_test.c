@@ -132,7 +132,7 @@ TEST_WITH(fixture, sessions_of_one_output_have_different_guarantees) {
 }
 
 TEST_WITH(fixture, client_that_keeps_retired_dmabufs_gets_no_more) {
-	f->server.manager->limits.retired_bytes_per_client = 64 * 48 * 4 * 3;
+	f->server.manager->limits.retired_bytes_per_process = 64 * 48 * 4 * 3;
 	struct test_session *kept[16] = {0};
 	uint32_t n_kept = 0;
 	while (true) {
@@ -455,7 +455,7 @@ TEST_WITH(viewing, buffer_view_waits_for_writes_without_stalling_the_compositor,
 }
 
 TEST_WITH(viewing, buffer_views_beyond_the_quota_fail_with_no_resources, .fence = true) {
-	f->server.manager->limits.sessions_per_client = 2;
+	f->server.manager->limits.objects_per_process = 2;
 	for (int i = 0; i < 3; i++) {
 		viewing_get(f, SNAPSHOT);
 	}
@@ -467,7 +467,7 @@ TEST_WITH(viewing, buffer_views_beyond_the_quota_fail_with_no_resources, .fence 
 }
 
 TEST_WITH(viewing, copies_that_a_client_keeps_are_charged) {
-	f->server.manager->limits.retired_bytes_per_client = 4 * DMABUF_SIZE;
+	f->server.manager->limits.retired_bytes_per_process = 4 * DMABUF_SIZE;
 	struct buffer_view *view;
 	do {
 		view = viewing_get_and_wait(f, SNAPSHOT);
@@ -480,7 +480,7 @@ TEST_WITH(viewing, copies_that_a_client_keeps_are_charged) {
 }
 
 TEST_WITH(viewing, copies_that_wait_for_each_other_are_charged_together) {
-	f->server.manager->limits.retired_bytes_per_client = 4 * COPY_SIZE;
+	f->server.manager->limits.retired_bytes_per_process = 4 * COPY_SIZE;
 	for (int i = 0; i < 8; i++) {
 		viewing_get(f, SNAPSHOT);
 	}
@@ -495,10 +495,10 @@ TEST_WITH(viewing, copies_that_wait_for_each_other_are_charged_together) {
 }
 
 TEST_WITH(viewing, planes_of_one_memory_are_charged_each, .fourcc = DRM_FORMAT_NV12) {
-	f->server.manager->limits.retired_bytes_per_client = 2 * COPY_SIZE;
+	f->server.manager->limits.retired_bytes_per_process = 2 * COPY_SIZE;
 	view_check_failed(viewing_get_and_wait(f, SNAPSHOT),
 		XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
-	f->server.manager->limits.retired_bytes_per_client = 3 * COPY_SIZE;
+	f->server.manager->limits.retired_bytes_per_process = 3 * COPY_SIZE;
 	check(viewing_get_and_wait(f, SNAPSHOT)->done);
 }
 

@@ -462,7 +462,7 @@ TEST_WITH(exporting, waiting_frames_are_bounded) {
 /* The end */
 
 TEST_WITH(exporting, who_stops_asking_sees_nothing_more) {
-	f->server.manager->limits.deadline_ms = 20;
+	f->server.manager->limits.frame_deadline_ms = 20;
 	struct frame *older = capture_color(f->exporter, 0xaa0000);
 	struct frame *frame = capture_color(f->exporter, 0x00aa00);
 	pump_until(&f->server, f->server.sessions_stopped == f->server.sessions_started);

@@ -253,7 +253,7 @@ static const struct {
 
 TEST_WITH_EACH(fixture, waiting_sessions, output_that_never_has_the_memory_is_given_up) {
 	struct server_output *output = f->server.output;
-	f->server.manager->limits.contended_deadline_ms = 2;
+	f->server.manager->limits.contended_frame_deadline_ms = 2;
 	output->repaint = true;
 	begin_failing("wlr_texture_from_buffer");
 	struct frame_counter counter = { .frame.notify = handle_frame };

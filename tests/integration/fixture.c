@@ -99,7 +99,7 @@ void server_init(struct server *server, const struct server_options *options) {
 		offer_linux_dmabuf(server, options->linux_dmabuf_device);
 	}
 	// The rate limit has a test of its own
-	server->manager->limits.retire_burst = 1000000;
+	server->manager->limits.retire_burst_per_process = 1000000;
 	server->session_start.notify = server_handle_session_start;
 	wl_signal_add(&server->manager->events.session_start, &server->session_start);
 	server->session_stop.notify = server_handle_session_stop;

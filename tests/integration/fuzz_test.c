@@ -261,8 +261,8 @@ static struct test_session *start_honest_session(struct fixture *f) {
 
 TEST_WITH(fixture, random_requests_hurt_only_their_sender) {
 	harness_set_timeout(1200);
-	f->server.manager->limits.contended_deadline_ms = 5;
-	f->server.manager->limits.deadline_ms = 10;
+	f->server.manager->limits.contended_frame_deadline_ms = 5;
+	f->server.manager->limits.frame_deadline_ms = 10;
 	struct test_session *honest = start_honest_session(f);
 	unsigned runs = getenv("VITRINE_TEST_FULL") != NULL && *getenv("VITRINE_TEST_FULL") ?
 		RUNS_FULL : RUNS;

@@ -522,7 +522,7 @@ TEST_WITH(fixture, output_can_go_while_its_last_frame_is_kept) {
 }
 
 TEST_WITH(fixture, memory_that_is_shown_again_is_charged_once) {
-	f->server.manager->limits.retired_bytes_per_client = 64 * 48 * 4 * 2;
+	f->server.manager->limits.retired_bytes_per_process = 64 * 48 * 4 * 2;
 	struct test_session *keeper = test_session_start(f->client, ALL);
 	fixture_paint(f, 1);
 	test_view_map(&keeper->views[0]);
@@ -589,8 +589,8 @@ static const struct {
 
 /** They hold every frame, and never release one. */
 TEST_WITH_EACH(fixture, holders, holders_cost_nobody_a_frame) {
-	f->server.manager->limits.deadline_ms = 30;
-	f->server.manager->limits.contended_deadline_ms = 10;
+	f->server.manager->limits.frame_deadline_ms = 30;
+	f->server.manager->limits.contended_frame_deadline_ms = 10;
 	struct test_session *hostile[16];
 	for (uint32_t i = 0; i < param->len; i++) {
 		// Each has a connection of its own, and starts at another time
@@ -816,8 +816,8 @@ TEST_WITH_EACH(fixture, each_guarantee, release_after_stopped_has_no_effect) {
 /* revoked */
 
 TEST_WITH(fixture, frame_held_past_the_deadline_is_revoked) {
-	f->server.manager->limits.deadline_ms = 60;
-	f->server.manager->limits.contended_deadline_ms = 20;
+	f->server.manager->limits.frame_deadline_ms = 60;
+	f->server.manager->limits.contended_frame_deadline_ms = 20;
 	struct test_session *session = test_session_start(f->client, ALL);
 	uint64_t start = now_ns();
 	for (uint32_t i = 1; i <= 4; i++) {
@@ -842,8 +842,8 @@ TEST_WITH(fixture, frame_held_past_the_deadline_is_revoked) {
 }
 
 TEST_WITH(fixture, frame_on_a_static_screen_is_not_revoked) {
-	f->server.manager->limits.deadline_ms = 10;
-	f->server.manager->limits.contended_deadline_ms = 5;
+	f->server.manager->limits.frame_deadline_ms = 10;
+	f->server.manager->limits.contended_frame_deadline_ms = 5;
 	struct test_session *session = test_session_start(f->client, ALL);
 	fixture_paint(f, 1);
 	uint64_t start = now_ns();
@@ -984,7 +984,7 @@ TEST_WITH(fixture, thousand_sessions_destroyed_at_any_moment) {
 /* Quotas */
 
 TEST_WITH(fixture, sessions_beyond_the_quota_stop_with_no_resources) {
-	f->server.manager->limits.sessions_per_client = 4;
+	f->server.manager->limits.objects_per_process = 4;
 	struct test_session *sessions[5];
 	for (int i = 0; i < 5; i++) {
 		sessions[i] = test_session_create(f->client, 0, ALL);
@@ -1000,7 +1000,7 @@ TEST_WITH(fixture, sessions_beyond_the_quota_stop_with_no_resources) {
 
 TEST_WITH(fixture, ten_thousand_sessions_leave_others_alone) {
 	// One process, so one quota: this is what hostile clients leave of it
-	f->server.manager->limits.sessions_per_client = 65;
+	f->server.manager->limits.objects_per_process = 65;
 	struct client *honest_client = client_create(&f->server);
 	struct test_session *honest = test_session_start(honest_client, ALL);
 	honest->auto_release = true;
@@ -1028,7 +1028,7 @@ TEST_WITH(fixture, ten_thousand_sessions_leave_others_alone) {
 }
 
 TEST_WITH(fixture, sessions_that_retire_too_often_start_later) {
-	f->server.manager->limits.retire_burst = 3;
+	f->server.manager->limits.retire_burst_per_process = 3;
 	f->server.manager->limits.retire_interval_ms = 40;
 	uint64_t start = now_ns();
 	for (uint32_t i = 0; i < 6; i++) {
@@ -1044,7 +1044,7 @@ TEST_WITH(fixture, sessions_that_retire_too_often_start_later) {
 }
 
 TEST_WITH(fixture, sessions_at_once_are_a_debt) {
-	f->server.manager->limits.retire_burst = 3;
+	f->server.manager->limits.retire_burst_per_process = 3;
 	f->server.manager->limits.retire_interval_ms = 40;
 	struct test_session *sessions[6];
 	for (int i = 0; i < 6; i++) {
@@ -1063,7 +1063,7 @@ TEST_WITH(fixture, sessions_at_once_are_a_debt) {
 }
 
 TEST_WITH(fixture, sessions_on_a_still_screen_start_later_as_well) {
-	f->server.manager->limits.retire_burst = 3;
+	f->server.manager->limits.retire_burst_per_process = 3;
 	f->server.manager->limits.retire_interval_ms = 100000;
 	for (int i = 0; i < 3; i++) {
 		struct test_session *session = test_session_start(f->client, ALL);
@@ -1080,7 +1080,7 @@ TEST_WITH(fixture, sessions_on_a_still_screen_start_later_as_well) {
 }
 
 TEST_WITH(fixture, session_that_waits_to_start_can_be_destroyed) {
-	f->server.manager->limits.retire_burst = 1;
+	f->server.manager->limits.retire_burst_per_process = 1;
 	f->server.manager->limits.retire_interval_ms = 100000;
 	struct test_session *first = test_session_start(f->client, ALL);
 	fixture_paint(f, 1);
@@ -1111,7 +1111,7 @@ TEST_WITH(fixture, session_that_waits_to_start_can_be_destroyed) {
 }
 
 TEST_WITH(fixture, client_that_keeps_retired_memory_gets_no_more) {
-	f->server.manager->limits.retired_bytes_per_client = 64 * 48 * 4 * 3;
+	f->server.manager->limits.retired_bytes_per_process = 64 * 48 * 4 * 3;
 	struct test_session *kept[16] = {0};
 	uint32_t n_kept = 0;
 	while (true) {
@@ -1136,7 +1136,7 @@ TEST_WITH(fixture, client_that_keeps_retired_memory_gets_no_more) {
 }
 
 TEST_WITH(fixture, running_session_that_keeps_too_much_is_stopped) {
-	f->server.manager->limits.retired_bytes_per_client = 64 * 48 * 4 * 4;
+	f->server.manager->limits.retired_bytes_per_process = 64 * 48 * 4 * 4;
 	struct test_session *session = test_session_start(f->client, ALL);
 	session->auto_release = true;
 	// Each change of size retires a buffer, and this client closes nothing

@@ -37,7 +37,7 @@ struct vitrine_export_dmabuf_manager_v1 {
  * it may destroy the object while it goes on reading. So a frame is held until
  * the client has been given the next one, and until it asks for another one if
  * nobody else wants the buffer. If it does not ask for one within
- * `limits.deadline_ms`, it has stopped looking: its buffers are retired, as they
+ * `limits.frame_deadline_ms`, it has stopped looking: its buffers are retired, as they
  * are when it disconnects, and it does not see what is drawn afterwards.
  *
  * Destroyed with the view manager. Returns NULL on failure.

@@ -59,30 +59,31 @@ typedef uint32_t (*vitrine_view_policy_func_t)(
 
 /**
  * Limits that bound what clients can cost. All of them are there to keep the
- * compositor going with any number of hostile clients. They can be changed
- * after creation and concern sessions created later.
+ * compositor going with any number of hostile clients. They can be changed at any
+ * time and count from then on, but for `frames_per_session`. A process is that of
+ * the client at the other end of the connection: all its connections count together.
  */
 struct vitrine_view_limits {
-	/** Frames that a session may hold. */
-	uint32_t depth;
-	/** Sessions and pending views that a client may have at a time. */
-	uint32_t sessions_per_client;
+	/** Frames that a session may hold, 1 to 4, for sessions that are created later. */
+	uint32_t frames_per_session;
+	/** Sessions and pending views that a process may have at a time. */
+	uint32_t objects_per_process;
 	/** A held frame is revoked after this time, in ms. */
-	uint32_t deadline_ms;
-	/** The same while another session waits for the buffer, in ms. */
-	uint32_t contended_deadline_ms;
+	uint32_t frame_deadline_ms;
+	/** The same while another session waits for a buffer, in ms. */
+	uint32_t contended_frame_deadline_ms;
 	/**
 	 * Ends of sessions that were shown anything, and copies of clients' buffers: so
-	 * many at once per client, and one more in each interval, in ms. Sessions and
-	 * copies beyond that start later.
+	 * many at once for a process, and one more in each interval, in ms. Sessions and
+	 * copies beyond that start later. An interval of 0 is no limit.
 	 */
-	uint32_t retire_burst;
+	uint32_t retire_burst_per_process;
 	uint32_t retire_interval_ms;
 	/**
-	 * Bytes of retired memory that a client may keep alive. Sessions beyond
-	 * that stop with no_resources.
+	 * Bytes of retired memory that a process may keep alive. Its sessions stop with
+	 * no_resources beyond that, and new ones as soon as they are created.
 	 */
-	uint64_t retired_bytes_per_client;
+	uint64_t retired_bytes_per_process;
 };
 
 /**
