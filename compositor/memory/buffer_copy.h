@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef COMPOSITOR_BUFFER_COPY_H
-#define COMPOSITOR_BUFFER_COPY_H
+#ifndef MEMORY_BUFFER_COPY_H
+#define MEMORY_BUFFER_COPY_H
 
 #include <stdint.h>
 #include <vitrine/derive.h>

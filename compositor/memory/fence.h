@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef COMPOSITOR_FENCE_H
-#define COMPOSITOR_FENCE_H
+#ifndef MEMORY_FENCE_H
+#define MEMORY_FENCE_H
 
 struct wlr_buffer;
 struct wlr_output_state;

@@ -15,7 +15,7 @@
 #include "buffer.h"
 #include "format.h"
 #include "memfd_buffer.h"
-#include "memory.h"
+#include "memory_pool.h"
 
 /** Rows start on a cache line, which renderers and readers like. */
 #define STRIDE_ALIGN 64

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef COMPOSITOR_MEMORY_H
-#define COMPOSITOR_MEMORY_H
+#ifndef MEMORY_MEMORY_H
+#define MEMORY_MEMORY_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -9,7 +9,7 @@
 struct vt_memory {
 	int memfd; // sealable; -1 if there is none
 	/**
-	 * The memfd, opened for writing once more before anybody else has it: the
+	 * The memfd, opened for writing once more before another process has it: the
 	 * kernel counts it as a writer then, so that no holder of a view can take a
 	 * lease on the file, which would make us wait. -1 if there is none.
 	 */
@@ -41,37 +41,5 @@ bool vt_memory_replace(struct vt_memory *memory, struct vt_memory *fresh);
  * there is no mapping then.
  */
 bool vt_memory_detach(struct vt_memory *memory);
-
-/**
- * Fresh memory, made in the background while it is likely to be needed: the kernel
- * has to zero all of it, then it has to be copied to, and nobody should wait for that.
- */
-struct vt_memory_pool;
-
-/** With one reference. NULL on allocation failure. */
-struct vt_memory_pool *vt_memory_pool_create(void);
-struct vt_memory_pool *vt_memory_pool_ref(struct vt_memory_pool *pool);
-/** Frees the pool with the last reference. Accepts NULL. */
-void vt_memory_pool_unref(struct vt_memory_pool *pool);
-
-/** Fresh memory of this size is likely to be needed soon. */
-void vt_memory_pool_prepare(struct vt_memory_pool *pool, size_t size);
-/** As vt_memory_init(), from what is prepared if there is something. */
-bool vt_memory_pool_take(struct vt_memory_pool *pool, size_t size,
-	struct vt_memory *memory);
-
-/**
- * vt_memory_pool_replace() is likely to come soon. Until then the content of the
- * file does not change.
- */
-void vt_memory_pool_prepare_copy(struct vt_memory_pool *pool,
-	const struct vt_memory *memory);
-/**
- * vt_memory_replace() by fresh memory with the same content, from what is prepared
- * if there is something.
- */
-bool vt_memory_pool_replace(struct vt_memory_pool *pool, struct vt_memory *memory);
-/** No copy is needed any more: the memory goes, or changes. */
-void vt_memory_pool_forget(struct vt_memory_pool *pool, const struct vt_memory *memory);
 
 #endif

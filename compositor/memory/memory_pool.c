@@ -9,7 +9,7 @@
 #include <unistd.h>
 #include <wlr/util/log.h>
 
-#include "memory.h"
+#include "memory_pool.h"
 #include "thread.h"
 
 /** A swapchain takes turns on that many buffers. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef COMPOSITOR_THREAD_H
-#define COMPOSITOR_THREAD_H
+#ifndef MEMORY_THREAD_H
+#define MEMORY_THREAD_H
 
 #include <pthread.h>
 #include <stdbool.h>

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "harness.h"
-#include "memory.h"
+#include "memory_pool.h"
 
 #define SIZE ((size_t)3 * 1000 * 1000)
 
