@@ -36,7 +36,7 @@ struct timespec deadline_in(int timeout_ms) {
 	return now;
 }
 
-/** Milliseconds until the deadline, rounded up so that nobody spins; -1 without one. */
+/** Milliseconds until the deadline, rounded up so that no loop spins; -1 without one. */
 static int get_timeout(const struct timespec *deadline) {
 	if (deadline == NULL) {
 		return -1;

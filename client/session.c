@@ -459,7 +459,7 @@ static void session_handle_revoked(void *data, struct xx_dmabuf_view_session_v1 
 		frame->revoked = true;
 		return;
 	}
-	// Nobody has seen it yet, and nobody should
+	// The caller has not seen it yet, and should not
 	frame = find_frame(&session->ready, serial);
 	if (frame != NULL) {
 		session->stats.revoked++;

@@ -51,7 +51,7 @@ static bool prime_probe(struct derive_devices *devices, const char **detail) {
 static int prime_derive(struct derive_devices *devices,
 		const struct vitrine_derive_source *source, uint32_t acceptable,
 		struct vitrine_derived_fd *derived) {
-	// Whether an fd is the first export is known to who exported it alone: a
+	// Whether an fd is the first export is known to the exporting process alone: a
 	// later one without DRM_RDWR is the same writable file
 	if (source->dmabuf_fd < 0 || !source->dmabuf_first_export_read_only) {
 		return -EOPNOTSUPP;

@@ -83,7 +83,7 @@ static int snapshot_derive(struct derive_devices *devices,
 	if (ret < 0) {
 		goto out;
 	}
-	// Nobody writes a snapshot any more, not even we do
+	// No process writes a snapshot any more, not even ours
 	if (fcntl(memfd, F_ADD_SEALS,
 			F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0) {
 		ret = -errno;

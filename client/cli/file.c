@@ -19,7 +19,7 @@ static char *get_directory(const char *path) {
 	return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
 }
 
-/** A name beside the path that nobody uses, as a template for mkostemp(). */
+/** A name beside the path that no file has, as a template for mkostemp(). */
 static char *make_temp_template(const char *path) {
 	const char *slash = strrchr(path, '/');
 	int dir_len = slash != NULL ? (int)(slash - path) + 1 : 0;
@@ -52,7 +52,7 @@ static int open_named_temp(struct out_file *file) {
 	return 0;
 }
 
-/** A file without a name, which is gone with the process whatever happens. */
+/** A file without a name, which is gone with the process in any case. */
 static int open_temp(struct out_file *file) {
 	char *directory = get_directory(file->path);
 	if (directory == NULL) {

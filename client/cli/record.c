@@ -243,7 +243,7 @@ static int record_fail(const struct record *record, int error) {
 		// The reader has seen enough, which is how `| head` ends
 		return EXIT_SUCCESS;
 	case -EINTR:
-		return cli_fail("interrupted while nobody read; the last frame is not whole");
+		return cli_fail("interrupted while the reader did not read; the last frame is not whole");
 	case -ENOMEM:
 		return cli_fail("out of memory");
 	case -ENOTSUP:

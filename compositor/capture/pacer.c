@@ -88,7 +88,7 @@ static int pacer_handle_timer(void *data) {
 	struct wlr_ext_image_capture_source_v1 *wlr_source = pacer->capture_source->wlr_source;
 	pacer->armed = false;
 	if (vt_now_ns() < pacer->due_ns) {
-		pacer_arm(pacer); // one was drawn since, for others who look
+		pacer_arm(pacer); // one was drawn since, for another capture
 		return 0;
 	}
 	if (!pacer->wants_frame) {
@@ -104,7 +104,7 @@ static int pacer_handle_timer(void *data) {
 		wlr_source->impl->start(wlr_source, false);
 	}
 	if (output->commit_seq == commit_seq) {
-		// Starting draws, but only if nobody else has started it
+		// Starting draws, but only if no other client's capture has started it
 		draw_whole(output);
 	}
 	return 0;

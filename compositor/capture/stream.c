@@ -435,7 +435,7 @@ void vt_stream_handle_present(struct vt_stream *stream, uint32_t commit_seq) {
 
 void vt_stream_lose(struct vt_stream *stream, const pixman_region32_t *damage) {
 	if (frame_is_finished(&stream->newest)) {
-		stream_drop_newest(stream); // there is a newer one, which nobody gets
+		stream_drop_newest(stream); // there is a newer one, which no subscriber gets
 	}
 	stream->n_lost++;
 	vt_damage_add(&stream->lost_damage, damage);

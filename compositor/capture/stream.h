@@ -32,7 +32,7 @@ struct vt_stream {
 	struct vt_manager *manager;
 	const struct vt_stream_interface *impl;
 	void *data; // of the implementation
-	bool is_copy; // of private copies: views are snapshots, whatever seals they have
+	bool is_copy; // of private copies: views are snapshots, even if they are sealed
 	bool is_scanned_out; // a display reads the buffers, and waits for their fences
 	struct wl_list subscribers; // vt_subscriber.stream_link
 	struct wl_list buffers; // vt_stream_buffer.link

@@ -259,8 +259,8 @@ static const struct vt_stream_interface stream_impl = {
 /* Retirement */
 
 /**
- * Whether the output would go on to use the memory of a buffer, whatever is done to
- * it: a dma-buf, or memory that the display server around us has mapped.
+ * Whether the output would go on to use the memory of a buffer, even if it is
+ * replaced: a dma-buf, or memory that the display server around us has mapped.
  */
 static bool viewed_must_drop(const struct vt_viewed_output *viewed,
 		const struct vt_buffer *buffer) {

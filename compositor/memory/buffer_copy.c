@@ -10,7 +10,7 @@
 
 struct vt_buffer_copy {
 	pthread_t thread;
-	atomic_int n_refs; // whoever started it, and the thread
+	atomic_int n_refs; // the one that started it, and the thread
 	atomic_bool done;
 	struct wlr_dmabuf_attributes dmabuf; // with file descriptors of our own
 	uint64_t sizes[WLR_DMABUF_MAX_PLANES];

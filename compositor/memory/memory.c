@@ -68,7 +68,7 @@ static void *map_aligned(int fd, size_t size, int prot) {
 /**
  * Gets all pages at once, and huge ones where the kernel has any: faults, one for
  * each page that is drawn to, cost several times what zeroing the memory does. A
- * memfd is not made of huge pages by itself, whatever the system's settings are,
+ * memfd is not made of huge pages by itself, with any of the system's settings,
  * but small pages can be collapsed into one where there is one to begin with.
  */
 static void fault_in(const struct vt_memory *memory) {

@@ -18,14 +18,14 @@
 #define BYTES_CAP ((size_t)384 << 20)
 /** Less than that is made faster than it is handed from thread to thread. */
 #define SIZE_MIN ((size_t)2 << 20)
-/** Nobody has needed any for so long: the memory is better used elsewhere. */
+/** Unused for so long: the memory is better used elsewhere. */
 #define KEEP_S 10
 /** Drawing goes first. */
 #define NICENESS 10
 
 /** A copy of memory that is going to be replaced. */
 struct copy {
-	/** Whose, for the main thread to know it again; NULL once nobody needs it. */
+	/** Whose, for the main thread to know it again; NULL once it is not needed. */
 	const struct vt_memory *of;
 	int memfd; // a file descriptor of our own of what is to be copied, -1 if it was
 	size_t size;
@@ -112,10 +112,10 @@ static bool pool_add_spare(struct vt_memory_pool *pool) {
 	bool ok = vt_memory_init(&memory, size);
 	pthread_mutex_lock(&pool->mutex);
 	if (!ok) {
-		pool->size = 0; // until somebody asks again
+		pool->size = 0; // until it is asked for again
 		return false;
 	}
-	pool->spare = memory; // nobody else makes any. Its size may have become useless
+	pool->spare = memory; // only this thread makes any. Its size may have become useless
 	return true;
 }
 
@@ -222,7 +222,7 @@ static struct copy *pool_find_copy(struct vt_memory_pool *pool, const struct vt_
 	return NULL;
 }
 
-/** One that nobody needs, and that the thread is not at. */
+/** One that is not needed, and that the thread is not at. */
 static struct copy *pool_find_free_copy(struct vt_memory_pool *pool) {
 	for (size_t i = 0; i < COPIES_CAP; i++) {
 		struct copy *copy = &pool->copies[i];

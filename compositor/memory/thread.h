@@ -7,7 +7,7 @@
 
 /**
  * Starts a thread for work that the event loop must not wait for: an ordinary one,
- * whatever the compositor's is, that handles no signals. False on failure.
+ * even if the compositor's is not, that handles no signals. False on failure.
  */
 bool vt_thread_start(pthread_t *thread, void *(*run)(void *data), void *data);
 

@@ -91,7 +91,7 @@ static void stop_listening(struct wl_listener *listener) {
 	}
 }
 
-/* Who looks */
+/* The clients that look */
 
 static const struct wlr_security_context_v1_state *get_sandbox(const struct wl_client *client) {
 	return plugin.security_contexts == NULL ? NULL :
@@ -231,7 +231,7 @@ static void handle_new_lock(struct wl_listener *listener, void *data) {
 	listen_to(&lock->events.unlock, &plugin.lock_unlock, handle_lock_unlock);
 	listen_to(&lock->events.destroy, &plugin.lock_destroy, handle_lock_destroy);
 	if (!was_locked) {
-		// If nobody tells us of the decision, there is none to wait for
+		// If we are not told of the decision, there is none to wait for
 		plugin.lock_pending = plugin.lock_manager_after_new_lock.notify != NULL;
 		set_locked(true);
 	}

@@ -37,7 +37,7 @@ void plugin_options_init(struct plugin_options *options);
 /** The guarantees that are at least as strong, or 0 if there is no such word. */
 uint32_t plugin_guarantees_from_min(const char *name);
 
-/** What to tell about somebody who looks. */
+/** What to tell about a client that looks. */
 struct plugin_event {
 	const char *what; // "start", "change" or "stop"
 	const char *source; // the name of an output

@@ -44,7 +44,7 @@ void plugin_log(const struct plugin_options *options, const char *format, ...) {
 	line[len++] = '\n';
 	// One write, so that lines of several compositors do not mix
 	if (write(options->log_fd, line, len) < 0) {
-		return; // nobody to tell
+		return; // there is no command to tell
 	}
 }
 

@@ -32,7 +32,7 @@
 /**
  * What clients behind a security context may bind. A list of what is harmless
  * rather than of what is not: a global that is added later stays hidden until
- * somebody has thought about it.
+ * its risks are known.
  */
 static const char *const sandbox_globals[] = {
 	"wl_compositor",

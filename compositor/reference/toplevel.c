@@ -56,7 +56,7 @@ static void output_arrange_toplevels(struct output *output) {
 		if (toplevel->output != output) {
 			continue;
 		}
-		// Widths that add up whatever the remainder
+		// Widths that add up with any remainder
 		int left = (box->width - gap) * i / len + gap;
 		int right = (box->width - gap) * (i + 1) / len;
 		struct wlr_box tile = {

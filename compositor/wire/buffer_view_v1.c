@@ -299,7 +299,7 @@ static bool view_awaits_writes(struct buffer_view *view) {
 	return false;
 }
 
-/** Goes on with whatever is next. All planes each time: they may be written to again. */
+/** Goes on with what is next. All planes each time: they may be written to again. */
 static void view_wait(struct buffer_view *view) {
 	if (view_awaits_writes(view)) {
 		return;

@@ -208,7 +208,7 @@ static void guard_release(struct dma_buf *dmabuf)
 }
 
 /*
- * No vmap: who has the kernel's address of a buffer writes there. No pin, see
+ * No vmap: a driver that has the kernel's address of a buffer writes there. No pin, see
  * guard_map().
  */
 static const struct dma_buf_ops guard_ops = {

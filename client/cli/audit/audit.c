@@ -103,7 +103,7 @@ static struct json_object *make_backends_json(const struct audit *audit) {
 	return list;
 }
 
-/** The session comes last, so that whoever looks an attack up by its name finds its. */
+/** The session comes last, so that a look-up of an attack by its name finds its. */
 static struct json_object *make_flat_json(const struct audit *audit) {
 	struct json_object *list = json_object_new_array();
 	for (size_t i = 0; i < audit->machine.n_blocks; i++) {
@@ -219,13 +219,13 @@ static int audit_find_compositor(struct audit *audit) {
 	}
 	char *message = NULL;
 	int ret = vitrine_client_connect(NULL, &audit->cli.client, &message);
-	bool nobody = ret == -ENOENT || ret == -ECONNREFUSED;
+	bool is_alone = ret == -ENOENT || ret == -ECONNREFUSED;
 	audit->has_session = ret >= 0;
-	if (nobody) {
+	if (is_alone) {
 		cli_note("no session is audited: %s", message != NULL ? message : strerror(-ret));
 	}
 	free(message);
-	return ret < 0 && !nobody ? cli_connect(&audit->cli) : EXIT_SUCCESS;
+	return ret < 0 && !is_alone ? cli_connect(&audit->cli) : EXIT_SUCCESS;
 }
 
 static int run_both(struct audit *audit) {

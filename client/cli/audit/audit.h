@@ -125,7 +125,7 @@ int fence_init(struct fence *fence);
 void fence_finish(struct fence *fence);
 /** Has the readers and writers of a dma-buf wait for it. Returns 0 or a negative errno. */
 int fence_import(const struct fence *fence, int dmabuf_fd);
-/** Whether whoever wants to read the dma-buf now has to wait. */
+/** Whether a reader of the dma-buf has to wait now. */
 bool fence_is_awaited(int dmabuf_fd);
 
 /* Memory of our own */

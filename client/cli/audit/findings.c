@@ -111,7 +111,7 @@ static void conclude_without_control(struct finding *finding, const struct attac
 void finding_conclude(struct finding *finding, const struct attack *attack, int control,
 		const char *control_detail, int ret, const char *detail) {
 	if (ret == ATTACK_WORKED) {
-		// Whatever the control says
+		// Also if the control says otherwise
 		finding_set(finding, RESULT_ALLOWED, "%s", detail != NULL ? detail : "it worked");
 	} else if (control != ATTACK_WORKED) {
 		conclude_without_control(finding, attack, control, control_detail);

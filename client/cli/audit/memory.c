@@ -206,7 +206,7 @@ void target_finish(struct target *target) {
 
 /** What attacks are after. */
 struct state {
-	char written, seen; // the first byte, for the owner and for whoever else has the view
+	char written, seen; // the first byte, for the owner and for the other holders of the view
 	off_t size, seen_size;
 	int seals, seen_seals;
 	char name[128]; // of the owner's dma-buf

@@ -41,7 +41,7 @@ static int target_init_view(struct target *target, const struct vitrine_frame *f
 		len = audit_round_to_pages((size_t)end);
 	}
 	int ret = target_init(target, info->fds[0], len, PROT_READ, info->storage);
-	// It is somebody's screen: leave it as it is
+	// It is the user's screen: leave it as it is
 	target->mark = target->map;
 	return ret;
 }

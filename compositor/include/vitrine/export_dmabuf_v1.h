@@ -36,7 +36,7 @@ struct vitrine_export_dmabuf_manager_v1 {
  * A client of this protocol does not say when it has done with a frame, since
  * it may destroy the object while it goes on reading. So a frame is held until
  * the client has been given the next one, and until it asks for another one if
- * nobody else wants the buffer. If it does not ask for one within
+ * no other session wants the buffer. If it does not ask for one within
  * `limits.frame_deadline_ms`, it has stopped looking: its buffers are retired, as they
  * are when it disconnects, and it does not see what is drawn afterwards.
  *

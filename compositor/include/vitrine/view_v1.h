@@ -184,7 +184,7 @@ bool vitrine_view_manager_v1_add_source(struct vitrine_view_manager_v1 *manager,
 	struct wlr_scene_node *node);
 
 /**
- * While the screen is locked nobody may look: stops all sessions with `locked`
+ * While the screen is locked no client may look: stops all sessions with `locked`
  * when it is set, refuses new ones, and asks the policy again when it is cleared.
  * To be set before anything of the lock screen is drawn.
  */

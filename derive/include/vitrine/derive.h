@@ -78,8 +78,8 @@ struct vitrine_derive_backend_info {
  */
 struct vitrine_derive_source {
 	/**
-	 * The memory as a memfd with MFD_ALLOW_SEALING which nobody but the owner
-	 * holds, or -1. Deriving `sealed` adds seals to it: it must be mapped
+	 * The memory as a memfd with MFD_ALLOW_SEALING which no process but the
+	 * owner holds, or -1. Deriving `sealed` adds seals to it: it must be mapped
 	 * writable by its owner before, and a udmabuf of it must be made before.
 	 */
 	int memfd;
