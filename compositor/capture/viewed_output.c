@@ -310,6 +310,16 @@ static void viewed_detach(struct vt_viewed_output *viewed, struct vt_subscriber 
 
 /* What has to wait for the end of a commit */
 
+static void viewed_move(struct vt_viewed_output *viewed, struct vt_subscriber *subscriber) {
+	vt_subscriber_revoke_all(subscriber);
+	viewed_detach(viewed, subscriber);
+	if (subscriber->state == VT_SUBSCRIBER_MOVING) { // else it keeps too much by this
+		vt_subscriber_set_state(subscriber, VT_SUBSCRIBER_UNATTACHED);
+		viewed->n_unattached++;
+	}
+	vt_viewed_output_request_frame(viewed);
+}
+
 static void viewed_handle_deferred(void *data) {
 	struct vt_viewed_output *viewed = data;
 	viewed->deferred = NULL;
@@ -320,11 +330,7 @@ static void viewed_handle_deferred(void *data) {
 			subscriber->impl->stop(subscriber, subscriber->stop_reason);
 			break;
 		case VT_SUBSCRIBER_MOVING:
-			vt_subscriber_revoke_all(subscriber);
-			viewed_detach(viewed, subscriber);
-			vt_subscriber_set_state(subscriber, VT_SUBSCRIBER_UNATTACHED);
-			viewed->n_unattached++;
-			vt_viewed_output_request_frame(viewed);
+			viewed_move(viewed, subscriber);
 			break;
 		case VT_SUBSCRIBER_UNATTACHED:
 			viewed_begin(viewed, subscriber);

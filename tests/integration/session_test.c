@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <vitrine/view_v1.h>
 #include <wlr/interfaces/wlr_output.h>
+#include <wlr/render/allocator.h>
 #include <wlr/render/drm_format_set.h>
 #include <wlr/render/swapchain.h>
 #include <wlr/types/wlr_output.h>
@@ -1133,6 +1134,25 @@ TEST_WITH(fixture, client_that_keeps_retired_memory_gets_no_more) {
 	}
 	// Everything is closed: the client may go on
 	test_session_start(f->client, ALL);
+}
+
+TEST_WITH(fixture, session_that_changes_to_copies_and_keeps_too_much_is_stopped) {
+	f->server.manager->limits.retired_bytes_per_process = 64 * 48 * 4;
+	struct wlr_allocator *stock = wlr_allocator_autocreate(f->server.backend, f->server.renderer);
+	struct wlr_drm_format format = {.format = DRM_FORMAT_XRGB8888};
+	struct test_session *session = test_session_start(f->client, ALL);
+	session->auto_release = true;
+	fixture_paint(f, 1);
+	fixture_paint(f, 2);
+	check_int(session->n_views, ==, 2); // both are going to retire
+	f->server.output->swapchain = wlr_swapchain_create(stock, 64, 48, &format);
+	f->server.output->repaint = true;
+	check(output_paint(f->server.output, 3, NULL));
+	pump_until(&f->server, session->stopped);
+	test_session_check_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
+	wlr_swapchain_destroy(f->server.output->swapchain);
+	f->server.output->swapchain = NULL;
+	wlr_allocator_destroy(stock);
 }
 
 TEST_WITH(fixture, running_session_that_keeps_too_much_is_stopped) {
