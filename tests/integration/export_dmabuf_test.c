@@ -95,61 +95,18 @@ static const struct zwlr_export_dmabuf_frame_v1_listener frame_listener = {
 	.cancel = handle_cancel,
 };
 
-/* A client of the protocol, beside what the fixture's client knows */
-
+/** A client of the protocol. */
 struct exporter {
-	struct client *client; // NULL if it is gone
+	struct client *client;
 	struct wl_list frames; // frame.link
-	struct wl_registry *registry;
-	struct zwlr_export_dmabuf_manager_v1 *manager; // NULL if it is not there
 };
-
-static void handle_global(void *data, struct wl_registry *registry, uint32_t name,
-		const char *interface, uint32_t version) {
-	struct exporter *exporter = data;
-	if (strcmp(interface, zwlr_export_dmabuf_manager_v1_interface.name) == 0) {
-		check_int(version, ==, 1);
-		exporter->manager =
-			wl_registry_bind(registry, name, &zwlr_export_dmabuf_manager_v1_interface, 1);
-	}
-}
-
-static void handle_global_remove(void *data, struct wl_registry *registry, uint32_t name) {
-}
-
-static const struct wl_registry_listener registry_listener = {
-	.global = handle_global,
-	.global_remove = handle_global_remove,
-};
-
-static void exporter_init(struct exporter *exporter, struct server *server) {
-	*exporter = (struct exporter){ .client = client_create(server) };
-	wl_list_init(&exporter->frames);
-	exporter->registry = wl_display_get_registry(exporter->client->display);
-	wl_registry_add_listener(exporter->registry, &registry_listener, exporter);
-	client_roundtrip(exporter->client);
-	check(exporter->manager != NULL);
-}
-
-/** Its frames outlive it: they are the fixture's. */
-static void exporter_finish(struct exporter *exporter) {
-	if (exporter->client == NULL) {
-		return;
-	}
-	if (exporter->manager != NULL) {
-		zwlr_export_dmabuf_manager_v1_destroy(exporter->manager);
-	}
-	wl_registry_destroy(exporter->registry);
-	client_destroy(exporter->client);
-	exporter->client = NULL;
-}
 
 static struct frame *capture_with(struct exporter *exporter, int32_t overlay_cursor) {
 	struct frame *frame = calloc(1, sizeof(*frame));
 	check(frame != NULL);
 	frame->fd = -1;
 	wl_list_insert(&exporter->frames, &frame->link);
-	frame->proxy = zwlr_export_dmabuf_manager_v1_capture_output(exporter->manager,
+	frame->proxy = zwlr_export_dmabuf_manager_v1_capture_output(exporter->client->export_dmabuf,
 		overlay_cursor, exporter->client->outputs[0]);
 	zwlr_export_dmabuf_frame_v1_add_listener(frame->proxy, &frame_listener, frame);
 	client_roundtrip(exporter->client);
@@ -236,7 +193,10 @@ static void exporting_set_up(struct exporting *f, const struct exporting_options
 	server_init(&f->server, &options->server);
 	check(vitrine_export_dmabuf_manager_v1_create(f->server.manager) != NULL);
 	do {
-		exporter_init(&f->exporters[f->n_exporters++], &f->server);
+		struct exporter *exporter = &f->exporters[f->n_exporters++];
+		exporter->client = client_create(&f->server);
+		check(exporter->client->export_dmabuf != NULL);
+		wl_list_init(&exporter->frames);
 	} while (f->n_exporters < options->n_exporters);
 }
 
@@ -246,9 +206,7 @@ static void exporting_tear_down(struct exporting *f) {
 		wl_list_for_each_safe(frame, tmp, &f->exporters[i].frames, link) {
 			frame_free(frame);
 		}
-		exporter_finish(&f->exporters[i]);
 	}
-	pump(&f->server);
 	server_finish(&f->server);
 }
 
@@ -334,8 +292,8 @@ TEST_WITH(exporting, steady_captures_leave_nothing_behind) {
 
 TEST_WITH(exporting, frames_outlive_their_manager) {
 	struct frame *frame = capture(f->exporter);
-	zwlr_export_dmabuf_manager_v1_destroy(f->exporter->manager);
-	f->exporter->manager = NULL;
+	zwlr_export_dmabuf_manager_v1_destroy(f->exporter->client->export_dmabuf);
+	f->exporter->client->export_dmabuf = NULL;
 	paint(f, 0x445566);
 	check_str(frame->events, "for");
 }
@@ -477,8 +435,7 @@ TEST_WITH(exporting, who_stops_asking_sees_nothing_more) {
 TEST_WITH(exporting, who_is_gone_sees_nothing_more) {
 	struct frame *frame = capture_color(f->exporter, 0x0a0b0c);
 	frame_end(frame);
-	exporter_finish(f->exporter);
-	pump(&f->server);
+	client_destroy(f->exporter->client);
 	check_int(f->server.sessions_stopped, ==, 1);
 	check_never_changes(f, frame, 0x0a0b0c);
 }

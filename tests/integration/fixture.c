@@ -31,6 +31,7 @@
 #include "linux-dmabuf-v1-client-protocol.h"
 #include "security-context-v1-client-protocol.h"
 #include "single-pixel-buffer-v1-client-protocol.h"
+#include "wlr-export-dmabuf-unstable-v1-client-protocol.h"
 #include "xx-dmabuf-view-v1-client-protocol.h"
 
 void (*fixture_enter_server)(bool enter);
@@ -359,6 +360,10 @@ static void registry_handle_global(void *data, struct wl_registry *registry, uin
 	} else if (strcmp(interface, zwp_linux_dmabuf_v1_interface.name) == 0) {
 		client->linux_dmabuf =
 			wl_registry_bind(registry, name, &zwp_linux_dmabuf_v1_interface, 4);
+	} else if (strcmp(interface, zwlr_export_dmabuf_manager_v1_interface.name) == 0) {
+		check_int(version, ==, 1);
+		client->export_dmabuf =
+			wl_registry_bind(registry, name, &zwlr_export_dmabuf_manager_v1_interface, 1);
 	} else if (strcmp(interface, wl_output_interface.name) == 0 && client->n_outputs < 32) {
 		client->outputs[client->n_outputs++] =
 			wl_registry_bind(registry, name, &wl_output_interface, 4);
@@ -434,6 +439,9 @@ void client_destroy(struct client *client) {
 	}
 	if (client->linux_dmabuf != NULL) {
 		zwp_linux_dmabuf_v1_destroy(client->linux_dmabuf);
+	}
+	if (client->export_dmabuf != NULL) {
+		zwlr_export_dmabuf_manager_v1_destroy(client->export_dmabuf);
 	}
 	for (uint32_t i = 0; i < client->n_outputs; i++) {
 		wl_output_destroy(client->outputs[i]);

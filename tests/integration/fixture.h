@@ -135,6 +135,7 @@ struct client {
 	struct wp_single_pixel_buffer_manager_v1 *single_pixel;
 	struct wp_security_context_manager_v1 *security_contexts;
 	struct zwp_linux_dmabuf_v1 *linux_dmabuf;
+	struct zwlr_export_dmabuf_manager_v1 *export_dmabuf;
 	struct wl_output *outputs[32];
 	uint32_t n_outputs;
 	uint32_t guarantees;
