@@ -16,17 +16,12 @@
 #include <unistd.h>
 #include <vitrine-client/client.h>
 
+#include "dmabuf.h"
+
 #define VIEWS_CAP 16
 
-struct sw_sync_create_fence_data {
-	__u32 value;
-	char name[32];
-	__s32 fence;
-};
-#define SW_SYNC_IOC_CREATE_FENCE _IOWR('W', 0, struct sw_sync_create_fence_data)
-
 static int make_fence(void) {
-	int timeline_fd = open("/sys/kernel/debug/sync/sw_sync", O_RDWR | O_CLOEXEC);
+	int timeline_fd = open(SW_SYNC_DEVICE, O_RDWR | O_CLOEXEC);
 	struct sw_sync_create_fence_data data = { .value = 1, .name = "attack" };
 	if (timeline_fd < 0 || ioctl(timeline_fd, SW_SYNC_IOC_CREATE_FENCE, &data) != 0) {
 		perror("fence_attacker: cannot make a fence");
