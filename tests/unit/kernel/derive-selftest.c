@@ -34,45 +34,44 @@ static int derive_checked(int fd, uint32_t flags) {
 	return derived;
 }
 
-static const uint32_t read_only_flags[] = {O_RDONLY, O_RDONLY | DMA_BUF_DERIVE_UNGUARDED};
-#define FOR_READ_ONLY(flags)                                                             \
-	for (size_t i_ = 0; i_ < 2; i_++)                                                \
-		for (uint32_t flags = read_only_flags[i_], once_ = 1; once_; once_ = 0)
+static const struct {
+	const char *name;
+	struct buffer_options options;
+	uint32_t flags;
+} read_only_params[] = {
+	{"udmabuf, guarded", {EXPORTER_UDMABUF}, O_RDONLY},
+	{"heap, guarded", {EXPORTER_HEAP}, O_RDONLY},
+	{"vgem, guarded", {EXPORTER_VGEM}, O_RDONLY},
+	{"vkms, guarded", {EXPORTER_VKMS}, O_RDONLY},
+	{"udmabuf, unguarded", {EXPORTER_UDMABUF}, O_RDONLY | DMA_BUF_DERIVE_UNGUARDED},
+	{"heap, unguarded", {EXPORTER_HEAP}, O_RDONLY | DMA_BUF_DERIVE_UNGUARDED},
+	{"vgem, unguarded", {EXPORTER_VGEM}, O_RDONLY | DMA_BUF_DERIVE_UNGUARDED},
+	{"vkms, unguarded", {EXPORTER_VKMS}, O_RDONLY | DMA_BUF_DERIVE_UNGUARDED},
+};
+#define TEST_EACH_READ_ONLY(name) TEST_WITH_EACH(buffer, read_only_params, name)
 
-TEST_EACH_EXPORTER(read_only_map_sees_the_writers_data) {
-	FOR_READ_ONLY(flags) {
-		int derived = derive_checked(f->fd, flags | O_CLOEXEC);
-		check_sees_writes(f->fd, derived);
-		close(derived);
-	}
+TEST_EACH_READ_ONLY(read_only_map_sees_the_writers_data) {
+	check_sees_writes(f->fd, derive_checked(f->fd, param->flags | O_CLOEXEC));
 }
 
-TEST_EACH_EXPORTER(derived_fd_is_the_same_buffer) {
+TEST_EACH_READ_ONLY(derived_fd_is_the_same_buffer) {
 	char exporter[32];
 	snprintf(exporter, sizeof(exporter), "%s", dmabuf_fdinfo(f->fd, "exp_name"));
 	check(exporter[0] != '\0');
-	FOR_READ_ONLY(flags) {
-		int derived = derive_checked(f->fd, flags);
-		check(dmabuf_inode(derived) == f->inode);
-		check(lseek(derived, 0, SEEK_END) == DMABUF_SIZE);
-		check_ok(fcntl(derived, F_GETFD));
-		check_str(dmabuf_fdinfo(derived, "exp_name"), exporter);
-		check_str(dmabuf_fdinfo(derived, "derived"),
-			flags == O_RDONLY ? "guarded" : "unguarded");
-		close(derived);
-		derived = derive_checked(f->fd, flags | O_CLOEXEC);
-		check(fcntl(derived, F_GETFD) == FD_CLOEXEC);
-		close(derived);
-	}
+	int derived = derive_checked(f->fd, param->flags);
+	check(dmabuf_inode(derived) == f->inode);
+	check(lseek(derived, 0, SEEK_END) == DMABUF_SIZE);
+	check_ok(fcntl(derived, F_GETFD));
+	check_str(dmabuf_fdinfo(derived, "exp_name"), exporter);
+	check_str(dmabuf_fdinfo(derived, "derived"),
+		param->flags == O_RDONLY ? "guarded" : "unguarded");
+	derived = derive_checked(f->fd, param->flags | O_CLOEXEC);
+	check(fcntl(derived, F_GETFD) == FD_CLOEXEC);
 	check_str(dmabuf_fdinfo(f->fd, "derived"), "");
 }
 
-TEST_EACH_EXPORTER(writable_map_is_refused) {
-	FOR_READ_ONLY(flags) {
-		int derived = derive_checked(f->fd, flags);
-		check_cannot_be_written(f->fd, derived);
-		close(derived);
-	}
+TEST_EACH_READ_ONLY(writable_map_is_refused) {
+	check_cannot_be_written(f->fd, derive_checked(f->fd, param->flags));
 }
 
 TEST_EACH_EXPORTER(deriving_goes_down_only) {
@@ -95,7 +94,7 @@ TEST_EACH_EXPORTER(deriving_goes_down_only) {
 }
 
 /* Fault 5. */
-TEST_EACH_EXPORTER(owners_state_is_read_only) {
+TEST_EACH_READ_ONLY(owners_state_is_read_only) {
 	struct fence fence;
 	fence_init(&fence);
 	fence_signal(&fence);
@@ -111,21 +110,18 @@ TEST_EACH_EXPORTER(owners_state_is_read_only) {
 		check_ok(dmabuf_set_name(writers[i], i == 0 ? "first" : "owner"));
 		check_ok(dmabuf_import_fence(writers[i], fence.fd, DMA_BUF_SYNC_RW));
 	}
-	FOR_READ_ONLY(flags) {
-		int derived = derive_checked(f->fd, flags);
-		for (uint64_t when = 0; when <= DMA_BUF_SYNC_END; when += DMA_BUF_SYNC_END) {
-			check_ok(dmabuf_sync(derived, when | DMA_BUF_SYNC_READ));
-			check_errno(dmabuf_sync(derived, when | DMA_BUF_SYNC_WRITE), EACCES);
-			check_errno(dmabuf_sync(derived, when | DMA_BUF_SYNC_RW), EACCES);
-			check_errno(dmabuf_sync(derived, when), EINVAL);
-		}
-		check_errno(dmabuf_set_name(derived, "evil"), EACCES);
-		check_errno(ioctl(derived, DMA_BUF_SET_NAME_A, "evil"), EACCES);
-		check_errno(dmabuf_import_fence(derived, fence.fd, DMA_BUF_SYNC_READ), EACCES);
-		check_errno(dmabuf_import_fence(derived, fence.fd, DMA_BUF_SYNC_WRITE), EACCES);
-		check_str(dmabuf_fdinfo(derived, "name"), "owner");
-		close(derived);
+	int derived = derive_checked(f->fd, param->flags);
+	for (uint64_t when = 0; when <= DMA_BUF_SYNC_END; when += DMA_BUF_SYNC_END) {
+		check_ok(dmabuf_sync(derived, when | DMA_BUF_SYNC_READ));
+		check_errno(dmabuf_sync(derived, when | DMA_BUF_SYNC_WRITE), EACCES);
+		check_errno(dmabuf_sync(derived, when | DMA_BUF_SYNC_RW), EACCES);
+		check_errno(dmabuf_sync(derived, when), EINVAL);
 	}
+	check_errno(dmabuf_set_name(derived, "evil"), EACCES);
+	check_errno(ioctl(derived, DMA_BUF_SET_NAME_A, "evil"), EACCES);
+	check_errno(dmabuf_import_fence(derived, fence.fd, DMA_BUF_SYNC_READ), EACCES);
+	check_errno(dmabuf_import_fence(derived, fence.fd, DMA_BUF_SYNC_WRITE), EACCES);
+	check_str(dmabuf_fdinfo(derived, "name"), "owner");
 	check_str(dmabuf_info(f->inode).name, "owner");
 }
 
@@ -147,31 +143,29 @@ TEST_WITH(buffer, exported_rdonly_files_are_as_before) {
 	}
 }
 
-TEST_EACH_EXPORTER(fences_are_shared) {
-	FOR_READ_ONLY(flags) {
-		int derived = derive_checked(f->fd, flags);
-		int full = derive_checked(f->fd, O_RDWR);
-		check(dmabuf_poll(derived, POLLIN, 0) && dmabuf_poll(derived, POLLOUT, 0));
+TEST_EACH_READ_ONLY(fences_are_shared) {
+	int derived = derive_checked(f->fd, param->flags);
+	int full = derive_checked(f->fd, O_RDWR);
+	check(dmabuf_poll(derived, POLLIN, 0) && dmabuf_poll(derived, POLLOUT, 0));
 
-		/* A writer's fence, added through one file, is on all of them. */
-		struct fence fence;
-		fence_init(&fence);
-		check_ok(dmabuf_import_fence(full, fence.fd, DMA_BUF_SYNC_WRITE));
-		check(!dmabuf_poll(f->fd, POLLIN, 0));
-		check(!dmabuf_poll(derived, POLLIN, 20));
-		int exported = dmabuf_export_fence(derived, DMA_BUF_SYNC_READ);
-		check(!dmabuf_poll(exported, POLLIN, 0));
-		fence_signal(&fence);
-		check(dmabuf_poll(exported, POLLIN, 1000));
-		check(dmabuf_poll(derived, POLLIN, 1000) && dmabuf_poll(f->fd, POLLIN, 1000));
+	/* A writer's fence, added through one file, is on all of them. */
+	struct fence fence;
+	fence_init(&fence);
+	check_ok(dmabuf_import_fence(full, fence.fd, DMA_BUF_SYNC_WRITE));
+	check(!dmabuf_poll(f->fd, POLLIN, 0));
+	check(!dmabuf_poll(derived, POLLIN, 20));
+	int exported = dmabuf_export_fence(derived, DMA_BUF_SYNC_READ);
+	check(!dmabuf_poll(exported, POLLIN, 0));
+	fence_signal(&fence);
+	check(dmabuf_poll(exported, POLLIN, 1000));
+	check(dmabuf_poll(derived, POLLIN, 1000) && dmabuf_poll(f->fd, POLLIN, 1000));
 
-		/* A reader's fence holds writers only. */
-		fence_init(&fence);
-		check_ok(dmabuf_import_fence(f->fd, fence.fd, DMA_BUF_SYNC_READ));
-		check(dmabuf_poll(derived, POLLIN, 0) && !dmabuf_poll(derived, POLLOUT, 0));
-		fence_signal(&fence);
-		check(dmabuf_poll(derived, POLLOUT, 1000));
-	}
+	/* A reader's fence holds writers only. */
+	fence_init(&fence);
+	check_ok(dmabuf_import_fence(f->fd, fence.fd, DMA_BUF_SYNC_READ));
+	check(dmabuf_poll(derived, POLLIN, 0) && !dmabuf_poll(derived, POLLOUT, 0));
+	fence_signal(&fence);
+	check(dmabuf_poll(derived, POLLOUT, 1000));
 }
 
 /* Fault 4: the callback of a pending poll refers to the exported file. */
@@ -391,9 +385,9 @@ TEST_EACH_EXPORTER(drivers_are_refused_unless_they_ask) {
 /* Of an exporter that can be mapped private, which the others can not. */
 TEST_WITH(buffer, private_map_is_refused) {
 	int fd = importer_export(importer_open());
-	FOR_READ_ONLY(flags) {
-		check_cannot_be_written_privately(fd, derive_checked(fd, flags));
-	}
+	check_cannot_be_written_privately(fd, derive_checked(fd, O_RDONLY));
+	check_cannot_be_written_privately(fd,
+		derive_checked(fd, O_RDONLY | DMA_BUF_DERIVE_UNGUARDED));
 }
 
 TEST_EACH_EXPORTER(not_a_dmabuf_not_an_fd) {
