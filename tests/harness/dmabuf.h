@@ -29,8 +29,6 @@ enum exporter {
 	EXPORTER_COUNT,
 };
 
-extern const char *const exporter_names[EXPORTER_COUNT];
-
 /** A new read-write dma-buf. Skips the test where the guest lacks the exporter. */
 int dmabuf_create(enum exporter exporter);
 /** The same in another size, of whole pages. */
