@@ -180,8 +180,11 @@ keep_log() {
 	mkdir -p "$dir"
 	saved_log=$dir/$1-$(date +%Y%m%d-%H%M%S)-$$.log
 	tr -d '\r' <"$2" >"$saved_log"
+	# Guests end at the same time: find(1) fails for a file that another one removes.
+	locked log
 	find "$dir" -name "$1-*.log" -printf '%T@ %p\n' | sort -rn |
 		tail -n +21 | cut -d' ' -f2- | xargs -r rm -f
+	unlocked
 }
 
 # write_job RUN TYPE GUEST CMD...: what `init` does in a guest. Takes the arrays
