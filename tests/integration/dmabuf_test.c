@@ -157,7 +157,7 @@ TEST_WITH(fixture, client_that_keeps_retired_dmabufs_gets_no_more) {
 
 /* Row 14: fences of the holder's making */
 
-TEST_WITH_EACH(fixture, dmabuf_guarantees, injected_fence_costs_nobody_a_frame) {
+TEST_WITH_EACH(fixture, dmabuf_guarantees, injected_fence_costs_no_other_client_a_frame) {
 	need(param->options.acceptable);
 	struct fence fence;
 	fence_init(&fence);
@@ -542,7 +542,7 @@ TEST_WITH(viewing, copy_waits_for_a_fence_in_its_own_thread, .fence = true) {
 	vt_buffer_copy_destroy(copy);
 }
 
-TEST_WITH(viewing, copy_that_nobody_waits_for_comes_to_its_end, .fence = true) {
+TEST_WITH(viewing, copy_without_a_waiter_comes_to_its_end, .fence = true) {
 	const struct wlr_dmabuf_attributes dmabuf = { .n_planes = 1, .fd = { f->fd } };
 	int n_fds = harness_count_fds();
 	vt_buffer_copy_destroy(vt_buffer_copy_start(&dmabuf, copied_sizes));

@@ -419,7 +419,7 @@ TEST_WITH(exporting, waiting_frames_are_bounded) {
 
 /* The end */
 
-TEST_WITH(exporting, who_stops_asking_sees_nothing_more) {
+TEST_WITH(exporting, client_that_stops_asking_sees_nothing_more) {
 	f->server.manager->limits.frame_deadline_ms = 20;
 	struct frame *older = capture_color(f->exporter, 0xaa0000);
 	struct frame *frame = capture_color(f->exporter, 0x00aa00);
@@ -432,7 +432,7 @@ TEST_WITH(exporting, who_stops_asking_sees_nothing_more) {
 	check_int(f->server.sessions_started, ==, n_sessions + 1);
 }
 
-TEST_WITH(exporting, who_is_gone_sees_nothing_more) {
+TEST_WITH(exporting, client_that_is_gone_sees_nothing_more) {
 	struct frame *frame = capture_color(f->exporter, 0x0a0b0c);
 	frame_end(frame);
 	client_destroy(f->exporter->client);
@@ -440,7 +440,7 @@ TEST_WITH(exporting, who_is_gone_sees_nothing_more) {
 	check_never_changes(f, frame, 0x0a0b0c);
 }
 
-TEST_WITH(exporting, who_is_locked_out_sees_nothing_more) {
+TEST_WITH(exporting, client_that_is_locked_out_sees_nothing_more) {
 	struct frame *frame = capture_color(f->exporter, 0x0a0b0c);
 	struct frame *waiting = capture(f->exporter);
 	vitrine_view_manager_v1_set_locked(f->server.manager, true);

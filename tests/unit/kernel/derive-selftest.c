@@ -282,7 +282,7 @@ TEST_EACH_EXPORTER(unguarded_imports_and_writes) {
 	int again;
 	check_errno(drm_export(vgem, handle, DRM_RDWR, &again), EACCES);
 	check_errno(drm_export(vgem, handle, 0, &again), EACCES);
-	/* Unless whoever imported it has that too. */
+	/* Unless the importer has that too. */
 	uint32_t same;
 	check(drm_import(vgem, f->fd, &same) == 0 && same == handle);
 	check_ok(drm_export(vgem, handle, DRM_RDWR, &again));
@@ -319,7 +319,7 @@ TEST_EACH_EXPORTER(guarded_an_importer_that_reads) {
 	check_errno(drm_map_fake_offset(vkms, PROT_READ | PROT_WRITE), EACCES);
 	check_errno(drm_map_fake_offset(vkms, PROT_READ), EACCES);
 
-	/* Who has the original gets an object that does all of this. */
+	/* A holder of the original gets an object that does all of this. */
 	check(drm_import(vkms, f->fd, &other) == 0 && other != handle);
 	check_ok(drm_export(vkms, other, DRM_RDWR, &again));
 	void *map = drm_map_fake_offset(vkms, PROT_READ | PROT_WRITE);

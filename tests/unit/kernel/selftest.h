@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the selftests have in common: a buffer of every exporter there is, and
- * what must hold for each fd that is to be read-only, whoever made it.
+ * what must hold for each fd that is to be read-only, of a guard or derived.
  */
 #ifndef SELFTEST_H
 #define SELFTEST_H

@@ -34,7 +34,7 @@
 
 /* Of all processes. */
 struct shared {
-	/* While this is true nobody uses a module that is optional. */
+	/* While this is true no worker uses a module that is optional. */
 	_Atomic bool pause;
 	/* Of the calls that can be refused or not, so that the test can fail. */
 	_Atomic long done, refused;
@@ -361,7 +361,7 @@ static bool module_try_unload(long tries) {
 static void module_cycle(struct shared *shared, const char *path, time_t end) {
 	int cycles = 0;
 	do {
-		/* While it is used, while nobody uses it, and loaded while they all want it. */
+		/* While it is used, while it is not, and loaded while all workers want it. */
 		bool unloaded = module_try_unload(100);
 		shared->pause = true;
 		check(unloaded || module_try_unload((end - now() + 60) * 1000));
