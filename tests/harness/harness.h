@@ -71,10 +71,10 @@ void harness_register(const struct harness_test *test);
  */
 #define TEST_WITH(fixture, test_name, ...) \
 	static void test_name(struct fixture *f); \
+	static const struct fixture##_options options_##test_name = { __VA_ARGS__ }; \
 	static void run_##test_name(const void *param) { \
-		static const struct fixture##_options options = { __VA_ARGS__ }; \
 		struct fixture f; \
-		fixture##_set_up(&f, &options); \
+		fixture##_set_up(&f, &options_##test_name); \
 		test_name(&f); \
 		fixture##_tear_down(&f); \
 	} \
