@@ -16,30 +16,26 @@ struct fixture {
 	struct vitrine_derive *derive;
 	struct memory memory;
 	struct target target; // writable
+	struct attack attack;
 };
 
-static void fixture_init(struct fixture *fixture) {
-	fixture->derive = vitrine_derive_create();
-	check(fixture->derive != NULL);
-	check_int(memory_init(&fixture->memory, &memfd_exporter, 1, false, fixture->derive), ==, 0);
-	check_int(target_init(&fixture->target, fixture->memory.memfd, fixture->memory.len,
+struct fixture_options {
+	struct attack attack;
+};
+
+static void fixture_set_up(struct fixture *f, const struct fixture_options *options) {
+	*f = (struct fixture){ .attack = options->attack };
+	f->derive = vitrine_derive_create();
+	check(f->derive != NULL);
+	check_int(memory_init(&f->memory, &memfd_exporter, 1, false, f->derive), ==, 0);
+	check_int(target_init(&f->target, f->memory.memfd, f->memory.len,
 		PROT_READ | PROT_WRITE, VITRINE_STORAGE_MEMFD), ==, 0);
 }
 
-static void fixture_finish(struct fixture *fixture) {
-	target_finish(&fixture->target);
-	memory_finish(&fixture->memory);
-	vitrine_derive_destroy(fixture->derive);
-}
-
-static int judge(int (*run)(const struct target *target, const char **detail), unsigned flags) {
-	struct fixture fixture;
-	fixture_init(&fixture);
-	const struct attack attack = { .run = run, .flags = flags };
-	const char *detail = NULL;
-	int ret = memory_judge(&fixture.memory, &attack, &fixture.target, &detail);
-	fixture_finish(&fixture);
-	return ret;
+static void fixture_tear_down(struct fixture *f) {
+	target_finish(&f->target);
+	memory_finish(&f->memory);
+	vitrine_derive_destroy(f->derive);
 }
 
 static int write_and_say_so(const struct target *target, const char **detail) {
@@ -68,37 +64,40 @@ static int seal(const struct target *target, const char **detail) {
 	return fcntl(target->fd, F_ADD_SEALS, F_SEAL_GROW) == 0 ? -EPERM : ATTACK_WORKED;
 }
 
-TEST(the_owner_is_the_judge) {
-	check_int(judge(write_and_say_so, 0), ==, ATTACK_WORKED);
-	check_int(judge(write_and_deny, 0), ==, ATTACK_WORKED);
-	check_int(judge(boast, 0), ==, ATTACK_HARMLESS);
-	check_int(judge(boast, ATTACK_CLAIM), ==, ATTACK_WORKED);
-	check_int(judge(fail, 0), ==, -EACCES);
-	check_int(judge(fail, ATTACK_CLAIM), ==, -EACCES);
-	check_int(judge(resize, 0), ==, ATTACK_WORKED);
-	check_int(judge(seal, 0), ==, ATTACK_WORKED);
+static const struct {
+	const char *name;
+	struct fixture_options options;
+	int verdict;
+} attacks[] = {
+	{ "write and say so", {{ .run = write_and_say_so }}, ATTACK_WORKED },
+	{ "write and deny", {{ .run = write_and_deny }}, ATTACK_WORKED },
+	{ "boast", {{ .run = boast }}, ATTACK_HARMLESS },
+	{ "boast of a claim", {{ .run = boast, .flags = ATTACK_CLAIM }}, ATTACK_WORKED },
+	{ "fail", {{ .run = fail }}, -EACCES },
+	{ "fail to claim", {{ .run = fail, .flags = ATTACK_CLAIM }}, -EACCES },
+	{ "resize", {{ .run = resize }}, ATTACK_WORKED },
+	{ "seal", {{ .run = seal }}, ATTACK_WORKED },
+};
+
+TEST_WITH_EACH(fixture, attacks, the_owner_is_the_judge) {
+	const char *detail = NULL;
+	check_int(memory_judge(&f->memory, &f->attack, &f->target, &detail), ==, param->verdict);
 }
 
 /** The copy is nobody's but the holders', and shared by them. */
-TEST(a_changed_copy_is_noticed) {
-	struct fixture fixture;
-	fixture_init(&fixture);
+TEST_WITH(fixture, a_changed_copy_is_noticed, .attack.run = write_and_say_so) {
 	struct memory copy;
-	check_int(memory_init(&copy, &memfd_exporter, 1, false, fixture.derive), ==, 0);
-	const struct attack attack = { .run = write_and_say_so };
+	check_int(memory_init(&copy, &memfd_exporter, 1, false, f->derive), ==, 0);
 	const char *detail = NULL;
-	check_int(memory_judge(&copy, &attack, &fixture.target, &detail), ==, ATTACK_WORKED);
+	check_int(memory_judge(&copy, &f->attack, &f->target, &detail), ==, ATTACK_WORKED);
 	memory_finish(&copy);
-	fixture_finish(&fixture);
 }
 
-TEST(every_attack_works_on_memory_that_can_be_written) {
-	struct vitrine_derive *derive = vitrine_derive_create();
-	check(derive != NULL);
+TEST_WITH(fixture, every_attack_works_on_memory_that_can_be_written) {
 	size_t worked = 0;
 	for (size_t i = 0; i < file_attacks_len; i++) {
 		const char *detail = NULL;
-		int ret = memory_control(&memfd_exporter, 4 * audit_round_to_pages(1), derive,
+		int ret = memory_control(&memfd_exporter, 4 * audit_round_to_pages(1), f->derive,
 			&file_attacks[i], NULL, &detail);
 		if (ret != ATTACK_WORKED && ret != ATTACK_UNAVAILABLE) {
 			harness_fail(__FILE__, __LINE__, "%s: %s", file_attacks[i].name, strerror(-ret));
@@ -106,7 +105,6 @@ TEST(every_attack_works_on_memory_that_can_be_written) {
 		worked += ret == ATTACK_WORKED;
 	}
 	check_int(worked, >=, file_attacks_len - 4);
-	vitrine_derive_destroy(derive);
 }
 
 static enum result conclude(unsigned flags, int control, int ret) {
@@ -156,19 +154,16 @@ TEST(findings_are_counted) {
 }
 
 /** What is found if a backend hands out the original. */
-TEST(a_view_that_can_be_written_breaks_every_promise) {
+TEST_WITH(fixture, a_view_that_can_be_written_breaks_every_promise) {
 	struct findings findings = { .guarantee = VITRINE_GUARANTEE_SEALED };
-	struct vitrine_derive *derive = vitrine_derive_create();
-	check(derive != NULL);
 	for (size_t i = 0; i < file_attacks_len; i++) {
 		struct finding *finding = findings_add_attack(&findings, &file_attacks[i], NULL);
 		check(finding != NULL);
 		const char *detail = NULL;
-		int ret = memory_control(&memfd_exporter, 4 * audit_round_to_pages(1), derive,
+		int ret = memory_control(&memfd_exporter, 4 * audit_round_to_pages(1), f->derive,
 			&file_attacks[i], NULL, &detail);
 		finding_conclude(finding, &file_attacks[i], ret, detail, ret, detail);
 	}
-	vitrine_derive_destroy(derive);
 	struct tally tally = {0};
 	findings_count(&findings, &tally);
 	check_int(tally.broken + tally.not_applicable, ==, file_attacks_len);
@@ -176,13 +171,9 @@ TEST(a_view_that_can_be_written_breaks_every_promise) {
 	findings_finish(&findings);
 }
 
-TEST(this_machine_keeps_its_promises) {
+TEST_WITH(fixture, this_machine_keeps_its_promises) {
 	harness_set_timeout(60);
-	struct machine_audit audit = {
-		.derive = vitrine_derive_create(),
-		.acceptable = VITRINE_GUARANTEE_ALL,
-	};
-	check(audit.derive != NULL);
+	struct machine_audit audit = { .derive = f->derive, .acceptable = VITRINE_GUARANTEE_ALL };
 	setenv("VITRINE_BACKENDS", "what,was,set", 1);
 	machine_audit_run(&audit);
 	check_str(getenv("VITRINE_BACKENDS"), "what,was,set");
@@ -190,7 +181,7 @@ TEST(this_machine_keeps_its_promises) {
 	check(machine_audit_has_exercised(&audit, "snapshot"));
 	size_t len;
 	const struct vitrine_derive_backend_info *infos =
-		vitrine_derive_get_backends(audit.derive, &len);
+		vitrine_derive_get_backends(f->derive, &len);
 	for (size_t i = 0; i < len; i++) {
 		check_int(machine_audit_has_exercised(&audit, infos[i].name), ==, infos[i].available);
 	}
@@ -201,27 +192,22 @@ TEST(this_machine_keeps_its_promises) {
 		check_int(tally.inconclusive, ==, 0);
 	}
 	machine_audit_finish(&audit);
-	vitrine_derive_destroy(audit.derive);
 }
 
 /** Where there is a fence to try it with: it is awaited until it is finished. */
-TEST(a_fence_is_awaited) {
+TEST_WITH(fixture, a_fence_is_awaited) {
 	struct exporter exporters[MAX_EXPORTERS];
 	struct fence fence;
 	struct memory memory;
-	struct vitrine_derive *derive = vitrine_derive_create();
-	check(derive != NULL);
-	size_t len = audit_find_exporters(derive, exporters);
+	size_t len = audit_find_exporters(f->derive, exporters);
 	if (len < 2 || fence_init(&fence) < 0) {
-		vitrine_derive_destroy(derive);
 		harness_skip("no dma-bufs, or neither SW_SYNC nor vgem");
 	}
-	check_int(memory_init(&memory, &exporters[1], 1, false, derive), ==, 0);
+	check_int(memory_init(&memory, &exporters[1], 1, false, f->derive), ==, 0);
 	check(!fence_is_awaited(memory.dmabuf_fd));
 	check_int(fence_import(&fence, memory.dmabuf_fd), ==, 0);
 	check(fence_is_awaited(memory.dmabuf_fd));
 	fence_finish(&fence);
 	check(!fence_is_awaited(memory.dmabuf_fd));
 	memory_finish(&memory);
-	vitrine_derive_destroy(derive);
 }

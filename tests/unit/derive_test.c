@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,32 +18,47 @@
 struct owner {
 	int fd;
 	uint8_t *data;
+	struct vitrine_derive_source source;
 };
 
-static struct owner owner_init(void) {
-	struct owner owner = { .fd = vitrine_memfd_create(SIZE) };
-	check_int(owner.fd, >=, 0);
-	owner.data = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, owner.fd, 0);
-	check(owner.data != MAP_FAILED);
-	memset(owner.data, 0x11, SIZE);
-	return owner;
+struct owner_options {
+	int seals;
+};
+
+static void owner_set_up(struct owner *f, const struct owner_options *options) {
+	f->fd = vitrine_memfd_create(SIZE);
+	check_int(f->fd, >=, 0);
+	f->data = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, f->fd, 0);
+	check(f->data != MAP_FAILED);
+	memset(f->data, 0x11, SIZE);
+	check(fcntl(f->fd, F_ADD_SEALS, options->seals) == 0);
+	f->source = (struct vitrine_derive_source){ .memfd = f->fd, .dmabuf_fd = -1, .size = SIZE };
 }
 
-static void owner_finish(struct owner *owner) {
-	munmap(owner->data, SIZE);
-	close(owner->fd);
+static void owner_tear_down(struct owner *f) {
+	munmap(f->data, SIZE);
+	close(f->fd);
 }
 
-static struct vitrine_derived_fd derive(const struct owner *owner, uint32_t acceptable) {
+static int try_derive(const struct owner *f, uint32_t acceptable,
+		struct vitrine_derived_fd *derived) {
 	struct vitrine_derive *derive = vitrine_derive_create();
 	check(derive != NULL);
-	const struct vitrine_derive_source source = {
-		.memfd = owner->fd, .dmabuf_fd = -1, .size = SIZE,
-	};
-	struct vitrine_derived_fd derived;
-	check_int(vitrine_derive_fd(derive, &source, acceptable, &derived), ==, 0);
+	int ret = vitrine_derive_fd(derive, &f->source, acceptable, derived);
 	vitrine_derive_destroy(derive);
+	return ret;
+}
+
+static struct vitrine_derived_fd derive(const struct owner *f, uint32_t acceptable) {
+	struct vitrine_derived_fd derived;
+	check_int(try_derive(f, acceptable, &derived), ==, 0);
 	return derived;
+}
+
+static void expect_derive_error(const struct owner *f, uint32_t acceptable, int error) {
+	struct vitrine_derived_fd derived;
+	check_int(try_derive(f, acceptable, &derived), ==, error);
+	check_int(derived.fd, ==, -1);
 }
 
 static void expect_mmap_errno(int fd, int prot, int error) {
@@ -96,31 +112,28 @@ TEST(backends_can_be_restricted) {
 	vitrine_derive_destroy(derive);
 }
 
-TEST(sealed_shows_what_the_owner_writes) {
-	struct owner owner = owner_init();
-	struct vitrine_derived_fd derived = derive(&owner, VITRINE_GUARANTEE_SEALED);
+TEST_WITH(owner, sealed_shows_what_the_owner_writes) {
+	struct vitrine_derived_fd derived = derive(f, VITRINE_GUARANTEE_SEALED);
 	check_int(derived.guarantee, ==, VITRINE_GUARANTEE_SEALED);
 	check_int(derived.storage, ==, VITRINE_STORAGE_MEMFD);
 	check(fcntl(derived.fd, F_GETFD) & FD_CLOEXEC);
 	const uint8_t *view = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, derived.fd, 0);
 	check(view != MAP_FAILED);
 	check_int(view[SIZE - 1], ==, 0x11);
-	owner.data[SIZE - 1] = 0x22;
+	f->data[SIZE - 1] = 0x22;
 	check_int(view[SIZE - 1], ==, 0x22);
 	munmap((void *)view, SIZE);
 	close(derived.fd);
-	owner_finish(&owner);
 }
 
-TEST(sealed_refuses_every_way_to_write) {
-	struct owner owner = owner_init();
+TEST_WITH(owner, sealed_refuses_every_way_to_write) {
 	// The positive case: all of it works before the memory is sealed
-	check(pwrite(owner.fd, "x", 1, 0) == 1);
-	void *data = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, owner.fd, 0);
+	check(pwrite(f->fd, "x", 1, 0) == 1);
+	void *data = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, f->fd, 0);
 	check(data != MAP_FAILED);
 	munmap(data, SIZE);
 
-	struct vitrine_derived_fd derived = derive(&owner, VITRINE_GUARANTEE_SEALED);
+	struct vitrine_derived_fd derived = derive(f, VITRINE_GUARANTEE_SEALED);
 	expect_mmap_errno(derived.fd, PROT_READ | PROT_WRITE, EACCES);
 	data = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, derived.fd, 0);
 	check(data != MAP_FAILED);
@@ -129,109 +142,82 @@ TEST(sealed_refuses_every_way_to_write) {
 	check(pwrite(derived.fd, "x", 1, 0) < 0 && errno == EBADF);
 
 	// The owner's own fd is no way in either, nor is opening the file anew
-	check(pwrite(owner.fd, "x", 1, 0) < 0 && errno == EPERM);
-	expect_mmap_errno(owner.fd, PROT_READ | PROT_WRITE, EPERM);
-	check(ftruncate(owner.fd, 0) < 0 && errno == EPERM);
-	check(fallocate(owner.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) < 0 &&
+	check(pwrite(f->fd, "x", 1, 0) < 0 && errno == EPERM);
+	expect_mmap_errno(f->fd, PROT_READ | PROT_WRITE, EPERM);
+	check(ftruncate(f->fd, 0) < 0 && errno == EPERM);
+	check(fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) < 0 &&
 		errno == EPERM);
-	check(fcntl(owner.fd, F_ADD_SEALS, F_SEAL_WRITE) < 0 && errno == EPERM);
+	check(fcntl(f->fd, F_ADD_SEALS, F_SEAL_WRITE) < 0 && errno == EPERM);
 	close(derived.fd);
-	owner_finish(&owner);
 }
 
-TEST(sealed_can_be_derived_again) {
-	struct owner owner = owner_init();
-	struct vitrine_derived_fd first = derive(&owner, VITRINE_GUARANTEE_SEALED);
-	struct vitrine_derived_fd second = derive(&owner, VITRINE_GUARANTEE_SEALED);
+TEST_WITH(owner, sealed_can_be_derived_again) {
+	struct vitrine_derived_fd first = derive(f, VITRINE_GUARANTEE_SEALED);
+	struct vitrine_derived_fd second = derive(f, VITRINE_GUARANTEE_SEALED);
 	check_int(first.fd, !=, second.fd);
 	close(first.fd);
 	close(second.fd);
-	owner_finish(&owner);
 }
 
-static void check_copy(struct owner owner, struct vitrine_derived_fd derived) {
+static void check_copy(const struct owner *f, struct vitrine_derived_fd derived) {
 	check_int(derived.guarantee, ==, VITRINE_GUARANTEE_SNAPSHOT);
 	const uint8_t *view = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, derived.fd, 0);
 	check(view != MAP_FAILED);
 	check_int(view[0], ==, 0x11);
-	owner.data[0] = 0x22;
+	f->data[0] = 0x22;
 	check_int(view[0], ==, 0x11);
 	check_int(fcntl(derived.fd, F_GET_SEALS) & F_SEAL_WRITE, ==, F_SEAL_WRITE);
 	// The owner's memory is not sealed by this
-	check(pwrite(owner.fd, "x", 1, 0) == 1);
+	check(pwrite(f->fd, "x", 1, 0) == 1);
 	munmap((void *)view, SIZE);
 	close(derived.fd);
-	owner_finish(&owner);
 }
 
-TEST(snapshot_shares_nothing) {
-	struct owner owner = owner_init();
-	check_copy(owner, derive(&owner, VITRINE_GUARANTEE_SNAPSHOT));
+TEST_WITH(owner, snapshot_shares_nothing) {
+	check_copy(f, derive(f, VITRINE_GUARANTEE_SNAPSHOT));
 }
 
-TEST(snapshot_needs_no_probed_machine) {
-	struct owner owner = owner_init();
-	struct vitrine_derive_source source = { .memfd = owner.fd, .dmabuf_fd = -1, .size = SIZE };
+TEST_WITH(owner, snapshot_needs_no_probed_machine) {
 	struct vitrine_derived_fd derived;
-	check_int(vitrine_derive_snapshot(&source, &derived), ==, 0);
-	check_copy(owner, derived);
-	source.size = 0;
-	check_int(vitrine_derive_snapshot(&source, &derived), ==, -EINVAL);
+	check_int(vitrine_derive_snapshot(&f->source, &derived), ==, 0);
+	check_copy(f, derived);
+	f->source.size = 0;
+	check_int(vitrine_derive_snapshot(&f->source, &derived), ==, -EINVAL);
 	check_int(derived.fd, ==, -1);
 }
 
-TEST(zero_copy_is_preferred_to_a_copy) {
-	struct owner owner = owner_init();
-	struct vitrine_derived_fd derived = derive(&owner, VITRINE_GUARANTEE_ALL);
+TEST_WITH(owner, zero_copy_is_preferred_to_a_copy) {
+	struct vitrine_derived_fd derived = derive(f, VITRINE_GUARANTEE_ALL);
 	check_int(derived.guarantee, ==, VITRINE_GUARANTEE_SEALED);
 	close(derived.fd);
-	owner_finish(&owner);
 }
 
-static void expect_derive_error(const struct vitrine_derive_source *source,
-		uint32_t acceptable, int error) {
-	struct vitrine_derive *derive = vitrine_derive_create();
-	struct vitrine_derived_fd derived;
-	check_int(vitrine_derive_fd(derive, source, acceptable, &derived), ==, error);
-	check_int(derived.fd, ==, -1);
-	vitrine_derive_destroy(derive);
+TEST_WITH(owner, nothing_acceptable_is_not_supported) {
+	expect_derive_error(f, 0, -EOPNOTSUPP);
+	f->source.memfd = -1;
+	expect_derive_error(f, VITRINE_GUARANTEE_ALL, -EOPNOTSUPP);
 }
 
-TEST(nothing_acceptable_is_not_supported) {
-	struct owner owner = owner_init();
-	struct vitrine_derive_source source = { .memfd = owner.fd, .dmabuf_fd = -1, .size = SIZE };
-	expect_derive_error(&source, 0, -EOPNOTSUPP);
-	source.memfd = -1;
-	expect_derive_error(&source, VITRINE_GUARANTEE_ALL, -EOPNOTSUPP);
-	owner_finish(&owner);
-}
-
-TEST(bad_sources_are_refused) {
-	struct owner owner = owner_init();
-	struct vitrine_derive_source source = { .memfd = owner.fd, .dmabuf_fd = -1, .size = 0 };
-	expect_derive_error(&source, VITRINE_GUARANTEE_ALL, -EINVAL);
-	source.size = SIZE + 1; // longer than the memory is
-	expect_derive_error(&source, VITRINE_GUARANTEE_SNAPSHOT, -EINVAL);
-	expect_derive_error(&source, VITRINE_GUARANTEE_SEALED, -EPERM);
-	source = (struct vitrine_derive_source){ .memfd = 9999, .dmabuf_fd = -1, .size = SIZE };
-	expect_derive_error(&source, VITRINE_GUARANTEE_SEALED, -EBADF);
+TEST_WITH(owner, bad_sources_are_refused) {
+	f->source.size = 0;
+	expect_derive_error(f, VITRINE_GUARANTEE_ALL, -EINVAL);
+	f->source.size = SIZE + 1; // longer than the memory is
+	expect_derive_error(f, VITRINE_GUARANTEE_SNAPSHOT, -EINVAL);
+	expect_derive_error(f, VITRINE_GUARANTEE_SEALED, -EPERM);
+	f->source = (struct vitrine_derive_source){ .memfd = 9999, .dmabuf_fd = -1, .size = SIZE };
+	expect_derive_error(f, VITRINE_GUARANTEE_SEALED, -EBADF);
 	int pipe_fds[2];
 	check(pipe(pipe_fds) == 0);
-	source.memfd = pipe_fds[0];
-	expect_derive_error(&source, VITRINE_GUARANTEE_SEALED, -EINVAL);
+	f->source.memfd = pipe_fds[0];
+	expect_derive_error(f, VITRINE_GUARANTEE_SEALED, -EINVAL);
 	close(pipe_fds[0]);
 	close(pipe_fds[1]);
-	owner_finish(&owner);
 }
 
-TEST(fd_limit_leaks_nothing) {
-	struct owner owner = owner_init();
+TEST_WITH(owner, fd_limit_leaks_nothing) {
 	struct vitrine_derive *derive = vitrine_derive_create();
-	const struct vitrine_derive_source source = {
-		.memfd = owner.fd, .dmabuf_fd = -1, .size = SIZE,
-	};
 	struct vitrine_derived_fd derived;
-	check_int(vitrine_derive_fd(derive, &source, VITRINE_GUARANTEE_SNAPSHOT, &derived), ==, 0);
+	check_int(vitrine_derive_fd(derive, &f->source, VITRINE_GUARANTEE_SNAPSHOT, &derived), ==, 0);
 	int lowest_free = derived.fd;
 	close(derived.fd);
 	int n_fds = harness_count_fds();
@@ -241,13 +227,12 @@ TEST(fd_limit_leaks_nothing) {
 	for (int room = 0; room < 2; room++) {
 		struct rlimit limit = { (rlim_t)(lowest_free + room - 1), saved.rlim_max };
 		check(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-		int ret = vitrine_derive_fd(derive, &source, VITRINE_GUARANTEE_SNAPSHOT, &derived);
+		int ret = vitrine_derive_fd(derive, &f->source, VITRINE_GUARANTEE_SNAPSHOT, &derived);
 		check(setrlimit(RLIMIT_NOFILE, &saved) == 0);
 		check_int(ret, ==, -EMFILE);
 		check_int(harness_count_fds(), ==, n_fds);
 	}
 	vitrine_derive_destroy(derive);
-	owner_finish(&owner);
 }
 
 TEST(memory_sizes_are_checked) {
@@ -274,19 +259,15 @@ static int make_memfd(int seals, off_t size) {
 	int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	check(fd >= 0 && ftruncate(fd, size) == 0);
 	check(fcntl(fd, F_ADD_SEALS, seals) == 0);
-	char path[] = "/proc/self/fd/\0\0\0\0";
-	path[14] = (char)('0' + fd / 10);
-	path[15] = (char)('0' + fd % 10);
-	if (fd < 10) {
-		path[14] = (char)('0' + fd);
-		path[15] = '\0';
-	}
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	int read_only = open(path, O_RDONLY | O_CLOEXEC);
 	check(read_only >= 0);
 	close(fd);
 	return read_only;
 }
 
+#define NOT_SEALED "the memfd is not sealed against resizing and further seals"
 #define GOOD_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
 
 TEST(verify_accepts_what_is_sealed) {
@@ -296,29 +277,26 @@ TEST(verify_accepts_what_is_sealed) {
 	close(fd);
 }
 
-TEST(verify_refuses_a_writable_fd) {
-	struct owner owner = owner_init();
-	check(fcntl(owner.fd, F_ADD_SEALS, GOOD_SEALS) == 0);
-	expect_verify_error(owner.fd, "not open with O_RDONLY");
-	owner_finish(&owner);
+TEST_WITH(owner, verify_refuses_a_writable_fd, .seals = GOOD_SEALS) {
+	expect_verify_error(f->fd, "not open with O_RDONLY");
 }
 
-TEST(verify_refuses_missing_seals) {
-	static const int seals[] = { F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_SEAL };
-	for (size_t i = 0; i < 3; i++) {
-		int fd = make_memfd(GOOD_SEALS & ~seals[i], SIZE);
-		expect_verify_error(fd,
-			"the memfd is not sealed against resizing and further seals");
-		close(fd);
-	}
-	int fd = make_memfd(GOOD_SEALS & ~F_SEAL_FUTURE_WRITE, SIZE);
-	expect_verify_error(fd, "the memfd is not sealed against writing");
-	close(fd);
-}
+static const struct {
+	const char *name;
+	int missing_seals;
+	off_t size;
+	const char *reason;
+} bad_memfds[] = {
+	{ "can shrink", F_SEAL_SHRINK, SIZE, NOT_SEALED },
+	{ "can grow", F_SEAL_GROW, SIZE, NOT_SEALED },
+	{ "can be sealed", F_SEAL_SEAL, SIZE, NOT_SEALED },
+	{ "can be written", F_SEAL_FUTURE_WRITE, SIZE, "the memfd is not sealed against writing" },
+	{ "is short", 0, SIZE - 1, "the memory is shorter than the view" },
+};
 
-TEST(verify_refuses_short_memory) {
-	int fd = make_memfd(GOOD_SEALS, SIZE - 1);
-	expect_verify_error(fd, "the memory is shorter than the view");
+TEST_EACH(bad_memfds, verify_refuses_a_memfd_that) {
+	int fd = make_memfd(GOOD_SEALS & ~param->missing_seals, param->size);
+	expect_verify_error(fd, param->reason);
 	close(fd);
 }
 
