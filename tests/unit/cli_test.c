@@ -17,7 +17,6 @@
 
 #include "fake_compositor.h"
 #include "harness.h"
-#include "xx-dmabuf-view-v1-protocol.h"
 
 /*
  * The vitrine command, which the environment variable VITRINE names, against a
@@ -36,10 +35,24 @@ struct process {
 	int out, err; // files that it writes
 };
 
+struct fixture {
+	const struct fake_script *script; // NULL for no compositor
+};
+
+struct fixture_options {
+	const struct fake_script *script;
+};
+
 /** Goes to an empty directory, which the harness removes. */
-static void enter_directory(void) {
+static void fixture_set_up(struct fixture *f, const struct fixture_options *options) {
+	f->script = options->script;
 	check(chdir(getenv("XDG_RUNTIME_DIR")) == 0);
 }
+
+static void fixture_tear_down(struct fixture *f) {
+}
+
+#define SCRIPT(...) .script = &(const struct fake_script){ __VA_ARGS__ }
 
 static void child_exec(int socket, int out, int err, size_t max_file, char **args) {
 	const char *vitrine = getenv("VITRINE");
@@ -62,14 +75,13 @@ static void child_exec(int socket, int out, int err, size_t max_file, char **arg
 	_exit(127);
 }
 
-/** Starts vitrine; `script` may be NULL for no compositor, `out` -1 for a file. */
-static struct process start(const struct fake_script *script, int out, size_t max_file,
-		char **args) {
+/** Starts vitrine; `out` is -1 for a file. */
+static struct process start(struct fixture *f, int out, size_t max_file, char **args) {
 	struct process process = {
 		.out = out >= 0 ? out : memfd_create("out", MFD_CLOEXEC),
 		.err = memfd_create("err", MFD_CLOEXEC),
 	};
-	int socket = script != NULL ? fake_start(script, &process.compositor) : -1;
+	int socket = f->script != NULL ? fake_start(f->script, &process.compositor) : -1;
 	process.pid = fork();
 	check(process.pid >= 0);
 	if (process.pid == 0) {
@@ -86,43 +98,32 @@ static void read_back(int fd, char *buffer, size_t size) {
 	buffer[n > 0 ? n : 0] = '\0';
 }
 
-static void finish(struct process *process, struct run *run) {
+/** Waits for the end; what it returns is valid until the next run. */
+static struct run *finish(struct process *process) {
+	static struct run run;
 	int status;
 	check(waitpid(process->pid, &status, 0) == process->pid);
-	run->status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	run.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 	if (process->compositor > 0) {
 		fake_wait(process->compositor);
 	}
-	read_back(process->out, run->out, sizeof(run->out));
-	read_back(process->err, run->err, sizeof(run->err));
-	fputs(run->err, stderr);
+	read_back(process->out, run.out, sizeof(run.out));
+	read_back(process->err, run.err, sizeof(run.err));
+	fputs(run.err, stderr);
 	close(process->out);
 	close(process->err);
-}
-
-static void fill_args(char **args, va_list list) {
-	static char name[] = "vitrine";
-	args[0] = name;
-	for (int i = 1; i < MAX_ARGS; i++) {
-		args[i] = va_arg(list, char *);
-		if (args[i] == NULL) {
-			return;
-		}
-	}
-	abort();
+	return &run;
 }
 
 /** Runs vitrine to its end. The arguments end with NULL. */
-static struct run *vitrine(const struct fake_script *script, ...) {
-	static struct run run;
-	char *args[MAX_ARGS];
-	va_list list;
-	va_start(list, script);
-	fill_args(args, list);
-	va_end(list);
-	struct process process = start(script, -1, 0, args);
-	finish(&process, &run);
-	return &run;
+static struct run *run_with(struct fixture *f, va_list list) {
+	static char name[] = "vitrine";
+	char *args[MAX_ARGS] = { name };
+	for (int i = 1; (args[i] = va_arg(list, char *)) != NULL; i++) {
+		check_int(i, <, MAX_ARGS - 1);
+	}
+	struct process process = start(f, -1, 0, args);
+	return finish(&process);
 }
 
 /** Exactly one line, which is ours, and says this. */
@@ -130,9 +131,41 @@ static void check_one_line(const struct run *run, const char *text) {
 	const char *newline = strchr(run->err, '\n');
 	check(strncmp(run->err, "vitrine: ", 9) == 0);
 	check(newline != NULL && newline[1] == '\0');
-	if (strstr(run->err, text) == NULL) {
-		harness_fail(__FILE__, __LINE__, "\"%s\" does not say \"%s\"", run->err, text);
+	check(strstr(run->err, text) != NULL);
+}
+
+/** Each of the strings, which end with NULL, is in the text. */
+static void check_has(const char *text, ...) {
+	const char *string;
+	va_list list;
+	va_start(list, text);
+	while ((string = va_arg(list, const char *)) != NULL) {
+		if (strstr(text, string) == NULL) {
+			harness_fail(__FILE__, __LINE__, "no \"%s\" in \"%s\"", string, text);
+		}
 	}
+	va_end(list);
+}
+
+/** Runs vitrine, which has to work. */
+static struct run *works(struct fixture *f, ...) {
+	va_list list;
+	va_start(list, f);
+	struct run *run = run_with(f, list);
+	va_end(list);
+	check_int(run->status, ==, 0);
+	return run;
+}
+
+/** Runs vitrine, which has to fail with this status, and to say in one line why. */
+static struct run *fails(struct fixture *f, int status, const char *text, ...) {
+	va_list list;
+	va_start(list, text);
+	struct run *run = run_with(f, list);
+	va_end(list);
+	check_int(run->status, ==, status);
+	check_one_line(run, text);
+	return run;
 }
 
 /** The number of files in the working directory, hidden ones included. */
@@ -153,128 +186,118 @@ static off_t get_size(const char *path) {
 	return st.st_size;
 }
 
-static const char *const all_commands[] = {
-	"probe", "info", "shot", "record", "watch", "audit",
+static const struct command {
+	const char *name;
+	struct fixture_options options;
+	const char *file; // NULL if it wants none
+	bool needs_compositor, needs_session;
+} commands[] = {
+	{ "probe" },
+	{ "info", .needs_compositor = true },
+	{ "shot", .file = "file", .needs_compositor = true, .needs_session = true },
+	{ "record", .file = "file", .needs_compositor = true, .needs_session = true },
+	{ "watch", .needs_compositor = true, .needs_session = true },
+	{ "audit", .needs_session = true }, // without a compositor it is of the machine
 };
 
-#define N_COMMANDS (sizeof(all_commands) / sizeof(all_commands[0]))
-
-TEST(help_and_version) {
-	enter_directory();
-	check_int(vitrine(NULL, "--version", NULL)->status, ==, 0);
-	struct run *run = vitrine(NULL, "--help", NULL);
-	check_int(run->status, ==, 0);
-	for (size_t i = 0; i < N_COMMANDS; i++) {
-		run = vitrine(NULL, "--help", NULL);
-		check(strstr(run->out, all_commands[i]) != NULL);
-		run = vitrine(NULL, all_commands[i], "--help", NULL);
-		check_int(run->status, ==, 0);
-		check(strstr(run->out, "usage: vitrine") != NULL);
-		check_str(run->err, "");
-		check_int(vitrine(NULL, all_commands[i], "-V", NULL)->status, ==, 0);
-	}
+TEST_WITH_EACH(fixture, commands, help_and_version) {
+	check(strstr(works(f, "--help", NULL)->out, param->name) != NULL);
+	struct run *run = works(f, param->name, "--help", NULL);
+	check(strstr(run->out, "usage: vitrine") != NULL);
+	check_str(run->err, "");
+	works(f, param->name, "-V", NULL);
+	works(f, "--version", NULL);
 }
 
-TEST(wrong_usage) {
-	enter_directory();
-	check_int(vitrine(NULL, NULL)->status, ==, 2);
-	struct run *run = vitrine(NULL, "frobnicate", NULL);
-	check_int(run->status, ==, 2);
-	check_one_line(run, "frobnicate");
-	for (size_t i = 0; i < N_COMMANDS; i++) {
-		run = vitrine(NULL, all_commands[i], "--nope", NULL);
-		check_int(run->status, ==, 2);
-		check_one_line(run, "--nope");
-	}
-	check_int(vitrine(NULL, "shot", NULL)->status, ==, 2);
-	check_int(vitrine(NULL, "shot", "a", "b", NULL)->status, ==, 2);
-	check_int(vitrine(NULL, "watch", "x", NULL)->status, ==, 2);
-	check_int(vitrine(NULL, "record", "--frames", "0", "x", NULL)->status, ==, 2);
-	check_int(vitrine(NULL, "record", "--seconds", "nan", "x", NULL)->status, ==, 2);
-	check_int(vitrine(NULL, "record", "--format", "mp4", "x", NULL)->status, ==, 2);
-	run = vitrine(NULL, "watch", "--guarantee", "sealed,nope", NULL);
-	check_int(run->status, ==, 2);
-	check_one_line(run, "fd_read_only");
+static const struct {
+	const char *name;
+	struct fixture_options options;
+	const char *args[5];
+	const char *text; // what is said of it
+} wrong_usages[] = {
+	{ "unknown command", .args = { "frobnicate" }, .text = "frobnicate" },
+	{ "shot without a file", .args = { "shot" }, .text = "" },
+	{ "shot of two files", .args = { "shot", "a", "b" }, .text = "" },
+	{ "watch of a file", .args = { "watch", "x" }, .text = "" },
+	{ "no frames", .args = { "record", "--frames", "0", "x" }, .text = "" },
+	{ "no seconds", .args = { "record", "--seconds", "nan", "x" }, .text = "" },
+	{ "unknown format", .args = { "record", "--format", "mp4", "x" }, .text = "" },
+	{ "unknown guarantee", .args = { "watch", "--guarantee", "sealed,nope" },
+		.text = "fd_read_only" },
+	{ "audit of nothing", .args = { "audit", "--no-machine", "--no-session" }, .text = "" },
+	{ "audit of an output and no session", .args = { "audit", "--no-session", "-o", "FAKE-1" },
+		.text = "" },
+};
+
+TEST_WITH_EACH(fixture, wrong_usages, wrong_usage) {
+	const char *const *args = param->args;
+	fails(f, 2, param->text, args[0], args[1], args[2], args[3], args[4]);
 	check_int(count_files(), ==, 0);
 }
 
-TEST(no_compositor) {
-	enter_directory();
-	// But for probe and audit, which have tests of their own
-	for (size_t i = 1; i < N_COMMANDS - 1; i++) {
-		bool wants_file = i == 2 || i == 3;
-		struct run *run = vitrine(NULL, all_commands[i], wants_file ? "file" : NULL, NULL);
-		check_int(run->status, ==, 1);
-		check_one_line(run, "cannot connect");
-	}
-	check_int(count_files(), ==, 0);
-	// Of the machine there is something to say nevertheless
-	struct run *run = vitrine(NULL, "probe", "--json", NULL);
-	check_int(run->status, ==, 0);
-	check(strstr(run->out, "\"reachable\": false") != NULL);
-	check(strstr(run->out, "\"snapshot\"") != NULL);
+TEST_WITH(fixture, no_command_is_wrong_usage) {
+	struct process process = start(f, -1, 0, (char *[]){ "vitrine", NULL });
+	check_int(finish(&process)->status, ==, 2);
 }
 
-TEST(compositor_without_the_protocol) {
-	enter_directory();
-	const struct fake_script script = { .no_manager = true };
-	struct run *run = vitrine(&script, "shot", "x.png", NULL);
-	check_int(run->status, ==, 1);
-	check_one_line(run, "xx_dmabuf_view_manager_v1");
+TEST_WITH_EACH(fixture, commands, unknown_option_is_wrong_usage) {
+	fails(f, 2, "--nope", param->name, "--nope", NULL);
 	check_int(count_files(), ==, 0);
 }
 
-TEST(unknown_output) {
-	enter_directory();
-	struct run *run = vitrine(&fake_animation, "shot", "-o", "NOPE", "x.png", NULL);
-	check_int(run->status, ==, 1);
-	check_one_line(run, "FAKE-1");
-	check_int(count_files(), ==, 0);
-}
-
-static void deny(struct fake_session *session) {
-	xx_dmabuf_view_session_v1_send_stopped(session->resource,
-		XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_DENIED);
-}
-
-TEST(no_permission) {
-	enter_directory();
-	const struct fake_script script = { .start = deny };
-	for (size_t i = 2; i < N_COMMANDS; i++) {
-		bool wants_file = i == 2 || i == 3;
-		struct run *run = vitrine(&script, all_commands[i], wants_file ? "file" : NULL, NULL);
-		check_int(run->status, ==, 1);
-		check_one_line(run, "denies");
+TEST_WITH_EACH(fixture, commands, no_compositor) {
+	if (param->needs_compositor) {
+		fails(f, 1, "cannot connect", param->name, param->file, NULL);
+	} else { // of the machine there is something to say nevertheless
+		works(f, param->name, "--json", NULL);
 	}
 	check_int(count_files(), ==, 0);
 }
 
-TEST(no_frame) {
-	enter_directory();
-	const struct fake_script script = {0};
-	struct run *run = vitrine(&script, "shot", "--timeout", "0.1", "x.png", NULL);
-	check_int(run->status, ==, 1);
-	check_one_line(run, "--timeout");
+TEST_WITH(fixture, probe_without_a_compositor_is_of_the_machine) {
+	struct run *run = works(f, "probe", "--json", NULL);
+	check_has(run->out, "\"reachable\": false", "\"snapshot\"", NULL);
+}
+
+TEST_WITH(fixture, compositor_without_the_protocol, SCRIPT(.no_manager = true)) {
+	fails(f, 1, "xx_dmabuf_view_manager_v1", "shot", "x.png", NULL);
 	check_int(count_files(), ==, 0);
 }
 
-TEST(lying_compositor) {
-	enter_directory();
-	struct run *run = vitrine(&fake_animation, "shot", "--guarantee", "guarded", "x.png", NULL);
-	check_int(run->status, ==, 1);
-	check_one_line(run, "not accepted");
+TEST_WITH(fixture, unknown_output, .script = &fake_animation) {
+	fails(f, 1, "FAKE-1", "shot", "-o", "NOPE", "x.png", NULL);
 	check_int(count_files(), ==, 0);
 }
 
-TEST(info_says_what_an_output_is) {
-	enter_directory();
-	struct run *run = vitrine(&fake_animation, "info", "--json", NULL);
-	check_int(run->status, ==, 0);
-	check(strstr(run->out, "\"name\": \"FAKE-1\"") != NULL);
-	check(strstr(run->out, "\"format\": \"XR24\"") != NULL);
-	check(strstr(run->out, "\"guarantee\": \"sealed\"") != NULL);
-	run = vitrine(&fake_animation, "info", NULL);
-	check(strstr(run->out, "FAKE-1: 320x200 at 60.00 Hz") != NULL);
+static const struct fake_script denial = {
+	.events = SAY(EVENT(STOPPED, XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_DENIED)),
+};
+
+TEST_WITH_EACH(fixture, commands, no_permission) {
+	f->script = &denial;
+	if (param->needs_session) {
+		fails(f, 1, "denies", param->name, param->file, NULL);
+	} else {
+		works(f, param->name, NULL);
+	}
+	check_int(count_files(), ==, 0);
+}
+
+TEST_WITH(fixture, no_frame, SCRIPT(0)) {
+	fails(f, 1, "--timeout", "shot", "--timeout", "0.1", "x.png", NULL);
+	check_int(count_files(), ==, 0);
+}
+
+TEST_WITH(fixture, lying_compositor, .script = &fake_animation) {
+	fails(f, 1, "not accepted", "shot", "--guarantee", "guarded", "x.png", NULL);
+	check_int(count_files(), ==, 0);
+}
+
+TEST_WITH(fixture, info_says_what_an_output_is, .script = &fake_animation) {
+	struct run *run = works(f, "info", "--json", NULL);
+	check_has(run->out, "\"name\": \"FAKE-1\"", "\"format\": \"XR24\"",
+		"\"guarantee\": \"sealed\"", NULL);
+	check_has(works(f, "info", NULL)->out, "FAKE-1: 320x200 at 60.00 Hz", NULL);
 }
 
 /* Pictures */
@@ -284,10 +307,7 @@ static uint32_t make_pixel(unsigned name) {
 	return name << 20 | 0x00ff00;
 }
 
-/** Each transform in turn. */
-static uint32_t current_transform;
-
-static void send_small_picture(struct fake_session *session) {
+static int make_picture(const struct fake_event *event) {
 	static const unsigned names[2][3] = { { 1, 2, 3 }, { 4, 5, 6 } };
 	uint32_t rows[2][4] = {0}; // with padding
 	for (int y = 0; y < 2; y++) {
@@ -295,21 +315,20 @@ static void send_small_picture(struct fake_session *session) {
 			rows[y][x] = make_pixel(names[y][x]) | 0xff000000;
 		}
 	}
-	int fd = memfd_create("picture", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	check(write(fd, rows, sizeof(rows)) == sizeof(rows));
-	check(fcntl(fd, F_ADD_SEALS, FAKE_SEALS) == 0);
-	char path[64];
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	const struct fake_view view = { .width = 3, .height = 2, .stride = sizeof(rows[0]) };
-	xx_dmabuf_view_session_v1_send_depth(session->resource, 1);
-	fake_send_view(session, &view);
-	fake_send_plane(session, &view, 0, open(path, O_RDONLY | O_CLOEXEC));
-	close(fd);
-	fake_send_view_done(session, 0);
-	xx_dmabuf_view_session_v1_send_transform(session->resource, current_transform);
-	xx_dmabuf_view_session_v1_send_time(session->resource, 0, 1, 0);
-	xx_dmabuf_view_session_v1_send_frame(session->resource, 0, 1);
+	return fake_memfd_with(rows, sizeof(rows));
 }
+
+#define PICTURE .width = 3, .height = 2, .stride = 16
+
+static uint32_t picture_transform;
+
+static void send_picture(struct fake_session *session) {
+	fake_say(session, SAY(EVENT(DEPTH, 1), VIEW(PICTURE),
+		PLANE_OF(make_picture, .view = { PICTURE }), EVENT(VIEW_DONE, 0),
+		EVENT(TRANSFORM, picture_transform), EVENT(TIME, 0, 1, 0), EVENT(FRAME, 0, 1)));
+}
+
+static const struct fake_script picture = { .start = send_picture };
 
 /** Reads a PNG and compares it with names of pixels, row after row. */
 static void check_picture(const char *path, unsigned width, unsigned height, const char *names) {
@@ -328,36 +347,32 @@ static void check_picture(const char *path, unsigned width, unsigned height, con
 	}
 }
 
-TEST(shot_is_upright) {
-	enter_directory();
-	// What wlr_box_transform() makes of 123/456, by wl_output.transform
-	static const struct {
-		unsigned width, height;
-		const char *names;
-	} expected[] = {
-		{ 3, 2, "123456" }, // normal
-		{ 2, 3, "415263" }, // 90
-		{ 3, 2, "654321" }, // 180
-		{ 2, 3, "362514" }, // 270
-		{ 3, 2, "321654" }, // flipped
-		{ 2, 3, "142536" }, // flipped 90
-		{ 3, 2, "456123" }, // flipped 180
-		{ 2, 3, "635241" }, // flipped 270
-	};
-	const struct fake_script script = { .start = send_small_picture };
-	for (current_transform = 0; current_transform < 8; current_transform++) {
-		check_int(vitrine(&script, "shot", "x.png", NULL)->status, ==, 0);
-		check_picture("x.png", expected[current_transform].width,
-			expected[current_transform].height, expected[current_transform].names);
-	}
+/** What wlr_box_transform() makes of 123/456, by wl_output.transform */
+static const struct {
+	const char *name;
+	struct fixture_options options;
+	unsigned transform, width, height;
+	const char *pixels;
+} transforms[] = {
+	{ "normal", { &picture }, 0, 3, 2, "123456" },
+	{ "90", { &picture }, 1, 2, 3, "415263" },
+	{ "180", { &picture }, 2, 3, 2, "654321" },
+	{ "270", { &picture }, 3, 2, 3, "362514" },
+	{ "flipped", { &picture }, 4, 3, 2, "321654" },
+	{ "flipped 90", { &picture }, 5, 2, 3, "142536" },
+	{ "flipped 180", { &picture }, 6, 3, 2, "456123" },
+	{ "flipped 270", { &picture }, 7, 2, 3, "635241" },
+};
+
+TEST_WITH_EACH(fixture, transforms, shot_is_upright) {
+	picture_transform = param->transform;
+	works(f, "shot", "x.png", NULL);
+	check_picture("x.png", param->width, param->height, param->pixels);
 	check_int(count_files(), ==, 1);
-	check(unlink("x.png") == 0);
 }
 
-TEST(shot_to_standard_output) {
-	enter_directory();
-	struct run *run = vitrine(&fake_animation, "shot", "-", NULL);
-	check_int(run->status, ==, 0);
+TEST_WITH(fixture, shot_to_standard_output, .script = &fake_animation) {
+	struct run *run = works(f, "shot", "-", NULL);
 	check(memcmp(run->out, "\x89PNG", 4) == 0);
 	check_int(count_files(), ==, 0);
 }
@@ -367,26 +382,19 @@ static void write_file(const char *path, const char *text) {
 	check(file != NULL && fputs(text, file) >= 0 && fclose(file) == 0);
 }
 
-TEST(links_are_followed_and_devices_kept) {
-	enter_directory();
+TEST_WITH(fixture, links_are_followed_and_devices_kept, .script = &fake_animation) {
 	write_file("target", "old");
 	check(symlink("target", "link") == 0);
-	check_int(vitrine(&fake_animation, "shot", "link", NULL)->status, ==, 0);
+	works(f, "shot", "link", NULL);
 	struct stat st;
 	check(lstat("link", &st) == 0 && S_ISLNK(st.st_mode));
 	check(get_size("target") > 3);
 	check_int(count_files(), ==, 2);
-	check_int(vitrine(&fake_animation, "shot", "/dev/null", NULL)->status, ==, 0);
+	works(f, "shot", "/dev/null", NULL);
 	check(stat("/dev/null", &st) == 0 && S_ISCHR(st.st_mode));
-	struct run *run = vitrine(&fake_animation, "shot", "/dev/full", NULL);
-	check_int(run->status, ==, 1);
-	check_one_line(run, "No space left");
-	run = vitrine(&fake_animation, "shot", "nowhere/x.png", NULL);
-	check_int(run->status, ==, 1);
-	check_one_line(run, "nowhere/x.png");
-	run = vitrine(&fake_animation, "shot", ".", NULL);
-	check_int(run->status, ==, 1);
-	check_one_line(run, "directory");
+	fails(f, 1, "No space left", "shot", "/dev/full", NULL);
+	fails(f, 1, "nowhere/x.png", "shot", "nowhere/x.png", NULL);
+	fails(f, 1, "directory", "shot", ".", NULL);
 }
 
 /* Recordings */
@@ -413,166 +421,139 @@ static int count_frames(const char *path) {
 	return n;
 }
 
-TEST(record_frames) {
-	enter_directory();
-	struct run *run = vitrine(&fake_animation, "record", "--frames", "10", "x.y4m", NULL);
-	check_int(run->status, ==, 0);
+TEST_WITH(fixture, record_frames, .script = &fake_animation) {
+	struct run *run = works(f, "record", "--frames", "10", "x.y4m", NULL);
 	check_str(run->err, "");
 	check_int(count_frames("x.y4m"), ==, 10);
 	check_int(count_files(), ==, 1);
 }
 
-TEST(record_raw) {
-	enter_directory();
-	struct run *run =
-		vitrine(&fake_animation, "record", "--frames", "3", "--format", "raw", "x", NULL);
-	check_int(run->status, ==, 0);
+TEST_WITH(fixture, record_raw, .script = &fake_animation) {
+	struct run *run = works(f, "record", "--frames", "3", "--format", "raw", "x", NULL);
 	check_one_line(run, "320x200, XR24");
 	check_int(get_size("x"), ==, 3 * 320 * 200 * 4);
 }
 
-TEST(record_raw_removes_padding) {
-	enter_directory();
-	const struct fake_script script = { .start = send_small_picture };
-	current_transform = 0;
-	struct run *run =
-		vitrine(&script, "record", "--frames", "1", "--format", "raw", "x", NULL);
-	check_int(run->status, ==, 0);
+TEST_WITH(fixture, record_raw_removes_padding, .script = &picture) {
+	works(f, "record", "--frames", "1", "--format", "raw", "x", NULL);
 	check_int(get_size("x"), ==, 3 * 2 * 4);
 }
 
-TEST(record_with_a_constant_rate) {
-	enter_directory();
-	struct run *run =
-		vitrine(&fake_animation, "record", "--cfr", "--seconds", "1", "x.y4m", NULL);
-	check_int(run->status, ==, 0);
+TEST_WITH(fixture, record_with_a_constant_rate, .script = &fake_animation) {
+	works(f, "record", "--cfr", "--seconds", "1", "x.y4m", NULL);
 	int n = count_frames("x.y4m");
 	check_int(n, >=, 58);
 	check_int(n, <=, 75);
 }
 
-TEST(record_with_a_constant_rate_repeats_frames) {
-	enter_directory();
+TEST_WITH(fixture, record_with_a_constant_rate_repeats_frames,
+		.script = &picture) {
 	// One frame, whose time is long ago, and nothing after it
-	const struct fake_script script = { .start = send_small_picture };
-	current_transform = 0;
-	struct run *run = vitrine(&script, "record", "--cfr", "--frames", "100", "x.y4m", NULL);
-	check_int(run->status, ==, 0);
+	works(f, "record", "--cfr", "--frames", "100", "x.y4m", NULL);
 	check_int(get_size("x.y4m"), >, 100 * (6 + 6 + 4));
 }
 
 /** Starts a recording that goes on. */
-static struct process start_recording(int out, char *path) {
-	char *args[] = { "vitrine", "record", path, NULL };
-	struct process process = start(&fake_animation, out, 0, args);
-	return process;
+static struct process start_recording(struct fixture *f, int out, char *path) {
+	return start(f, out, 0, (char *[]){ "vitrine", "record", path, NULL });
 }
 
-TEST(record_ends_well_on_a_signal) {
-	static const int signals[] = { SIGINT, SIGTERM };
-	enter_directory();
-	for (int i = 0; i < 2; i++) {
-		// A pipe tells when there are frames
-		int fds[2];
-		check(pipe2(fds, O_CLOEXEC) == 0);
-		struct process process = start_recording(fds[1], "-");
-		FILE *file = fdopen(fds[0], "r");
-		static char frame[FRAME_SIZE];
-		check(fgets(frame, sizeof(frame), file) != NULL);
-		check_int(fread(frame, 1, sizeof(frame), file), ==, sizeof(frame));
-		kill(process.pid, signals[i]);
-		struct run run;
-		close(fds[1]);
-		process.out = open("/dev/null", O_RDONLY | O_CLOEXEC);
-		size_t len;
-		while ((len = fread(frame, 1, sizeof(frame), file)) > 0) {
-			check_int(len, ==, sizeof(frame));
-		}
-		fclose(file);
-		finish(&process, &run);
-		check_int(run.status, ==, 0);
-		check_str(run.err, "");
+static const struct {
+	const char *name;
+	struct fixture_options options;
+	int number;
+} signals[] = {
+	{ "SIGINT", { &fake_animation }, SIGINT },
+	{ "SIGTERM", { &fake_animation }, SIGTERM },
+};
+
+TEST_WITH_EACH(fixture, signals, record_ends_well_on_a_signal) {
+	// A pipe tells when there are frames
+	int fds[2];
+	check(pipe2(fds, O_CLOEXEC) == 0);
+	struct process process = start_recording(f, fds[1], "-");
+	FILE *file = fdopen(fds[0], "r");
+	static char frame[FRAME_SIZE];
+	check(fgets(frame, sizeof(frame), file) != NULL);
+	check_int(fread(frame, 1, sizeof(frame), file), ==, sizeof(frame));
+	kill(process.pid, param->number);
+	close(fds[1]);
+	process.out = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	size_t len;
+	while ((len = fread(frame, 1, sizeof(frame), file)) > 0) {
+		check_int(len, ==, sizeof(frame));
 	}
+	fclose(file);
+	struct run *run = finish(&process);
+	check_int(run->status, ==, 0);
+	check_str(run->err, "");
 }
 
-TEST(record_to_a_file_appears_when_it_is_complete) {
-	enter_directory();
+TEST_WITH(fixture, record_to_a_file_appears_when_it_is_complete, .script = &fake_animation) {
 	write_file("x.y4m", "old");
-	struct process process = start_recording(-1, "x.y4m");
+	struct process process = start_recording(f, -1, "x.y4m");
 	usleep(500000);
 	check_int(get_size("x.y4m"), ==, 3);
 	kill(process.pid, SIGINT);
-	struct run run;
-	finish(&process, &run);
-	check_int(run.status, ==, 0);
+	check_int(finish(&process)->status, ==, 0);
 	check(count_frames("x.y4m") > 0);
 	check_int(count_files(), ==, 1);
 }
 
-TEST(record_that_is_killed_leaves_nothing) {
-	enter_directory();
-	struct process process = start_recording(-1, "x.y4m");
+TEST_WITH(fixture, record_that_is_killed_leaves_nothing, .script = &fake_animation) {
+	struct process process = start_recording(f, -1, "x.y4m");
 	usleep(300000);
 	kill(process.pid, SIGKILL);
-	struct run run;
-	finish(&process, &run);
+	check_int(finish(&process)->status, ==, 128 + SIGKILL);
 	check_int(count_files(), ==, 0);
 }
 
-TEST(record_to_a_reader_that_goes_away) {
-	enter_directory();
+TEST_WITH(fixture, record_to_a_reader_that_goes_away, .script = &fake_animation) {
 	int fds[2];
 	check(pipe2(fds, O_CLOEXEC) == 0);
-	struct process process = start_recording(fds[1], "-");
+	struct process process = start_recording(f, fds[1], "-");
 	char byte;
 	check(read(fds[0], &byte, 1) == 1);
 	close(fds[0]);
-	struct run run;
-	finish(&process, &run);
-	check_int(run.status, ==, 0);
-	check_str(run.err, "");
-}
-
-TEST(full_disk_leaves_no_file) {
-	enter_directory();
-	static char *shot[] = { "vitrine", "shot", "x", NULL };
-	static char *record[] = { "vitrine", "record", "x", NULL };
-	char **commands[] = { shot, record };
-	for (int i = 0; i < 2; i++) {
-		write_file("x", "old");
-		struct process process = start(&fake_animation, -1, i == 0 ? 100 : 100000, commands[i]);
-		struct run run;
-		finish(&process, &run);
-		check_int(run.status, ==, 1);
-		check_one_line(&run, "cannot write \"x\"");
-		check_int(get_size("x"), ==, 3);
-		check_int(count_files(), ==, 1);
-	}
-	int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
-	struct process process = start_recording(full, "-");
-	struct run run;
-	finish(&process, &run);
-	check_int(run.status, ==, 1);
-	check_one_line(&run, "No space left");
-}
-
-static void send_two_sizes(struct fake_session *session) {
-	xx_dmabuf_view_session_v1_send_depth(session->resource, 3);
-	fake_announce(session, 0);
-	fake_send_frame(session, 0);
-	fake_send_frame(session, 0);
-	const struct fake_view view = { .index = 1, .width = 32, .height = 16, .stride = 128 };
-	fake_send_view(session, &view);
-	fake_send_plane(session, &view, 0, fake_memfd(FAKE_SIZE, FAKE_SEALS, O_RDONLY));
-	fake_send_view_done(session, 1);
-	fake_send_frame(session, 1);
-}
-
-TEST(record_ends_at_a_change_of_size) {
-	enter_directory();
-	const struct fake_script script = { .start = send_two_sizes };
-	struct run *run = vitrine(&script, "record", "x.y4m", NULL);
+	struct run *run = finish(&process);
 	check_int(run->status, ==, 0);
+	check_str(run->err, "");
+}
+
+static const struct {
+	const char *name;
+	struct fixture_options options;
+	size_t room;
+} full_disks[] = {
+	{ "shot", { &fake_animation }, 100 },
+	{ "record", { &fake_animation }, 100000 },
+};
+
+TEST_WITH_EACH(fixture, full_disks, full_disk_leaves_no_file) {
+	char command[16];
+	snprintf(command, sizeof(command), "%s", param->name);
+	write_file("x", "old");
+	struct process process =
+		start(f, -1, param->room, (char *[]){ "vitrine", command, "x", NULL });
+	struct run *run = finish(&process);
+	check_int(run->status, ==, 1);
+	check_one_line(run, "cannot write \"x\"");
+	check_int(get_size("x"), ==, 3);
+	check_int(count_files(), ==, 1);
+}
+
+TEST_WITH(fixture, full_device_ends_a_recording, .script = &fake_animation) {
+	struct process process = start_recording(f, open("/dev/full", O_WRONLY | O_CLOEXEC), "-");
+	struct run *run = finish(&process);
+	check_int(run->status, ==, 1);
+	check_one_line(run, "No space left");
+}
+
+TEST_WITH(fixture, record_ends_at_a_change_of_size,
+		SCRIPT(.events = SAY(EVENT(DEPTH, 3), ANNOUNCE(0), FRAME(0), FRAME(0),
+			VIEW(.index = 1, .width = 32, .height = 16),
+			PLANE(0, .index = 1, .stride = 128), EVENT(VIEW_DONE, 1), FRAME(1)))) {
+	struct run *run = works(f, "record", "x.y4m", NULL);
 	check_one_line(run, "after 2 frames");
 	check_int(get_size("x.y4m"), >, 2 * FAKE_WIDTH * FAKE_HEIGHT * 3 / 2);
 	check_int(get_size("x.y4m"), <, 3 * FAKE_WIDTH * FAKE_HEIGHT * 3 / 2);
@@ -585,102 +566,66 @@ static void stop_on_second_release(struct fake_session *session, uint32_t serial
 	}
 }
 
-static void send_two_frames(struct fake_session *session) {
-	xx_dmabuf_view_session_v1_send_depth(session->resource, 2);
-	fake_announce(session, 0);
-	fake_send_frame(session, 0);
-	fake_send_frame(session, 0);
-}
-
-TEST(record_keeps_what_came_before_the_end_of_the_session) {
-	enter_directory();
-	const struct fake_script script = {
-		.start = send_two_frames,
-		.release = stop_on_second_release,
-	};
-	struct run *run = vitrine(&script, "record", "x.y4m", NULL);
-	check_int(run->status, ==, 1);
-	check_one_line(run, "does not exist any more");
+TEST_WITH(fixture, record_keeps_what_came_before_the_end_of_the_session,
+		SCRIPT(.release = stop_on_second_release,
+			.events = SAY(EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0), FRAME(0)))) {
+	fails(f, 1, "does not exist any more", "record", "x.y4m", NULL);
 	check_int(get_size("x.y4m"), >, 2 * FAKE_WIDTH * FAKE_HEIGHT * 3 / 2);
 }
 
 /* Figures */
 
-TEST(watch_reports_at_the_end) {
-	enter_directory();
-	struct run *run = vitrine(&fake_animation, "watch", "--frames", "60", "--json", NULL);
-	check_int(run->status, ==, 0);
-	static const char *const keys[] = {
+TEST_WITH(fixture, watch_reports_at_the_end, .script = &fake_animation) {
+	struct run *run = works(f, "watch", "--frames", "60", "--json", NULL);
+	check_has(run->out,
 		"\"frames\": 60", "\"fps\": ", "\"guarantee\": \"sealed\"", "\"storage\": \"memfd\"",
 		"\"distinct_buffers\": ", "\"fds_received\": ", "\"latency_us_p50\": ",
-		"\"latency_us_p99\": ", "\"skipped\": ", "\"revoked\": 0",
-	};
-	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-		if (strstr(run->out, keys[i]) == NULL) {
-			harness_fail(__FILE__, __LINE__, "no %s in %s", keys[i], run->out);
-		}
-	}
-	run = vitrine(&fake_animation, "watch", "--frames", "10", NULL);
-	check_int(run->status, ==, 0);
+		"\"latency_us_p99\": ", "\"skipped\": ", "\"revoked\": 0", NULL);
+	run = works(f, "watch", "--frames", "10", NULL);
 	check(strstr(run->out, "sealed, memfd") != NULL);
 }
 
-TEST(audit_of_an_honest_compositor) {
-	enter_directory();
-	struct run *run = vitrine(&fake_animation, "audit", "--no-machine", "--verbose", NULL);
-	check_int(run->status, ==, 0);
+TEST_WITH(fixture, audit_of_an_honest_compositor, .script = &fake_animation) {
+	struct run *run = works(f, "audit", "--no-machine", "--verbose", NULL);
 	check(strstr(run->out, "BROKEN") == NULL);
 	check(strstr(run->out, "\n15  ok") != NULL);
-	run = vitrine(&fake_animation, "audit", "--guarantee", "snapshot", "--json", NULL);
-	check_int(run->status, ==, 0);
-	check(strstr(run->out, "\"broken\": 0") != NULL);
-	check(strstr(run->out, "\"guarantee\": \"snapshot\"") != NULL);
-	check(strstr(run->out, "\"output\": \"FAKE-1\"") != NULL);
-	check(strstr(run->out, "\"backend\": \"snapshot\"") != NULL);
+	run = works(f, "audit", "--guarantee", "snapshot", "--json", NULL);
+	check_has(run->out, "\"broken\": 0", "\"guarantee\": \"snapshot\"",
+		"\"output\": \"FAKE-1\"", "\"backend\": \"snapshot\"", NULL);
 	check(strstr(run->out, "\"backend\": \"sealed\"") == NULL);
 }
 
-TEST(audit_of_a_compositor_that_draws_into_what_was_retired) {
-	enter_directory();
-	struct run *run = vitrine(&fake_animation_that_leaks, "audit", "--no-machine", NULL);
-	check_int(run->status, ==, 1);
-	check(strstr(run->out, "\n15  BROKEN") != NULL);
-	check(strstr(run->out, "1 BROKEN\n") != NULL);
-	check_one_line(run, "broken by 1");
+TEST_WITH(fixture, audit_of_a_compositor_that_draws_into_what_was_retired,
+		.script = &fake_animation_that_leaks) {
+	struct run *run = fails(f, 1, "broken by 1", "audit", "--no-machine", NULL);
+	check_has(run->out, "\n15  BROKEN", "1 BROKEN\n", NULL);
 }
 
-TEST(audit_without_a_compositor_is_of_the_machine) {
-	enter_directory();
-	struct run *run = vitrine(NULL, "audit", "--json", NULL);
-	check_int(run->status, ==, 0);
+TEST_WITH(fixture, audit_without_a_compositor_is_of_the_machine) {
+	struct run *run = works(f, "audit", "--json", NULL);
 	check(strstr(run->err, "no session is audited: cannot connect") != NULL);
-	static const char *const keys[] = {
+	check_has(run->out,
 		"\"session\": null", "\"output\": null", "\"broken\": 0", "\"inconclusive\": 0",
-		"\"name\": \"sealed\"", "\"exercised\": true", "\"exporter\": \"memfd\"", "\"kernel\": ",
-	};
-	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-		if (strstr(run->out, keys[i]) == NULL) {
-			harness_fail(__FILE__, __LINE__, "no %s in %s", keys[i], run->out);
-		}
-	}
-	run = vitrine(NULL, "audit", "--no-session", NULL);
-	check_int(run->status, ==, 0);
-	check(strstr(run->out, "sealed of memfd, sealed in a memfd: ") != NULL);
-	check(strstr(run->out, "snapshot of memfd, snapshot in a memfd: ") != NULL);
+		"\"name\": \"sealed\"", "\"exercised\": true", "\"exporter\": \"memfd\"",
+		"\"kernel\": ", NULL);
+	run = works(f, "audit", "--no-session", NULL);
+	check_has(run->out, "sealed of memfd, sealed in a memfd: ",
+		"snapshot of memfd, snapshot in a memfd: ", NULL);
 	check(strstr(run->err, "cannot connect") == NULL);
 }
 
-TEST(audit_of_a_session_that_was_asked_for_needs_a_compositor) {
-	enter_directory();
-	static const char *const asking[][2] = {
-		{ "--no-machine", NULL }, { "-o", "NOPE" }, { "--socket", "nothing-there" },
-	};
-	for (size_t i = 0; i < sizeof(asking) / sizeof(asking[0]); i++) {
-		struct run *run = vitrine(NULL, "audit", asking[i][0], asking[i][1], NULL);
-		check_int(run->status, ==, 1);
-		check_str(run->out, "");
-		check_one_line(run, "cannot connect");
-	}
-	check_int(vitrine(NULL, "audit", "--no-machine", "--no-session", NULL)->status, ==, 2);
-	check_int(vitrine(NULL, "audit", "--no-session", "-o", "FAKE-1", NULL)->status, ==, 2);
+static const struct {
+	const char *name;
+	struct fixture_options options;
+	const char *args[2];
+} asked_sessions[] = {
+	{ "no machine", .args = { "--no-machine" } },
+	{ "output", .args = { "-o", "NOPE" } },
+	{ "socket", .args = { "--socket", "nothing-there" } },
+};
+
+TEST_WITH_EACH(fixture, asked_sessions, audit_of_a_session_that_was_asked_for_needs_a_compositor) {
+	struct run *run =
+		fails(f, 1, "cannot connect", "audit", param->args[0], param->args[1], NULL);
+	check_str(run->out, "");
 }

@@ -16,7 +16,6 @@
 
 #include "fake_compositor.h"
 #include "harness.h"
-#include "xx-dmabuf-view-v1-protocol.h"
 
 /*
  * The client library against a compositor that does what a script says. An
@@ -26,61 +25,86 @@
 
 #define WAIT_MS 5000
 
+/** Zeroed memory, O_RDONLY from the beginning, or -1 if the machine has none. */
+static int allocate_dmabuf(void) {
+	int heap = open("/dev/dma_heap/system", O_RDONLY | O_CLOEXEC);
+	if (heap < 0) {
+		return -1;
+	}
+	struct dma_heap_allocation_data data = { .len = FAKE_SIZE, .fd_flags = O_RDONLY | O_CLOEXEC };
+	int ret = ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &data);
+	close(heap);
+	return ret < 0 ? -1 : (int)data.fd;
+}
+
+static void need_dmabufs(void) {
+	int fd = allocate_dmabuf();
+	if (fd < 0) {
+		harness_skip("no /dev/dma_heap/system");
+	}
+	close(fd);
+}
+
 struct fixture {
 	pid_t pid;
-	struct vitrine_client *client;
+	struct vitrine_client *client; // NULL if the test has destroyed it
 	struct vitrine_session *session;
 	int n_fds; // open before anything was announced
 };
 
-static void fixture_init(struct fixture *fixture, const struct fake_script *script,
-		const struct vitrine_session_options *options) {
-	*fixture = (struct fixture){0};
-	int fd = fake_start(script, &fixture->pid);
+struct fixture_options {
+	const struct fake_script *script; // NULL for one of these events
+	const struct fake_event *events;
+	const struct vitrine_session_options *session;
+	bool needs_dmabufs; // else the test is skipped
+};
+
+static void fixture_set_up(struct fixture *f, const struct fixture_options *options) {
+	*f = (struct fixture){0};
+	if (options->needs_dmabufs) {
+		need_dmabufs();
+	}
+	const struct fake_script of_events = { .events = options->events };
+	int fd = fake_start(options->script != NULL ? options->script : &of_events, &f->pid);
 	char *error = NULL;
-	int ret = vitrine_client_connect_to_fd(fd, &fixture->client, &error);
+	int ret = vitrine_client_connect_to_fd(fd, &f->client, &error);
 	check_int(ret, ==, 0);
 	check(error == NULL);
-	struct vitrine_output *output = vitrine_client_find_output(fixture->client, "FAKE-1");
+	struct vitrine_output *output = vitrine_client_find_output(f->client, "FAKE-1");
 	check(output != NULL);
-	ret = vitrine_session_create(fixture->client, output, options, &fixture->session);
+	ret = vitrine_session_create(f->client, output, options->session, &f->session);
 	check_int(ret, ==, 0);
-	fixture->n_fds = harness_count_fds();
+	f->n_fds = harness_count_fds();
 }
 
-static void fixture_finish(struct fixture *fixture) {
-	vitrine_client_destroy(fixture->client);
-	check(fake_wait(fixture->pid));
+static void fixture_tear_down(struct fixture *f) {
+	vitrine_client_destroy(f->client);
+	check(fake_wait(f->pid));
 }
 
-static struct vitrine_frame *next_frame(struct fixture *fixture) {
+static struct vitrine_frame *next_frame(struct fixture *f) {
 	struct vitrine_frame *frame;
-	int ret = vitrine_session_next_frame(fixture->session, WAIT_MS, &frame);
+	int ret = vitrine_session_next_frame(f->session, WAIT_MS, &frame);
 	if (ret != 1) {
 		harness_fail(__FILE__, __LINE__, "no frame: %d, %s", ret,
-			vitrine_client_get_error(fixture->client));
+			vitrine_client_get_error(f->client));
 	}
 	return frame;
 }
 
 /* The truth */
 
-static void send_depth(struct fake_session *session, uint32_t depth) {
-	xx_dmabuf_view_session_v1_send_depth(session->resource, depth);
-}
+/** A view of honest memory, whatever is said of it, and a frame. */
+#define LAYOUT(...) EVENT(DEPTH, 2), VIEW(__VA_ARGS__), PLANE(0, __VA_ARGS__), \
+	EVENT(VIEW_DONE, 0), FRAME(0)
+#define ONE_FRAME SAY(EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0))
+#define SCRIPT(...) .script = &(const struct fake_script){ __VA_ARGS__ }
+#define SESSION(...) .session = &(const struct vitrine_session_options){ __VA_ARGS__ }
 
-static void send_one_frame(struct fake_session *session) {
-	send_depth(session, 2);
-	fake_announce(session, 0);
-	fake_send_frame(session, 0);
-}
-
-TEST(connect_learns_outputs_and_guarantees) {
-	const struct fake_script script = { .guarantees = VITRINE_GUARANTEE_SEALED };
-	struct fixture fixture;
-	fixture_init(&fixture, &script, NULL);
+TEST_WITH(fixture, connect_learns_outputs_and_guarantees,
+		SCRIPT(.guarantees = VITRINE_GUARANTEE_SEALED)) {
 	size_t len;
-	struct vitrine_output *const *outputs = vitrine_client_get_outputs(fixture.client, &len);
+	struct vitrine_output *const *outputs = vitrine_client_get_outputs(f->client, &len);
 	check_int(len, ==, 1);
 	check_str(vitrine_output_get_name(outputs[0]), "FAKE-1");
 	check_str(vitrine_output_get_description(outputs[0]), "a fake output");
@@ -90,40 +114,28 @@ TEST(connect_learns_outputs_and_guarantees) {
 	check_int(height, ==, FAKE_HEIGHT);
 	check_int(refresh, ==, 60000);
 	check(!vitrine_output_is_gone(outputs[0]));
-	check(vitrine_client_find_output(fixture.client, NULL) == outputs[0]);
-	check(vitrine_client_find_output(fixture.client, "nope") == NULL);
-	check_int(vitrine_client_get_guarantees(fixture.client), ==, VITRINE_GUARANTEE_SEALED);
-	fixture_finish(&fixture);
+	check(vitrine_client_find_output(f->client, NULL) == outputs[0]);
+	check(vitrine_client_find_output(f->client, "nope") == NULL);
+	check_int(vitrine_client_get_guarantees(f->client), ==, VITRINE_GUARANTEE_SEALED);
 }
 
-static void send_painted_frame(struct fake_session *session) {
-	send_depth(session, 2);
-	int fd = memfd_create("painted", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	char *bytes = malloc(FAKE_SIZE + 8192);
-	for (size_t i = 0; i < FAKE_SIZE + 8192; i++) {
+static int make_painted_memory(const struct fake_event *event) {
+	char bytes[FAKE_SIZE + 8192];
+	for (size_t i = 0; i < sizeof(bytes); i++) {
 		bytes[i] = (char)(i * 7);
 	}
-	check(write(fd, bytes, FAKE_SIZE + 8192) == (ssize_t)FAKE_SIZE + 8192);
-	free(bytes);
-	check(fcntl(fd, F_ADD_SEALS, FAKE_SEALS) == 0);
-	char path[64];
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	// An offset within a page, and a stride with padding
-	struct fake_view view = { .index = 7, .offset = 100, .stride = FAKE_WIDTH * 4 + 12 };
-	fake_send_view(session, &view);
-	fake_send_plane(session, &view, 0, open(path, O_RDONLY | O_CLOEXEC));
-	close(fd);
-	fake_send_view_done(session, 7);
-	xx_dmabuf_view_session_v1_send_damage(session->resource, 1, 2, 3, 4);
-	fake_send_frame(session, 7);
+	return fake_memfd_with(bytes, sizeof(bytes));
 }
 
-TEST(frame_has_its_description_and_pixels) {
-	const struct fake_script script = { .start = send_painted_frame };
-	struct fixture fixture;
-	fixture_init(&fixture, &script, NULL);
-	struct vitrine_frame *frame = next_frame(&fixture);
-	check_int(vitrine_session_get_depth(fixture.session), ==, 2);
+/** An offset within a page, and a stride with padding. */
+#define ODD_VIEW .index = 7, .offset = 100, .stride = FAKE_WIDTH * 4 + 12
+
+TEST_WITH(fixture, frame_has_its_description_and_pixels,
+		.events = SAY(EVENT(DEPTH, 2), VIEW(ODD_VIEW),
+			PLANE_OF(make_painted_memory, .view = { ODD_VIEW }), EVENT(VIEW_DONE, 7),
+			EVENT(DAMAGE, 1, 2, 3, 4), FRAME(7))) {
+	struct vitrine_frame *frame = next_frame(f);
+	check_int(vitrine_session_get_depth(f->session), ==, 2);
 	const struct vitrine_frame_info *info = vitrine_frame_get_info(frame);
 	check_int(info->width, ==, FAKE_WIDTH);
 	check_int(info->height, ==, FAKE_HEIGHT);
@@ -149,52 +161,41 @@ TEST(frame_has_its_description_and_pixels) {
 	check(vitrine_frame_get_pixels(frame, 1) == NULL);
 	check(!vitrine_frame_is_revoked(frame));
 	vitrine_frame_release(frame);
-	fixture_finish(&fixture);
 }
 
-TEST(steady_state_has_no_fds) {
-	struct fixture fixture;
-	fixture_init(&fixture, &fake_animation, NULL);
+TEST_WITH(fixture, steady_state_has_no_fds, .script = &fake_animation) {
 	uint32_t last_serial = 0;
 	for (int i = 0; i < 60; i++) {
-		struct vitrine_frame *frame = next_frame(&fixture);
+		struct vitrine_frame *frame = next_frame(f);
 		check_int(vitrine_frame_get_info(frame)->serial, >, last_serial);
 		last_serial = vitrine_frame_get_info(frame)->serial;
 		vitrine_frame_release(frame);
 	}
 	struct vitrine_session_stats stats;
-	vitrine_session_get_stats(fixture.session, &stats);
+	vitrine_session_get_stats(f->session, &stats);
 	check_int(stats.frames, ==, 60);
 	check_int(stats.views, <=, 3);
 	check_int(stats.fds, ==, stats.views);
 	check_int(stats.planes, ==, stats.views);
-	check_int(harness_count_fds(), ==, fixture.n_fds + (int)stats.views);
-	fixture_finish(&fixture);
+	check_int(harness_count_fds(), ==, f->n_fds + (int)stats.views);
 }
 
-TEST(held_frames_make_later_ones_skipped) {
-	struct fixture fixture;
-	fixture_init(&fixture, &fake_animation, NULL);
-	struct vitrine_frame *first = next_frame(&fixture), *second = next_frame(&fixture), *third;
-	check_int(vitrine_session_next_frame(fixture.session, 100, &third), ==, 0);
+TEST_WITH(fixture, held_frames_make_later_ones_skipped, .script = &fake_animation) {
+	struct vitrine_frame *first = next_frame(f), *second = next_frame(f), *third;
+	check_int(vitrine_session_next_frame(f->session, 100, &third), ==, 0);
 	check(third == NULL);
 	vitrine_frame_release(first);
-	third = next_frame(&fixture);
+	third = next_frame(f);
 	check_int(vitrine_frame_get_info(third)->skipped, >, 0);
 	vitrine_frame_release(second);
 	vitrine_frame_release(third);
-	fixture_finish(&fixture);
 }
 
-TEST(next_frame_does_not_wait_without_a_timeout) {
-	const struct fake_script script = {0};
-	struct fixture fixture;
-	fixture_init(&fixture, &script, NULL);
+TEST_WITH(fixture, next_frame_does_not_wait_without_a_timeout) {
 	struct vitrine_frame *frame;
-	check_int(vitrine_session_next_frame(fixture.session, 0, &frame), ==, 0);
-	check_int(vitrine_session_next_frame(fixture.session, 20, &frame), ==, 0);
-	check_int(vitrine_session_get_depth(fixture.session), ==, 0);
-	fixture_finish(&fixture);
+	check_int(vitrine_session_next_frame(f->session, 0, &frame), ==, 0);
+	check_int(vitrine_session_next_frame(f->session, 20, &frame), ==, 0);
+	check_int(vitrine_session_get_depth(f->session), ==, 0);
 }
 
 static void handle_alarm(int signal) {
@@ -212,17 +213,14 @@ static void send_signal_soon(void) {
 	check(timer_settime(timer, 0, &spec, NULL) == 0);
 }
 
-TEST(signals_end_waiting) {
-	const struct fake_script script = {0};
-	struct fixture fixture;
-	fixture_init(&fixture, &script, NULL);
+TEST_WITH(fixture, signals_end_waiting) {
 	send_signal_soon();
 	struct vitrine_frame *frame;
-	check_int(vitrine_session_next_frame(fixture.session, -1, &frame), ==, -EINTR);
-	check_int(vitrine_client_dispatch(fixture.client, -1), ==, -EINTR);
-	vitrine_client_destroy(fixture.client);
+	check_int(vitrine_session_next_frame(f->session, -1, &frame), ==, -EINTR);
+	check_int(vitrine_client_dispatch(f->client, -1), ==, -EINTR);
+	vitrine_client_destroy(f->client);
+	f->client = NULL;
 	signal(SIGUSR1, SIG_IGN);
-	check(fake_wait(fixture.pid));
 }
 
 TEST(signals_end_connecting_to_a_mute_compositor) {
@@ -265,64 +263,46 @@ TEST(compositor_without_the_protocol) {
 		"ext_output_image_capture_source_manager_v1");
 }
 
-TEST(output_that_is_gone_cannot_be_captured) {
-	const struct fake_script script = { .remove_output = true };
-	struct fixture fixture;
-	fixture_init(&fixture, &script, NULL);
-	check_int(vitrine_client_dispatch(fixture.client, WAIT_MS), ==, 1);
+TEST_WITH(fixture, output_that_is_gone_cannot_be_captured, SCRIPT(.remove_output = true)) {
+	check_int(vitrine_client_dispatch(f->client, WAIT_MS), ==, 1);
 	size_t len;
-	struct vitrine_output *output = vitrine_client_get_outputs(fixture.client, &len)[0];
+	struct vitrine_output *output = vitrine_client_get_outputs(f->client, &len)[0];
 	check(vitrine_output_is_gone(output));
 	check_str(vitrine_output_get_name(output), "FAKE-1");
-	check(vitrine_client_find_output(fixture.client, NULL) == NULL);
+	check(vitrine_client_find_output(f->client, NULL) == NULL);
 	struct vitrine_session *session;
-	check_int(vitrine_session_create(fixture.client, output, NULL, &session), ==, -ENODEV);
+	check_int(vitrine_session_create(f->client, output, NULL, &session), ==, -ENODEV);
 	check(session == NULL);
-	fixture_finish(&fixture);
 }
 
 static void check_options(struct fake_session *session) {
 	bool ok = session->options == XX_DMABUF_VIEW_MANAGER_V1_OPTION_PAINT_CURSORS &&
 		session->acceptable == (VITRINE_GUARANTEE_SEALED | VITRINE_GUARANTEE_GUARDED);
-	send_depth(session, ok ? 3 : 1);
+	xx_dmabuf_view_session_v1_send_depth(session->resource, ok ? 3 : 1);
 }
 
-TEST(options_are_passed_on) {
-	const struct fake_script script = { .start = check_options };
-	const struct vitrine_session_options options = {
-		.acceptable = VITRINE_GUARANTEE_SEALED | VITRINE_GUARANTEE_GUARDED,
-		.paint_cursors = true,
-	};
-	struct fixture fixture;
-	fixture_init(&fixture, &script, &options);
-	while (vitrine_session_get_depth(fixture.session) == 0) {
-		check_int(vitrine_client_dispatch(fixture.client, WAIT_MS), ==, 1);
+TEST_WITH(fixture, options_are_passed_on, SCRIPT(.start = check_options),
+		SESSION(.acceptable = VITRINE_GUARANTEE_SEALED | VITRINE_GUARANTEE_GUARDED,
+			.paint_cursors = true)) {
+	while (vitrine_session_get_depth(f->session) == 0) {
+		check_int(vitrine_client_dispatch(f->client, WAIT_MS), ==, 1);
 	}
-	check_int(vitrine_session_get_depth(fixture.session), ==, 3);
+	check_int(vitrine_session_get_depth(f->session), ==, 3);
 	struct vitrine_session *session;
 	const struct vitrine_session_options unknown = { .acceptable = 1 << 4 };
-	check_int(vitrine_session_create(fixture.client,
-		vitrine_client_find_output(fixture.client, NULL), &unknown, &session), ==, -EINVAL);
-	fixture_finish(&fixture);
+	check_int(vitrine_session_create(f->client,
+		vitrine_client_find_output(f->client, NULL), &unknown, &session), ==, -EINVAL);
 }
 
-static void send_odd_damage(struct fake_session *session) {
-	send_depth(session, 2);
-	fake_announce(session, 0);
-	struct wl_resource *resource = session->resource;
-	xx_dmabuf_view_session_v1_send_damage(resource, 60, 30, 100, 100);
-	xx_dmabuf_view_session_v1_send_damage(resource, 64, 0, 1, 1); // outside
-	xx_dmabuf_view_session_v1_send_damage(resource, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX);
-	xx_dmabuf_view_session_v1_send_damage(resource, 1, 1, UINT32_MAX, UINT32_MAX);
-	xx_dmabuf_view_session_v1_send_damage(resource, 5, 5, 0, 5); // empty
-	fake_send_frame(session, 0);
-}
-
-TEST(damage_is_clipped_to_the_buffer) {
-	const struct fake_script script = { .start = send_odd_damage };
-	struct fixture fixture;
-	fixture_init(&fixture, &script, NULL);
-	const struct vitrine_frame_info *info = vitrine_frame_get_info(next_frame(&fixture));
+TEST_WITH(fixture, damage_is_clipped_to_the_buffer,
+		.events = SAY(EVENT(DEPTH, 2), ANNOUNCE(0),
+			EVENT(DAMAGE, 60, 30, 100, 100),
+			EVENT(DAMAGE, 64, 0, 1, 1), // outside
+			EVENT(DAMAGE, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX),
+			EVENT(DAMAGE, 1, 1, UINT32_MAX, UINT32_MAX),
+			EVENT(DAMAGE, 5, 5, 0, 5), // empty
+			FRAME(0))) {
+	const struct vitrine_frame_info *info = vitrine_frame_get_info(next_frame(f));
 	check_int(info->n_damage, ==, 2);
 	check_int(info->damage[0].x, ==, 60);
 	check_int(info->damage[0].width, ==, 4);
@@ -330,40 +310,24 @@ TEST(damage_is_clipped_to_the_buffer) {
 	check_int(info->damage[1].x, ==, 1);
 	check_int(info->damage[1].width, ==, FAKE_WIDTH - 1);
 	check_int(info->damage[1].height, ==, FAKE_HEIGHT - 1);
-	fixture_finish(&fixture);
 }
 
-static void send_much_damage(struct fake_session *session) {
-	send_depth(session, 2);
-	fake_announce(session, 0);
+static void send_much_damage(struct fake_session *session, const struct fake_event *event) {
 	for (uint32_t i = 0; i < 5000; i++) {
 		xx_dmabuf_view_session_v1_send_damage(session->resource, i % FAKE_WIDTH,
 			i % FAKE_HEIGHT, 1, 1);
 	}
-	fake_send_frame(session, 0);
 }
 
-TEST(damage_is_bounded_and_covers_all) {
-	const struct fake_script script = { .start = send_much_damage };
-	struct fixture fixture;
-	fixture_init(&fixture, &script, NULL);
-	const struct vitrine_frame_info *info = vitrine_frame_get_info(next_frame(&fixture));
+TEST_WITH(fixture, damage_is_bounded_and_covers_all,
+		.events = SAY(EVENT(DEPTH, 2), ANNOUNCE(0), CALL(send_much_damage), FRAME(0))) {
+	const struct vitrine_frame_info *info = vitrine_frame_get_info(next_frame(f));
 	check_int(info->n_damage, <=, 256);
 	const struct vitrine_rect *last = &info->damage[info->n_damage - 1];
 	check_int(last->x, ==, 0);
 	check_int(last->y, ==, 0);
 	check_int(last->width, ==, FAKE_WIDTH);
 	check_int(last->height, ==, FAKE_HEIGHT);
-	fixture_finish(&fixture);
-}
-
-static void send_revoked(struct fake_session *session) {
-	send_depth(session, 2);
-	fake_announce(session, 0);
-	uint32_t unseen = fake_send_frame(session, 0);
-	xx_dmabuf_view_session_v1_send_revoked(session->resource, unseen);
-	fake_send_frame(session, 0);
-	fake_send_frame(session, 0);
 }
 
 static void revoke_other(struct fake_session *session, uint32_t serial) {
@@ -373,113 +337,81 @@ static void revoke_other(struct fake_session *session, uint32_t serial) {
 	}
 }
 
-TEST(revoked_frames_are_dropped_or_marked) {
-	const struct fake_script script = { .start = send_revoked, .release = revoke_other };
-	struct fixture fixture;
-	fixture_init(&fixture, &script, NULL);
-	struct vitrine_frame *second = next_frame(&fixture), *third = next_frame(&fixture);
+TEST_WITH(fixture, revoked_frames_are_dropped_or_marked,
+		SCRIPT(.release = revoke_other, .events = SAY(EVENT(DEPTH, 2), ANNOUNCE(0),
+			FRAME(0), EVENT(REVOKED, 1), // unseen
+			FRAME(0), FRAME(0)))) {
+	struct vitrine_frame *second = next_frame(f), *third = next_frame(f);
 	check_int(vitrine_frame_get_info(second)->serial, ==, 2);
 	check(!vitrine_frame_is_revoked(third));
 	vitrine_frame_release(second);
-	check_int(vitrine_client_dispatch(fixture.client, WAIT_MS), ==, 1);
+	check_int(vitrine_client_dispatch(f->client, WAIT_MS), ==, 1);
 	check(vitrine_frame_is_revoked(third));
 	struct vitrine_session_stats stats;
-	vitrine_session_get_stats(fixture.session, &stats);
+	vitrine_session_get_stats(f->session, &stats);
 	check_int(stats.revoked, ==, 2);
 	vitrine_frame_release(third);
-	fixture_finish(&fixture);
 }
 
-static void send_retired(struct fake_session *session) {
-	send_depth(session, 2);
-	fake_announce(session, 0);
-	fake_send_frame(session, 0);
-	xx_dmabuf_view_session_v1_send_retired(session->resource, 0);
-	fake_announce(session, 1);
-	fake_send_frame(session, 1);
-	xx_dmabuf_view_session_v1_send_retired(session->resource, 1);
-}
+#define TWO_RETIRED SAY(EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0), EVENT(RETIRED, 0), \
+	ANNOUNCE(1), FRAME(1), EVENT(RETIRED, 1))
 
-TEST(retired_view_is_readable_until_its_frame_is_released) {
-	const struct fake_script script = { .start = send_retired };
-	struct fixture fixture;
-	fixture_init(&fixture, &script, NULL);
-	struct vitrine_frame *first = next_frame(&fixture), *second = next_frame(&fixture);
+TEST_WITH(fixture, retired_view_is_readable_until_its_frame_is_released,
+		.events = TWO_RETIRED) {
+	struct vitrine_frame *first = next_frame(f), *second = next_frame(f);
 	struct vitrine_session_stats stats;
-	vitrine_session_get_stats(fixture.session, &stats);
+	vitrine_session_get_stats(f->session, &stats);
 	check_int(stats.retired, ==, 2);
-	check_int(harness_count_fds(), ==, fixture.n_fds + 2);
+	check_int(harness_count_fds(), ==, f->n_fds + 2);
 	volatile const char *pixels = vitrine_frame_get_pixels(first, 0);
 	check_int(pixels[FAKE_SIZE - 1], ==, 0);
 	vitrine_frame_release(first);
-	check_int(harness_count_fds(), ==, fixture.n_fds + 1);
+	check_int(harness_count_fds(), ==, f->n_fds + 1);
 	vitrine_frame_release(second);
-	check_int(harness_count_fds(), ==, fixture.n_fds);
-	fixture_finish(&fixture);
+	check_int(harness_count_fds(), ==, f->n_fds);
 }
 
-static void send_nv12(struct fake_session *session) {
-	send_depth(session, 2);
-	struct fake_view view = { .fourcc = DRM_FORMAT_NV12, .stride = FAKE_WIDTH };
-	fake_send_view(session, &view);
-	size_t luma = (size_t)FAKE_WIDTH * FAKE_HEIGHT;
-	int fd = fake_memfd(luma * 3 / 2, FAKE_SEALS, O_RDONLY);
-	fake_send_plane(session, &view, 0, dup(fd));
-	view.offset = (uint32_t)luma;
-	fake_send_plane(session, &view, 1, fd);
-	fake_send_view_done(session, 0);
-	fake_send_frame(session, 0);
+/** The memory of both planes, which is the same. */
+static int share_memory(const struct fake_event *event) {
+	static int fd = -1;
+	if (fd < 0) {
+		fd = fake_memfd((size_t)FAKE_WIDTH * FAKE_HEIGHT * 3 / 2, FAKE_SEALS, O_RDONLY);
+	}
+	return dup(fd);
 }
 
-TEST(planes_may_share_memory) {
-	const struct fake_script script = { .start = send_nv12 };
-	struct fixture fixture;
-	fixture_init(&fixture, &script, NULL);
-	struct vitrine_frame *frame = next_frame(&fixture);
+TEST_WITH(fixture, planes_may_share_memory,
+		.events = SAY(EVENT(DEPTH, 2), VIEW(.fourcc = DRM_FORMAT_NV12),
+			PLANE_OF(share_memory, .view = { .stride = FAKE_WIDTH }),
+			PLANE_OF(share_memory, .values = { 1 },
+				.view = { .stride = FAKE_WIDTH,
+					.offset = FAKE_WIDTH * FAKE_HEIGHT }),
+			EVENT(VIEW_DONE, 0), FRAME(0))) {
+	struct vitrine_frame *frame = next_frame(f);
 	check_int(vitrine_frame_get_info(frame)->n_planes, ==, 2);
 	volatile const char *chroma = vitrine_frame_get_pixels(frame, 1);
 	check_int(chroma[FAKE_WIDTH * FAKE_HEIGHT / 2 - 1], ==, 0);
-	fixture_finish(&fixture);
 }
 
-static void send_tiled(struct fake_session *session) {
-	send_depth(session, 2);
-	struct fake_view view = { .modifier = 1 };
-	fake_send_view(session, &view);
-	fake_send_plane(session, &view, 0, fake_memfd(FAKE_SIZE, FAKE_SEALS, O_RDONLY));
-	fake_send_view_done(session, 0);
-	fake_send_frame(session, 0);
-}
-
-TEST(unmapped_views_are_for_those_who_want_them) {
-	const struct fake_script script = { .start = send_tiled };
-	const struct vitrine_session_options options = { .allow_unmapped = true };
-	struct fixture fixture;
-	fixture_init(&fixture, &script, &options);
-	struct vitrine_frame *frame = next_frame(&fixture);
+TEST_WITH(fixture, unmapped_views_are_for_those_who_want_them,
+		.events = SAY(LAYOUT(.modifier = 1)), SESSION(.allow_unmapped = true)) {
+	struct vitrine_frame *frame = next_frame(f);
 	check(vitrine_frame_get_pixels(frame, 0) == NULL);
 	check_int(vitrine_frame_get_info(frame)->fds[0], >=, 0);
-	fixture_finish(&fixture);
 }
 
-TEST(client_can_go_while_frames_are_held) {
-	struct fixture fixture;
-	fixture_init(&fixture, &fake_animation, NULL);
-	next_frame(&fixture);
-	next_frame(&fixture);
-	fixture_finish(&fixture);
+TEST_WITH(fixture, client_can_go_while_frames_are_held, .script = &fake_animation) {
+	next_frame(f);
+	next_frame(f);
 }
 
-TEST(sessions_can_end_with_events_in_flight) {
+TEST_WITH(fixture, sessions_can_end_with_events_in_flight, .events = TWO_RETIRED) {
 	harness_set_timeout(60);
-	const struct fake_script script = { .start = send_retired };
-	struct fixture fixture;
-	fixture_init(&fixture, &script, NULL);
-	struct vitrine_output *output = vitrine_client_find_output(fixture.client, NULL);
-	vitrine_session_destroy(fixture.session);
+	struct vitrine_output *output = vitrine_client_find_output(f->client, NULL);
+	vitrine_session_destroy(f->session);
 	for (int i = 0; i < 1000; i++) {
 		struct vitrine_session *session;
-		check_int(vitrine_session_create(fixture.client, output, NULL, &session), ==, 0);
+		check_int(vitrine_session_create(f->client, output, NULL, &session), ==, 0);
 		// Sometimes nothing has arrived, sometimes a part, sometimes all
 		struct vitrine_frame *frame;
 		if (i % 3 > 0) {
@@ -490,631 +422,315 @@ TEST(sessions_can_end_with_events_in_flight) {
 	// Whoever dispatches now sees what was on the way
 	struct vitrine_session *session;
 	struct vitrine_frame *frame;
-	check_int(vitrine_session_create(fixture.client, output, NULL, &session), ==, 0);
+	check_int(vitrine_session_create(f->client, output, NULL, &session), ==, 0);
 	check_int(vitrine_session_next_frame(session, WAIT_MS, &frame), ==, 1);
 	vitrine_session_destroy(session);
-	check_int(harness_count_fds(), ==, fixture.n_fds);
-	fixture_finish(&fixture);
+	check_int(harness_count_fds(), ==, f->n_fds);
 }
 
-/* The end of sessions, said properly */
+/* The end of sessions, said properly or by a lie */
 
-static void expect_end(const struct fake_script *script,
-		const struct vitrine_session_options *options, int error, const char *text) {
-	struct fixture fixture;
-	fixture_init(&fixture, script, options);
+struct end {
+	const char *name;
+	struct fixture_options options;
+	int error;
+	const char *text;
+};
+
+#define END(end, error, text, ...) { #end, { .events = SAY(__VA_ARGS__) }, error, text }
+#define LIE(lie, text, ...) END(lie, -EPERM, text, __VA_ARGS__)
+#define STOP(reason) EVENT(STOPPED, XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_##reason)
+
+static void check_end(struct fixture *f, const struct end *end) {
 	struct vitrine_frame *frame;
 	int ret;
 	// What came before the end is good
-	while ((ret = vitrine_session_next_frame(fixture.session, WAIT_MS, &frame)) == 1) {
+	while ((ret = vitrine_session_next_frame(f->session, WAIT_MS, &frame)) == 1) {
 	}
-	check_int(ret, ==, error);
-	const char *message = vitrine_client_get_error(fixture.client);
-	if (strstr(message, text) == NULL) {
-		harness_fail(__FILE__, __LINE__, "\"%s\" does not say \"%s\"", message, text);
+	check_int(ret, ==, end->error);
+	const char *message = vitrine_client_get_error(f->client);
+	if (strstr(message, end->text) == NULL) {
+		harness_fail(__FILE__, __LINE__, "\"%s\" does not say \"%s\"", message, end->text);
 	}
 	// It stays ended
-	check_int(vitrine_session_next_frame(fixture.session, -1, &frame), ==, error);
-	vitrine_session_destroy(fixture.session);
-	check_int(harness_count_fds(), ==, fixture.n_fds);
-	fixture_finish(&fixture);
+	check_int(vitrine_session_next_frame(f->session, -1, &frame), ==, end->error);
+	vitrine_session_destroy(f->session);
+	check_int(harness_count_fds(), ==, f->n_fds);
 }
 
-/** A test whose body is what the compositor sends when the session starts. */
-#define END(test_name, error, text) \
-	static void start_##test_name(struct fake_session *session); \
-	TEST(test_name) { \
-		const struct fake_script script = { .start = start_##test_name }; \
-		expect_end(&script, NULL, error, text); \
-	} \
-	static void start_##test_name(struct fake_session *session)
-
-#define STOP(reason) xx_dmabuf_view_session_v1_send_stopped(session->resource, \
-	XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_##reason)
-
-END(stopped_source_gone, -ENODEV, "does not exist") {
-	send_one_frame(session);
-	STOP(SOURCE_GONE);
-}
-
-END(stopped_denied, -EACCES, "denies") {
-	STOP(DENIED);
-}
-
-END(stopped_revoked, -ECANCELED, "ended the session") {
-	STOP(REVOKED);
-}
-
-END(stopped_locked, -ECANCELED, "locked") {
-	STOP(LOCKED);
-}
-
-END(stopped_no_resources, -ENOMEM, "resources") {
-	STOP(NO_RESOURCES);
-}
-
-END(stopped_unsupported, -ENOTSUP, "guarantees") {
-	STOP(UNSUPPORTED);
-}
-
-END(stopped_for_another_reason, -ECANCELED, "ended the session") {
-	xx_dmabuf_view_session_v1_send_stopped(session->resource, 1000);
-}
-
-END(stopped_in_the_middle_of_a_view, -ECANCELED, "locked") {
-	struct fake_view view = {0};
-	send_depth(session, 1);
-	fake_send_view(session, &view);
-	fake_send_plane(session, &view, 0, fake_memfd(FAKE_SIZE, FAKE_SEALS, O_RDONLY));
-	STOP(LOCKED);
-}
-
-END(protocol_error, -EPROTO, "xx_dmabuf_view_session_v1") {
-	// What libwayland reads together with an error is not dispatched any more
-	send_depth(session, 1);
+static void post_error(struct fake_session *session, const struct fake_event *event) {
 	wl_resource_post_error(session->resource, 0, "test");
 }
 
-END(connection_lost, -EPIPE, "closed the connection") {
+static void close_connection(struct fake_session *session, const struct fake_event *event) {
 	wl_client_flush(wl_resource_get_client(session->resource));
 	_exit(0);
 }
 
-END(connection_lost_in_the_middle_of_a_view, -EPIPE, "closed the connection") {
-	struct fake_view view = {0};
-	send_depth(session, 1);
-	fake_send_view(session, &view);
-	fake_send_plane(session, &view, 0, fake_memfd(FAKE_SIZE, FAKE_SEALS, O_RDONLY));
-	wl_client_flush(wl_resource_get_client(session->resource));
-	_exit(0);
+static const struct end ends[] = {
+	END(stopped_source_gone, -ENODEV, "does not exist",
+		EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0), STOP(SOURCE_GONE)),
+	END(stopped_denied, -EACCES, "denies", STOP(DENIED)),
+	END(stopped_revoked, -ECANCELED, "ended the session", STOP(REVOKED)),
+	END(stopped_locked, -ECANCELED, "locked", STOP(LOCKED)),
+	END(stopped_no_resources, -ENOMEM, "resources", STOP(NO_RESOURCES)),
+	END(stopped_unsupported, -ENOTSUP, "guarantees", STOP(UNSUPPORTED)),
+	END(stopped_for_another_reason, -ECANCELED, "ended the session", EVENT(STOPPED, 1000)),
+	END(stopped_in_the_middle_of_a_view, -ECANCELED, "locked",
+		EVENT(DEPTH, 1), VIEW(), PLANE(0), STOP(LOCKED)),
+	// What libwayland reads together with an error is not dispatched any more
+	END(protocol_error, -EPROTO, "xx_dmabuf_view_session_v1",
+		EVENT(DEPTH, 1), CALL(post_error)),
+	END(connection_lost, -EPIPE, "closed the connection", CALL(close_connection)),
+	END(connection_lost_in_the_middle_of_a_view, -EPIPE, "closed the connection",
+		EVENT(DEPTH, 1), VIEW(), PLANE(0), CALL(close_connection)),
+};
+
+TEST_WITH_EACH(fixture, ends, session_ends) {
+	check_end(f, param);
 }
 
 /* Lies about memory */
 
 /** Announces memory as something it is not. */
-static void announce_lie(struct fake_session *session, const struct fake_view *view, int take_fd) {
-	send_depth(session, 1);
-	fake_send_view(session, view);
-	fake_send_plane(session, view, 0, take_fd);
-	fake_send_view_done(session, view->index);
-	fake_send_frame(session, view->index);
+#define MEMORY(plane, ...) \
+	EVENT(DEPTH, 1), VIEW(__VA_ARGS__), plane, EVENT(VIEW_DONE, 0), FRAME(0)
+#define MEMFD(size, seals, flags) \
+	MEMORY(PLANE_OF(make_memfd, .values = { 0, size, seals, flags }))
+
+static int make_memfd(const struct fake_event *event) {
+	return fake_memfd(event->values[1], event->values[2], (int)event->values[3]);
 }
 
-static void announce_memfd(struct fake_session *session, size_t size, unsigned seals, int flags) {
-	struct fake_view view = {0};
-	announce_lie(session, &view, fake_memfd(size, seals, flags));
-}
+static int shrinking_memfd = -1;
 
-END(memfd_that_is_short, -EPERM, "shorter") {
-	announce_memfd(session, FAKE_SIZE - 1, FAKE_SEALS, O_RDONLY);
-}
-
-END(memfd_that_is_empty, -EPERM, "shorter") {
-	announce_memfd(session, 0, FAKE_SEALS, O_RDONLY);
-}
-
-END(memfd_without_seals, -EPERM, "not sealed") {
-	announce_memfd(session, FAKE_SIZE, 0, O_RDONLY);
-}
-
-END(memfd_that_can_be_written, -EPERM, "not sealed against writing") {
-	announce_memfd(session, FAKE_SIZE, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL, O_RDONLY);
-}
-
-END(memfd_that_can_shrink, -EPERM, "not sealed") {
-	announce_memfd(session, FAKE_SIZE, F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL, O_RDONLY);
-}
-
-END(memfd_that_can_be_sealed, -EPERM, "not sealed") {
-	announce_memfd(session, FAKE_SIZE, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE, O_RDONLY);
-}
-
-END(memfd_open_for_writing, -EPERM, "O_RDONLY") {
-	announce_memfd(session, FAKE_SIZE, FAKE_SEALS, O_RDWR);
-}
-
-END(memfd_that_shrinks_while_it_is_announced, -EPERM, "not sealed") {
-	struct fake_view view = {0};
-	int fd = fake_memfd(FAKE_SIZE, F_SEAL_GROW, O_RDWR);
+static int make_shrinking_memfd(const struct fake_event *event) {
 	char path[64];
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	announce_lie(session, &view, open(path, O_RDONLY | O_CLOEXEC));
-	check(ftruncate(fd, 0) == 0);
-	close(fd);
+	shrinking_memfd = fake_memfd(FAKE_SIZE, F_SEAL_GROW, O_RDWR);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", shrinking_memfd);
+	return open(path, O_RDONLY | O_CLOEXEC);
 }
 
-static int open_file(size_t size) {
+static void shrink(struct fake_session *session, const struct fake_event *event) {
+	check(ftruncate(shrinking_memfd, 0) == 0);
+	close(shrinking_memfd);
+}
+
+static int open_file(const struct fake_event *event) {
 	char path[] = "/tmp/vitrine-fake-XXXXXX";
 	int fd = mkstemp(path);
-	check(fd >= 0 && ftruncate(fd, (off_t)size) == 0);
+	check(fd >= 0 && ftruncate(fd, (off_t)FAKE_SIZE) == 0);
 	int read_only = open(path, O_RDONLY | O_CLOEXEC);
 	check(read_only >= 0 && unlink(path) == 0);
 	close(fd);
 	return read_only;
 }
 
-END(file_instead_of_a_memfd, -EPERM, "view 0, plane 0") {
-	announce_lie(session, &(struct fake_view){0}, open_file(FAKE_SIZE));
-}
-
-END(file_instead_of_a_dmabuf, -EPERM, "view 0, plane 0") {
-	const struct fake_view view = {
-		.is_dmabuf = true,
-		.guarantee = VITRINE_GUARANTEE_FD_READ_ONLY,
-	};
-	announce_lie(session, &view, open_file(FAKE_SIZE));
-}
-
-END(memfd_instead_of_a_dmabuf, -EPERM, "view 0, plane 0") {
-	const struct fake_view view = { .is_dmabuf = true, .guarantee = VITRINE_GUARANTEE_GUARDED };
-	announce_lie(session, &view, fake_memfd(FAKE_SIZE, FAKE_SEALS, O_RDONLY));
-}
-
-END(pipe_instead_of_a_memfd, -EPERM, "view 0, plane 0") {
+static int open_pipe(const struct fake_event *event) {
 	int fds[2];
 	check(pipe(fds) == 0);
 	close(fds[1]);
-	announce_lie(session, &(struct fake_view){0}, fds[0]);
+	return fds[0];
+}
+
+static const struct end lies_about_memory[] = {
+	LIE(memfd_that_is_short, "shorter", MEMFD(FAKE_SIZE - 1, FAKE_SEALS, O_RDONLY)),
+	LIE(memfd_that_is_empty, "shorter", MEMFD(0, FAKE_SEALS, O_RDONLY)),
+	LIE(memfd_without_seals, "not sealed", MEMFD(FAKE_SIZE, 0, O_RDONLY)),
+	LIE(memfd_that_can_be_written, "not sealed against writing",
+		MEMFD(FAKE_SIZE, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL, O_RDONLY)),
+	LIE(memfd_that_can_shrink, "not sealed",
+		MEMFD(FAKE_SIZE, F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL, O_RDONLY)),
+	LIE(memfd_that_can_be_sealed, "not sealed",
+		MEMFD(FAKE_SIZE, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE, O_RDONLY)),
+	LIE(memfd_open_for_writing, "O_RDONLY", MEMFD(FAKE_SIZE, FAKE_SEALS, O_RDWR)),
+	LIE(memfd_that_shrinks_while_it_is_announced, "not sealed",
+		MEMORY(PLANE_OF(make_shrinking_memfd)), CALL(shrink)),
+	LIE(file_instead_of_a_memfd, "view 0, plane 0", MEMORY(PLANE_OF(open_file))),
+	LIE(file_instead_of_a_dmabuf, "view 0, plane 0", MEMORY(PLANE_OF(open_file),
+		.is_dmabuf = true, .guarantee = VITRINE_GUARANTEE_FD_READ_ONLY)),
+	LIE(memfd_instead_of_a_dmabuf, "view 0, plane 0", MEMORY(PLANE(0),
+		.is_dmabuf = true, .guarantee = VITRINE_GUARANTEE_GUARDED)),
+	LIE(pipe_instead_of_a_memfd, "view 0, plane 0", MEMORY(PLANE_OF(open_pipe))),
+};
+
+TEST_WITH_EACH(fixture, lies_about_memory, lie_about_memory_is_noticed) {
+	check_end(f, param);
 }
 
 /* Lies about the layout */
 
-static void announce_view(struct fake_session *session, const struct fake_view *view) {
-	announce_lie(session, view, fake_memfd(FAKE_SIZE, FAKE_SEALS, O_RDONLY));
-}
+/** What struct fake_view has no value for. */
+#define RAW_VIEW(storage, width, height, guarantee) EVENT(DEPTH, 1), \
+	EVENT(VIEW, 0, storage, width, height, DRM_FORMAT_XRGB8888, 0, 0, guarantee)
+#define MEMFD_VIEW(...) RAW_VIEW(VITRINE_STORAGE_MEMFD, __VA_ARGS__)
+#define DMABUF_VIEW(...) RAW_VIEW(VITRINE_STORAGE_DMABUF, __VA_ARGS__)
+#define SEALED VITRINE_GUARANTEE_SEALED
+#define SNAPSHOT VITRINE_GUARANTEE_SNAPSHOT
+#define GUARDED VITRINE_GUARANTEE_GUARDED
+#define FD_READ_ONLY VITRINE_GUARANTEE_FD_READ_ONLY
 
-END(stride_that_is_too_small, -EPERM, "offset and stride") {
-	announce_view(session, &(struct fake_view){ .stride = FAKE_WIDTH * 4 - 1 });
-}
-
-END(stride_that_leaves_the_memory, -EPERM, "shorter") {
-	announce_view(session, &(struct fake_view){ .stride = FAKE_WIDTH * 4 + 1 });
-}
-
-END(stride_that_overflows_32_bits, -EPERM, "shorter") {
+static const struct end lies_about_layout[] = {
+	LIE(stride_that_is_too_small, "offset and stride", LAYOUT(.stride = FAKE_WIDTH * 4 - 1)),
+	LIE(stride_that_leaves_the_memory, "shorter", LAYOUT(.stride = FAKE_WIDTH * 4 + 1)),
 	// 0x08000000 * 32 is 0 in 32 bits
-	announce_view(session, &(struct fake_view){ .stride = 0x08000000 });
+	LIE(stride_that_overflows_32_bits, "shorter", LAYOUT(.stride = 0x08000000)),
+	LIE(offset_that_leaves_the_memory, "shorter", LAYOUT(.offset = 1)),
+	LIE(offset_that_overflows_32_bits, "shorter", LAYOUT(.offset = UINT32_MAX)),
+	LIE(largest_values_there_are, "out of range", LAYOUT(.width = UINT32_MAX,
+		.height = UINT32_MAX, .offset = UINT32_MAX, .stride = UINT32_MAX)),
+	LIE(width_that_overflows_the_stride, "out of range",
+		LAYOUT(.width = 0x40000001, .stride = 4)),
+	LIE(width_of_zero, "out of range", MEMFD_VIEW(0, 1, SEALED)),
+	LIE(height_of_zero, "out of range", MEMFD_VIEW(1, 0, SEALED)),
+	LIE(guarantee_of_zero, "exactly one", MEMFD_VIEW(1, 1, 0)),
+	LIE(two_guarantees, "exactly one", MEMFD_VIEW(1, 1, SEALED | SNAPSHOT)),
+	LIE(unknown_guarantee, "exactly one", MEMFD_VIEW(1, 1, 1 << 4)),
+	LIE(unknown_storage, "storage is unknown", RAW_VIEW(2, 1, 1, SEALED)),
+	LIE(sealed_dmabuf, "does not fit its guarantee", DMABUF_VIEW(1, 1, SEALED)),
+	LIE(snapshot_dmabuf, "does not fit its guarantee", DMABUF_VIEW(1, 1, SNAPSHOT)),
+	LIE(guarded_memfd, "does not fit its guarantee", MEMFD_VIEW(1, 1, GUARDED)),
+	LIE(fd_read_only_memfd, "does not fit its guarantee", MEMFD_VIEW(1, 1, FD_READ_ONLY)),
+	END(format_that_is_unknown, -ENOTSUP, "format or modifier", LAYOUT(.fourcc = 0x20202020)),
+	END(modifier_that_is_not_linear, -ENOTSUP, "format or modifier", LAYOUT(.modifier = 1)),
+	END(modifier_that_is_invalid, -ENOTSUP, "format or modifier",
+		LAYOUT(.modifier = DRM_FORMAT_MOD_INVALID)),
+	{ "unmapped_views_are_checked_too",
+		{ .events = SAY(LAYOUT(.modifier = 1, .stride = FAKE_WIDTH * 4 + 1)),
+			SESSION(.allow_unmapped = true) }, -EPERM, "shorter" },
+	{ "guarantee_that_was_not_accepted",
+		{ .events = ONE_FRAME, SESSION(.acceptable = SNAPSHOT) }, -EPERM, "not accepted" },
+};
+
+TEST_WITH(fixture, guarantee_that_was_accepted, .events = ONE_FRAME,
+		SESSION(.acceptable = SEALED)) {
+	next_frame(f);
 }
 
-END(offset_that_leaves_the_memory, -EPERM, "shorter") {
-	announce_view(session, &(struct fake_view){ .offset = 1 });
-}
-
-END(offset_that_overflows_32_bits, -EPERM, "shorter") {
-	announce_view(session, &(struct fake_view){ .offset = UINT32_MAX });
-}
-
-END(largest_values_there_are, -EPERM, "out of range") {
-	announce_view(session, &(struct fake_view){ .width = UINT32_MAX, .height = UINT32_MAX,
-		.offset = UINT32_MAX, .stride = UINT32_MAX });
-}
-
-END(width_that_overflows_the_stride, -EPERM, "out of range") {
-	announce_view(session, &(struct fake_view){ .width = 0x40000001, .stride = 4 });
-}
-
-static void send_raw_view(struct fake_session *session, uint32_t storage, uint32_t width,
-		uint32_t height, uint32_t guarantee) {
-	send_depth(session, 1);
-	xx_dmabuf_view_session_v1_send_view(session->resource, 0, storage, width, height,
-		DRM_FORMAT_XRGB8888, 0, 0, guarantee);
-}
-
-END(width_of_zero, -EPERM, "out of range") {
-	send_raw_view(session, VITRINE_STORAGE_MEMFD, 0, 1, VITRINE_GUARANTEE_SEALED);
-}
-
-END(height_of_zero, -EPERM, "out of range") {
-	send_raw_view(session, VITRINE_STORAGE_MEMFD, 1, 0, VITRINE_GUARANTEE_SEALED);
-}
-
-END(guarantee_of_zero, -EPERM, "exactly one") {
-	send_raw_view(session, VITRINE_STORAGE_MEMFD, 1, 1, 0);
-}
-
-END(two_guarantees, -EPERM, "exactly one") {
-	send_raw_view(session, VITRINE_STORAGE_MEMFD, 1, 1,
-		VITRINE_GUARANTEE_SEALED | VITRINE_GUARANTEE_SNAPSHOT);
-}
-
-END(unknown_guarantee, -EPERM, "exactly one") {
-	send_raw_view(session, VITRINE_STORAGE_MEMFD, 1, 1, 1 << 4);
-}
-
-END(unknown_storage, -EPERM, "storage is unknown") {
-	send_raw_view(session, 2, 1, 1, VITRINE_GUARANTEE_SEALED);
-}
-
-END(sealed_dmabuf, -EPERM, "does not fit its guarantee") {
-	send_raw_view(session, VITRINE_STORAGE_DMABUF, 1, 1, VITRINE_GUARANTEE_SEALED);
-}
-
-END(snapshot_dmabuf, -EPERM, "does not fit its guarantee") {
-	send_raw_view(session, VITRINE_STORAGE_DMABUF, 1, 1, VITRINE_GUARANTEE_SNAPSHOT);
-}
-
-END(guarded_memfd, -EPERM, "does not fit its guarantee") {
-	send_raw_view(session, VITRINE_STORAGE_MEMFD, 1, 1, VITRINE_GUARANTEE_GUARDED);
-}
-
-END(fd_read_only_memfd, -EPERM, "does not fit its guarantee") {
-	send_raw_view(session, VITRINE_STORAGE_MEMFD, 1, 1, VITRINE_GUARANTEE_FD_READ_ONLY);
-}
-
-TEST(guarantee_that_was_not_accepted) {
-	const struct fake_script script = { .start = send_one_frame };
-	const struct vitrine_session_options good = { .acceptable = VITRINE_GUARANTEE_SEALED };
-	struct fixture fixture;
-	fixture_init(&fixture, &script, &good);
-	next_frame(&fixture);
-	fixture_finish(&fixture);
-
-	const struct vitrine_session_options bad = { .acceptable = VITRINE_GUARANTEE_SNAPSHOT };
-	expect_end(&script, &bad, -EPERM, "not accepted");
-}
-
-END(format_that_is_unknown, -ENOTSUP, "format or modifier") {
-	announce_view(session, &(struct fake_view){ .fourcc = 0x20202020 });
-}
-
-END(modifier_that_is_not_linear, -ENOTSUP, "format or modifier") {
-	announce_view(session, &(struct fake_view){ .modifier = 1 });
-}
-
-END(modifier_that_is_invalid, -ENOTSUP, "format or modifier") {
-	announce_view(session, &(struct fake_view){ .modifier = DRM_FORMAT_MOD_INVALID });
-}
-
-static void send_short_tiled(struct fake_session *session) {
-	announce_view(session, &(struct fake_view){ .modifier = 1, .stride = FAKE_WIDTH * 4 + 1 });
-}
-
-TEST(unmapped_views_are_checked_too) {
-	const struct fake_script script = { .start = send_short_tiled };
-	const struct vitrine_session_options options = { .allow_unmapped = true };
-	expect_end(&script, &options, -EPERM, "shorter");
+TEST_WITH_EACH(fixture, lies_about_layout, lie_about_layout_is_noticed) {
+	check_end(f, param);
 }
 
 /* Lies about planes */
 
-static int good_memory(void) {
-	return fake_memfd(FAKE_SIZE, FAKE_SEALS, O_RDONLY);
-}
+static const struct end lies_about_planes[] = {
+	LIE(plane_that_is_repeated, "out of order", EVENT(DEPTH, 1), VIEW(), PLANE(0), PLANE(0)),
+	LIE(plane_that_is_left_out, "out of order", EVENT(DEPTH, 1), VIEW(), PLANE(1)),
+	LIE(plane_that_the_format_does_not_have, "offset and stride",
+		EVENT(DEPTH, 1), VIEW(), PLANE(0), PLANE(1)),
+	LIE(plane_without_a_view, "out of order", EVENT(DEPTH, 1), PLANE(0)),
+	LIE(plane_after_the_view_is_done, "out of order", EVENT(DEPTH, 1), ANNOUNCE(0), PLANE(1)),
+	LIE(plane_of_another_view, "out of order",
+		EVENT(DEPTH, 1), VIEW(.index = 1), PLANE(0, .index = 2)),
+	LIE(plane_with_a_large_index, "out of order", EVENT(DEPTH, 1), VIEW(), PLANE(UINT32_MAX)),
+	{ "fifth_plane",
+		{ .events = SAY(EVENT(DEPTH, 1), VIEW(.modifier = 1),
+			PLANE(0), PLANE(1), PLANE(2), PLANE(3), PLANE(4)),
+			SESSION(.allow_unmapped = true) }, -EPERM, "too many planes" },
+	LIE(view_without_planes, "lacks a plane", EVENT(DEPTH, 1), VIEW(), EVENT(VIEW_DONE, 0)),
+	LIE(view_with_half_of_its_planes, "lacks a plane",
+		EVENT(DEPTH, 1), VIEW(.fourcc = DRM_FORMAT_NV12), PLANE(0), EVENT(VIEW_DONE, 0)),
+};
 
-END(plane_that_is_repeated, -EPERM, "out of order") {
-	const struct fake_view view = {0};
-	send_depth(session, 1);
-	fake_send_view(session, &view);
-	fake_send_plane(session, &view, 0, good_memory());
-	fake_send_plane(session, &view, 0, good_memory());
-}
-
-END(plane_that_is_left_out, -EPERM, "out of order") {
-	const struct fake_view view = {0};
-	send_depth(session, 1);
-	fake_send_view(session, &view);
-	fake_send_plane(session, &view, 1, good_memory());
-}
-
-END(plane_that_the_format_does_not_have, -EPERM, "offset and stride") {
-	const struct fake_view view = {0};
-	send_depth(session, 1);
-	fake_send_view(session, &view);
-	fake_send_plane(session, &view, 0, good_memory());
-	fake_send_plane(session, &view, 1, good_memory());
-}
-
-END(plane_without_a_view, -EPERM, "out of order") {
-	send_depth(session, 1);
-	fake_send_plane(session, &(struct fake_view){0}, 0, good_memory());
-}
-
-END(plane_after_the_view_is_done, -EPERM, "out of order") {
-	send_depth(session, 1);
-	fake_announce(session, 0);
-	fake_send_plane(session, &(struct fake_view){0}, 1, good_memory());
-}
-
-END(plane_of_another_view, -EPERM, "out of order") {
-	send_depth(session, 1);
-	fake_send_view(session, &(struct fake_view){ .index = 1 });
-	fake_send_plane(session, &(struct fake_view){ .index = 2 }, 0, good_memory());
-}
-
-END(plane_with_a_large_index, -EPERM, "out of order") {
-	send_depth(session, 1);
-	fake_send_view(session, &(struct fake_view){0});
-	fake_send_plane(session, &(struct fake_view){0}, UINT32_MAX, good_memory());
-}
-
-static void send_five_planes(struct fake_session *session) {
-	const struct fake_view view = { .modifier = 1 };
-	send_depth(session, 1);
-	fake_send_view(session, &view);
-	for (uint32_t i = 0; i < 5; i++) {
-		fake_send_plane(session, &view, i, good_memory());
-	}
-}
-
-TEST(fifth_plane) {
-	const struct fake_script script = { .start = send_five_planes };
-	const struct vitrine_session_options options = { .allow_unmapped = true };
-	expect_end(&script, &options, -EPERM, "too many planes");
-}
-
-END(view_without_planes, -EPERM, "lacks a plane") {
-	send_depth(session, 1);
-	fake_send_view(session, &(struct fake_view){0});
-	fake_send_view_done(session, 0);
-}
-
-END(view_with_half_of_its_planes, -EPERM, "lacks a plane") {
-	const struct fake_view view = { .fourcc = DRM_FORMAT_NV12 };
-	send_depth(session, 1);
-	fake_send_view(session, &view);
-	fake_send_plane(session, &view, 0, good_memory());
-	fake_send_view_done(session, 0);
+TEST_WITH_EACH(fixture, lies_about_planes, lie_about_planes_is_noticed) {
+	check_end(f, param);
 }
 
 /* Lies about the order of events */
 
-END(depth_of_zero, -EPERM, "depth") {
-	send_depth(session, 0);
-}
+#define TIME(nsec) EVENT(TIME, 0, 1, nsec)
 
-END(depth_beyond_reason, -EPERM, "depth") {
-	send_depth(session, UINT32_MAX);
-}
-
-END(second_depth, -EPERM, "second depth") {
-	send_depth(session, 2);
-	send_depth(session, 2);
-}
-
-END(view_before_depth, -EPERM, "out of order") {
-	fake_announce(session, 0);
-}
-
-END(view_within_a_view, -EPERM, "out of order") {
-	send_depth(session, 2);
-	fake_send_view(session, &(struct fake_view){ .index = 1 });
-	fake_send_view(session, &(struct fake_view){ .index = 2 });
-}
-
-END(view_that_is_repeated, -EPERM, "again") {
-	send_depth(session, 2);
-	fake_announce(session, 3);
-	fake_announce(session, 3);
-}
-
-END(view_done_without_a_view, -EPERM, "out of order") {
-	send_depth(session, 2);
-	fake_send_view_done(session, 0);
-}
-
-END(view_done_of_another_view, -EPERM, "out of order") {
-	const struct fake_view view = {0};
-	send_depth(session, 2);
-	fake_send_view(session, &view);
-	fake_send_plane(session, &view, 0, good_memory());
-	fake_send_view_done(session, 1);
-}
-
-END(views_without_end, -EPERM, "too many views") {
-	send_depth(session, 2);
-	for (uint32_t i = 0; i < 100; i++) {
-		fake_announce(session, i);
+static void announce_many(struct fake_session *session, const struct fake_event *event) {
+	for (uint32_t i = 0; i < event->values[0]; i++) {
+		fake_say(session, SAY(ANNOUNCE(i)));
 	}
 }
 
-END(frame_of_an_unknown_view, -EPERM, "view is unknown") {
-	send_depth(session, 2);
-	fake_announce(session, 0);
-	fake_send_frame(session, 1);
-}
-
-END(frame_of_a_retired_view, -EPERM, "view is unknown") {
-	send_depth(session, 2);
-	fake_announce(session, 0);
-	xx_dmabuf_view_session_v1_send_retired(session->resource, 0);
-	fake_send_frame(session, 0);
-}
-
-END(frame_of_a_retired_view_that_is_held, -EPERM, "view is unknown") {
-	send_depth(session, 2);
-	fake_announce(session, 0);
-	fake_send_frame(session, 0);
-	xx_dmabuf_view_session_v1_send_retired(session->resource, 0);
-	fake_send_frame(session, 0);
-}
-
-END(frame_of_an_unfinished_view, -EPERM, "out of order") {
-	const struct fake_view view = {0};
-	send_depth(session, 2);
-	fake_send_view(session, &view);
-	fake_send_plane(session, &view, 0, good_memory());
-	fake_send_frame(session, 0);
-}
-
-END(more_frames_than_depth, -EPERM, "depth allows") {
-	send_depth(session, 2);
-	fake_announce(session, 0);
-	fake_send_frame(session, 0);
-	fake_send_frame(session, 0);
-	fake_send_frame(session, 0);
-}
-
-END(serial_that_is_repeated, -EPERM, "serial") {
-	send_depth(session, 2);
-	fake_announce(session, 0);
-	fake_send_frame(session, 0);
+static void repeat_serial(struct fake_session *session, const struct fake_event *event) {
 	session->next_serial--;
-	fake_send_frame(session, 0);
 }
 
-END(frame_without_transform, -EPERM, "transform or time") {
-	send_depth(session, 2);
-	fake_announce(session, 0);
-	xx_dmabuf_view_session_v1_send_time(session->resource, 0, 1, 0);
-	xx_dmabuf_view_session_v1_send_frame(session->resource, 0, 1);
-}
+static const struct end lies_about_order[] = {
+	LIE(depth_of_zero, "depth", EVENT(DEPTH, 0)),
+	LIE(depth_beyond_reason, "depth", EVENT(DEPTH, UINT32_MAX)),
+	LIE(second_depth, "second depth", EVENT(DEPTH, 2), EVENT(DEPTH, 2)),
+	LIE(view_before_depth, "out of order", ANNOUNCE(0)),
+	LIE(view_within_a_view, "out of order",
+		EVENT(DEPTH, 2), VIEW(.index = 1), VIEW(.index = 2)),
+	LIE(view_that_is_repeated, "again", EVENT(DEPTH, 2), ANNOUNCE(3), ANNOUNCE(3)),
+	LIE(view_done_without_a_view, "out of order", EVENT(DEPTH, 2), EVENT(VIEW_DONE, 0)),
+	LIE(view_done_of_another_view, "out of order",
+		EVENT(DEPTH, 2), VIEW(), PLANE(0), EVENT(VIEW_DONE, 1)),
+	LIE(views_without_end, "too many views", EVENT(DEPTH, 2), CALL(announce_many, 100)),
+	LIE(frame_of_an_unknown_view, "view is unknown", EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(1)),
+	LIE(frame_of_a_retired_view, "view is unknown",
+		EVENT(DEPTH, 2), ANNOUNCE(0), EVENT(RETIRED, 0), FRAME(0)),
+	LIE(frame_of_a_retired_view_that_is_held, "view is unknown",
+		EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0), EVENT(RETIRED, 0), FRAME(0)),
+	LIE(frame_of_an_unfinished_view, "out of order",
+		EVENT(DEPTH, 2), VIEW(), PLANE(0), FRAME(0)),
+	LIE(more_frames_than_depth, "depth allows",
+		EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0), FRAME(0), FRAME(0)),
+	LIE(serial_that_is_repeated, "serial",
+		EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0), CALL(repeat_serial), FRAME(0)),
+	LIE(frame_without_transform, "transform or time",
+		EVENT(DEPTH, 2), ANNOUNCE(0), TIME(0), EVENT(FRAME, 0, 1)),
+	LIE(frame_without_time, "transform or time",
+		EVENT(DEPTH, 2), ANNOUNCE(0), EVENT(TRANSFORM, 0), EVENT(FRAME, 0, 1)),
+	LIE(transform_that_is_unknown, "transform", EVENT(DEPTH, 2), EVENT(TRANSFORM, 8)),
+	LIE(time_with_too_many_nanoseconds, "time", EVENT(DEPTH, 2), TIME(1000000000)),
+	LIE(time_beyond_reason, "time", EVENT(DEPTH, 2), EVENT(TIME, UINT32_MAX, UINT32_MAX, 0)),
+	LIE(damage_after_time, "out of order",
+		EVENT(DEPTH, 2), TIME(0), EVENT(DAMAGE, 0, 0, 1, 1)),
+	LIE(transform_after_time, "out of order", EVENT(DEPTH, 2), TIME(0), EVENT(TRANSFORM, 0)),
+	LIE(time_twice, "out of order", EVENT(DEPTH, 2), TIME(0), TIME(0)),
+	LIE(skipped_before_time, "out of order", EVENT(DEPTH, 2), EVENT(SKIPPED, 1), TIME(0)),
+	LIE(view_between_damage_and_frame, "out of order",
+		EVENT(DEPTH, 2), EVENT(DAMAGE, 0, 0, 1, 1), ANNOUNCE(0)),
+	LIE(fence_for_a_memfd, "fence", EVENT(DEPTH, 2), ANNOUNCE(0),
+		EVENT(TRANSFORM, 0), TIME(0), FENCE(), EVENT(FRAME, 0, 1)),
+	LIE(two_fences, "out of order", EVENT(DEPTH, 2), FENCE(), FENCE()),
+	LIE(fence_before_depth, "out of order", FENCE()),
+	LIE(retired_view_that_is_unknown, "unknown view", EVENT(DEPTH, 2), EVENT(RETIRED, 0)),
+	LIE(view_retired_twice, "unknown view",
+		EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0), EVENT(RETIRED, 0), EVENT(RETIRED, 0)),
+	// What follows the lie in the same breath is neither believed nor leaked
+	LIE(file_descriptors_after_the_end, "depth", EVENT(DEPTH, 0), CALL(announce_many, 20)),
+};
 
-END(frame_without_time, -EPERM, "transform or time") {
-	send_depth(session, 2);
-	fake_announce(session, 0);
-	xx_dmabuf_view_session_v1_send_transform(session->resource, 0);
-	xx_dmabuf_view_session_v1_send_frame(session->resource, 0, 1);
-}
-
-END(transform_that_is_unknown, -EPERM, "transform") {
-	send_depth(session, 2);
-	xx_dmabuf_view_session_v1_send_transform(session->resource, 8);
-}
-
-END(time_with_too_many_nanoseconds, -EPERM, "time") {
-	send_depth(session, 2);
-	xx_dmabuf_view_session_v1_send_time(session->resource, 0, 1, 1000000000);
-}
-
-END(time_beyond_reason, -EPERM, "time") {
-	send_depth(session, 2);
-	xx_dmabuf_view_session_v1_send_time(session->resource, UINT32_MAX, UINT32_MAX, 0);
-}
-
-END(damage_after_time, -EPERM, "out of order") {
-	send_depth(session, 2);
-	xx_dmabuf_view_session_v1_send_time(session->resource, 0, 1, 0);
-	xx_dmabuf_view_session_v1_send_damage(session->resource, 0, 0, 1, 1);
-}
-
-END(transform_after_time, -EPERM, "out of order") {
-	send_depth(session, 2);
-	xx_dmabuf_view_session_v1_send_time(session->resource, 0, 1, 0);
-	xx_dmabuf_view_session_v1_send_transform(session->resource, 0);
-}
-
-END(time_twice, -EPERM, "out of order") {
-	send_depth(session, 2);
-	xx_dmabuf_view_session_v1_send_time(session->resource, 0, 1, 0);
-	xx_dmabuf_view_session_v1_send_time(session->resource, 0, 1, 0);
-}
-
-END(skipped_before_time, -EPERM, "out of order") {
-	send_depth(session, 2);
-	xx_dmabuf_view_session_v1_send_skipped(session->resource, 1);
-	xx_dmabuf_view_session_v1_send_time(session->resource, 0, 1, 0);
-}
-
-END(view_between_damage_and_frame, -EPERM, "out of order") {
-	send_depth(session, 2);
-	xx_dmabuf_view_session_v1_send_damage(session->resource, 0, 0, 1, 1);
-	fake_announce(session, 0);
-}
-
-static void send_fence(struct fake_session *session) {
-	int fds[2];
-	check(pipe2(fds, O_CLOEXEC) == 0);
-	xx_dmabuf_view_session_v1_send_fence(session->resource, fds[0]);
-	close(fds[0]);
-	close(fds[1]);
-}
-
-END(fence_for_a_memfd, -EPERM, "fence") {
-	send_depth(session, 2);
-	fake_announce(session, 0);
-	xx_dmabuf_view_session_v1_send_transform(session->resource, 0);
-	xx_dmabuf_view_session_v1_send_time(session->resource, 0, 1, 0);
-	send_fence(session);
-	xx_dmabuf_view_session_v1_send_frame(session->resource, 0, 1);
-}
-
-END(two_fences, -EPERM, "out of order") {
-	send_depth(session, 2);
-	send_fence(session);
-	send_fence(session);
-}
-
-END(fence_before_depth, -EPERM, "out of order") {
-	send_fence(session);
-}
-
-END(retired_view_that_is_unknown, -EPERM, "unknown view") {
-	send_depth(session, 2);
-	xx_dmabuf_view_session_v1_send_retired(session->resource, 0);
-}
-
-END(view_retired_twice, -EPERM, "unknown view") {
-	send_depth(session, 2);
-	fake_announce(session, 0);
-	fake_send_frame(session, 0);
-	xx_dmabuf_view_session_v1_send_retired(session->resource, 0);
-	xx_dmabuf_view_session_v1_send_retired(session->resource, 0);
-}
-
-/** Whatever follows the lie in the same breath is not believed, nor leaked. */
-END(file_descriptors_after_the_end, -EPERM, "depth") {
-	send_depth(session, 0);
-	for (uint32_t i = 0; i < 20; i++) {
-		fake_announce(session, i);
-	}
+TEST_WITH_EACH(fixture, lies_about_order, lie_about_order_is_noticed) {
+	check_end(f, param);
 }
 
 static void lie_on_release(struct fake_session *session, uint32_t serial) {
-	fake_send_frame(session, 99);
+	fake_say(session, SAY(FRAME(99)));
 }
 
-TEST(frames_that_are_held_outlive_the_end) {
-	const struct fake_script script = { .start = send_retired, .release = lie_on_release };
-	struct fixture fixture;
-	fixture_init(&fixture, &script, NULL);
-	struct vitrine_frame *first = next_frame(&fixture), *second = next_frame(&fixture), *third;
+TEST_WITH(fixture, frames_that_are_held_outlive_the_end,
+		SCRIPT(.events = TWO_RETIRED, .release = lie_on_release)) {
+	struct vitrine_frame *first = next_frame(f), *second = next_frame(f), *third;
 	vitrine_frame_release(first);
-	check_int(vitrine_session_next_frame(fixture.session, WAIT_MS, &third), ==, -EPERM);
+	check_int(vitrine_session_next_frame(f->session, WAIT_MS, &third), ==, -EPERM);
 	volatile const char *pixels = vitrine_frame_get_pixels(second, 0);
 	check_int(pixels[FAKE_SIZE - 1], ==, 0);
 	vitrine_frame_release(second);
-	check_int(harness_count_fds(), ==, fixture.n_fds);
-	fixture_finish(&fixture);
+	check_int(harness_count_fds(), ==, f->n_fds);
 }
 
-TEST(other_sessions_go_on_after_a_lie) {
-	const struct fake_script script = { .start = send_one_frame, .release = lie_on_release };
-	struct fixture fixture;
-	fixture_init(&fixture, &script, NULL);
+TEST_WITH(fixture, other_sessions_go_on_after_a_lie,
+		SCRIPT(.events = ONE_FRAME, .release = lie_on_release)) {
 	struct vitrine_session *other;
 	struct vitrine_frame *frame;
-	check_int(vitrine_session_create(fixture.client,
-		vitrine_client_find_output(fixture.client, NULL), NULL, &other), ==, 0);
-	vitrine_frame_release(next_frame(&fixture));
-	check_int(vitrine_session_next_frame(fixture.session, WAIT_MS, &frame), ==, -EPERM);
+	check_int(vitrine_session_create(f->client,
+		vitrine_client_find_output(f->client, NULL), NULL, &other), ==, 0);
+	vitrine_frame_release(next_frame(f));
+	check_int(vitrine_session_next_frame(f->session, WAIT_MS, &frame), ==, -EPERM);
 	check_int(vitrine_session_next_frame(other, WAIT_MS, &frame), ==, 1);
 	volatile const char *pixels = vitrine_frame_get_pixels(frame, 0);
 	check_int(pixels[0], ==, 0);
-	fixture_finish(&fixture);
 }
 
-static void flood(struct fake_session *session) {
-	send_depth(session, 1);
+static void flood(struct fake_session *session, const struct fake_event *event) {
 	struct wl_client *client = wl_resource_get_client(session->resource);
 	struct pollfd pollfd = { .fd = wl_client_get_fd(client), .events = POLLOUT };
 	while (poll(&pollfd, 1, WAIT_MS) == 1 && pollfd.revents == POLLOUT) {
@@ -1125,66 +741,31 @@ static void flood(struct fake_session *session) {
 	}
 }
 
-TEST(flood_of_events_does_not_hold_up_the_timeout) {
-	const struct fake_script script = { .start = flood };
-	struct fixture fixture;
-	fixture_init(&fixture, &script, NULL);
+TEST_WITH(fixture, flood_of_events_does_not_hold_up_the_timeout,
+		.events = SAY(EVENT(DEPTH, 1), CALL(flood))) {
 	struct vitrine_frame *frame;
-	check_int(vitrine_session_next_frame(fixture.session, 100, &frame), ==, 0);
-	fixture_finish(&fixture);
+	check_int(vitrine_session_next_frame(f->session, 100, &frame), ==, 0);
 }
 
 /* dma-bufs */
 
-/** Zeroed memory, O_RDONLY from the beginning, or -1 if the machine has none. */
-static int allocate_dmabuf(void) {
-	int heap = open("/dev/dma_heap/system", O_RDONLY | O_CLOEXEC);
-	if (heap < 0) {
-		return -1;
-	}
-	struct dma_heap_allocation_data data = { .len = FAKE_SIZE, .fd_flags = O_RDONLY | O_CLOEXEC };
-	int ret = ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &data);
-	close(heap);
-	return ret < 0 ? -1 : (int)data.fd;
-}
-
-static void need_dmabufs(void) {
-	int fd = allocate_dmabuf();
-	if (fd < 0) {
-		harness_skip("no /dev/dma_heap/system");
-	}
-	close(fd);
-}
-
-static void announce_dmabuf(struct fake_session *session) {
-	const struct fake_view view = {
-		.is_dmabuf = true,
-		.guarantee = VITRINE_GUARANTEE_FD_READ_ONLY,
-	};
-	send_depth(session, 2);
-	fake_send_view(session, &view);
-	fake_send_plane(session, &view, 0, allocate_dmabuf());
-	fake_send_view_done(session, 0);
+static int make_dmabuf(const struct fake_event *event) {
+	return allocate_dmabuf();
 }
 
 static int fence_writer = -1;
 
-static void send_dmabuf_with_fence(struct fake_session *session) {
-	announce_dmabuf(session);
-	xx_dmabuf_view_session_v1_send_transform(session->resource, 0);
-	xx_dmabuf_view_session_v1_send_time(session->resource, 0, 1, 0);
-	// All that the client does with a fence is to poll it
+/** All that the client does with a fence is to poll it. */
+static void send_pipe_as_fence(struct fake_session *session, const struct fake_event *event) {
 	int fds[2];
 	check(pipe2(fds, O_CLOEXEC) == 0);
 	xx_dmabuf_view_session_v1_send_fence(session->resource, fds[0]);
 	close(fds[0]);
 	fence_writer = fds[1];
-	xx_dmabuf_view_session_v1_send_frame(session->resource, 0, 1);
-	session->next_serial = 2;
-	// The second frame has no fence, and waits for its turn
-	fake_send_frame(session, 0);
-	xx_dmabuf_view_session_v1_send_revoked(session->resource, 2);
-	fake_send_frame(session, 0);
+}
+
+static void skip_serial(struct fake_session *session, const struct fake_event *event) {
+	session->next_serial++;
 }
 
 static void signal_fence(struct fake_session *session, uint32_t serial) {
@@ -1194,37 +775,34 @@ static void signal_fence(struct fake_session *session, uint32_t serial) {
 	}
 }
 
-TEST(fence_is_waited_for) {
-	need_dmabufs();
-	const struct fake_script script = { .start = send_dmabuf_with_fence, .release = signal_fence };
-	struct fixture fixture;
-	fixture_init(&fixture, &script, NULL);
+/** A frame of a dma-buf with a fence. */
+#define FENCED(...) EVENT(DEPTH, 2), \
+	VIEW(.is_dmabuf = true, .guarantee = FD_READ_ONLY), PLANE_OF(make_dmabuf), \
+	EVENT(VIEW_DONE, 0), EVENT(TRANSFORM, 0), EVENT(TIME, 0, 1, 0), __VA_ARGS__, \
+	EVENT(FRAME, 0, 1)
+
+TEST_WITH(fixture, fence_is_waited_for, .needs_dmabufs = true,
+		SCRIPT(.release = signal_fence, .events = SAY(FENCED(CALL(send_pipe_as_fence)),
+			// The second frame has no fence, and waits for its turn
+			CALL(skip_serial), FRAME(0), EVENT(REVOKED, 2), FRAME(0)))) {
 	struct vitrine_frame *frame;
-	check_int(vitrine_session_next_frame(fixture.session, 50, &frame), ==, 0);
-	frame = next_frame(&fixture);
+	check_int(vitrine_session_next_frame(f->session, 50, &frame), ==, 0);
+	frame = next_frame(f);
 	check_int(vitrine_frame_get_info(frame)->serial, ==, 1);
 	check_int(vitrine_frame_get_info(frame)->storage, ==, VITRINE_STORAGE_DMABUF);
 	volatile const char *pixels = vitrine_frame_get_pixels(frame, 0);
 	check_int(pixels[FAKE_SIZE - 1], ==, 0);
 	vitrine_frame_release(frame);
-	frame = next_frame(&fixture);
+	frame = next_frame(f);
 	check_int(vitrine_frame_get_info(frame)->serial, ==, 3);
 	vitrine_frame_release(frame);
-	fixture_finish(&fixture);
 }
 
-static void send_dmabuf_with_broken_fence(struct fake_session *session) {
-	announce_dmabuf(session);
-	xx_dmabuf_view_session_v1_send_transform(session->resource, 0);
-	xx_dmabuf_view_session_v1_send_time(session->resource, 0, 1, 0);
-	send_fence(session); // whose other end is closed
-	xx_dmabuf_view_session_v1_send_frame(session->resource, 0, 1);
-}
+static const struct end broken_fence = { .error = -EPERM, .text = "no fence" };
 
-TEST(fence_that_is_none) {
-	need_dmabufs();
-	const struct fake_script script = { .start = send_dmabuf_with_broken_fence };
-	expect_end(&script, NULL, -EPERM, "no fence");
+TEST_WITH(fixture, fence_that_is_none, .needs_dmabufs = true,
+		.events = SAY(FENCED(FENCE()))) {
+	check_end(f, &broken_fence);
 }
 
 /* Allocations that fail */
@@ -1286,7 +864,7 @@ static int use_everything(const struct fake_script *script, pid_t *pid, int n) {
 
 TEST(allocations_that_fail) {
 	harness_set_timeout(60);
-	const struct fake_script script = { .start = send_retired };
+	const struct fake_script script = { .events = TWO_RETIRED };
 	int n_fds = harness_count_fds();
 	int n_failures = 0;
 	bool reached = true;

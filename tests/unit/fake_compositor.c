@@ -15,7 +15,6 @@
 
 #include "ext-image-capture-source-v1-protocol.h"
 #include "fake_compositor.h"
-#include "xx-dmabuf-view-v1-protocol.h"
 
 struct fake {
 	struct wl_display *display;
@@ -31,19 +30,45 @@ static void must(bool ok, const char *what) {
 	}
 }
 
-int fake_memfd(size_t size, unsigned seals, int open_flags) {
-	int fd = memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	must(fd >= 0 && ftruncate(fd, (off_t)size) == 0, "memfd");
-	must(fcntl(fd, F_ADD_SEALS, seals) == 0, "F_ADD_SEALS");
+static int reopen_sealed(int take_fd, unsigned seals, int open_flags) {
+	must(fcntl(take_fd, F_ADD_SEALS, seals) == 0, "F_ADD_SEALS");
 	char path[64];
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", take_fd);
 	int reopened = open(path, open_flags | O_CLOEXEC);
 	must(reopened >= 0, "reopen");
-	close(fd);
+	close(take_fd);
 	return reopened;
 }
 
-void fake_send_view(struct fake_session *session, const struct fake_view *view) {
+int fake_memfd(size_t size, unsigned seals, int open_flags) {
+	int fd = memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	must(fd >= 0 && ftruncate(fd, (off_t)size) == 0, "memfd");
+	return reopen_sealed(fd, seals, open_flags);
+}
+
+int fake_memfd_with(const void *bytes, size_t size) {
+	int fd = memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	must(fd >= 0 && write(fd, bytes, size) == (ssize_t)size, "memfd");
+	return reopen_sealed(fd, FAKE_SEALS, O_RDONLY);
+}
+
+static void send_time(struct fake_session *session) {
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	xx_dmabuf_view_session_v1_send_time(session->resource, (uint32_t)((uint64_t)now.tv_sec >> 32),
+		(uint32_t)now.tv_sec, (uint32_t)now.tv_nsec);
+}
+
+void fake_say_event(struct fake_session *session, const struct fake_event *event) {
+	union wl_argument arguments[8];
+	for (size_t i = 0; i < 8; i++) {
+		arguments[i].u = event->values[i];
+	}
+	wl_resource_post_event_array(session->resource, event->opcode, arguments);
+}
+
+void fake_say_view(struct fake_session *session, const struct fake_event *event) {
+	const struct fake_view *view = &event->view;
 	uint32_t storage = view->storage;
 	if (storage == 0 && !view->is_dmabuf) {
 		storage = VITRINE_STORAGE_MEMFD;
@@ -56,37 +81,43 @@ void fake_send_view(struct fake_session *session, const struct fake_view *view) 
 		view->guarantee != 0 ? view->guarantee : VITRINE_GUARANTEE_SEALED);
 }
 
-void fake_send_plane(struct fake_session *session, const struct fake_view *view, uint32_t plane,
-		int take_fd) {
-	xx_dmabuf_view_session_v1_send_plane(session->resource, view->index, plane, take_fd,
-		view->offset, view->stride != 0 ? view->stride : FAKE_WIDTH * 4);
+static void send_plane(struct fake_session *session, const struct fake_event *event, int take_fd) {
+	const struct fake_view *view = &event->view;
+	xx_dmabuf_view_session_v1_send_plane(session->resource, view->index, event->values[0],
+		take_fd, view->offset, view->stride != 0 ? view->stride : FAKE_WIDTH * 4);
 	close(take_fd);
 }
 
-void fake_send_view_done(struct fake_session *session, uint32_t index) {
-	xx_dmabuf_view_session_v1_send_view_done(session->resource, index);
+void fake_say_plane(struct fake_session *session, const struct fake_event *event) {
+	send_plane(session, event, event->make_fd != NULL ? event->make_fd(event) :
+		fake_memfd(FAKE_SIZE, FAKE_SEALS, O_RDONLY));
 }
 
-void fake_announce(struct fake_session *session, uint32_t index) {
-	struct fake_view view = { .index = index };
-	fake_send_view(session, &view);
-	fake_send_plane(session, &view, 0, fake_memfd(FAKE_SIZE, FAKE_SEALS, O_RDONLY));
-	fake_send_view_done(session, index);
+void fake_say_announced(struct fake_session *session, const struct fake_event *event) {
+	uint32_t index = event->values[0];
+	fake_say(session,
+		SAY(VIEW(.index = index), PLANE(0, .index = index), EVENT(VIEW_DONE, index)));
 }
 
-static void send_time(struct fake_session *session) {
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	xx_dmabuf_view_session_v1_send_time(session->resource, (uint32_t)((uint64_t)now.tv_sec >> 32),
-		(uint32_t)now.tv_sec, (uint32_t)now.tv_nsec);
+void fake_say_fence(struct fake_session *session, const struct fake_event *event) {
+	int fds[2];
+	must(pipe2(fds, O_CLOEXEC) == 0, "pipe2");
+	close(fds[1]);
+	xx_dmabuf_view_session_v1_send_fence(session->resource, fds[0]);
+	close(fds[0]);
 }
 
-uint32_t fake_send_frame(struct fake_session *session, uint32_t index) {
+void fake_say_frame(struct fake_session *session, const struct fake_event *event) {
 	xx_dmabuf_view_session_v1_send_transform(session->resource, 0);
 	send_time(session);
-	uint32_t serial = session->next_serial++;
-	xx_dmabuf_view_session_v1_send_frame(session->resource, index, serial);
-	return serial;
+	xx_dmabuf_view_session_v1_send_frame(session->resource, event->values[0],
+		session->next_serial++);
+}
+
+void fake_say(struct fake_session *session, const struct fake_event *events) {
+	for (; events->say != NULL; events++) {
+		events->say(session, events);
+	}
 }
 
 static void handle_destroy(struct wl_client *client, struct wl_resource *resource) {
@@ -136,6 +167,9 @@ static void manager_handle_create_session(struct wl_client *client, struct wl_re
 	if (fake->script->remove_output && fake->output_global != NULL) {
 		wl_global_remove(fake->output_global);
 		fake->output_global = NULL;
+	}
+	if (fake->script->events != NULL) {
+		fake_say(session, fake->script->events);
 	}
 	if (fake->script->start != NULL) {
 		fake->script->start(session);
@@ -270,14 +304,6 @@ bool fake_wait(pid_t pid) {
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-void fake_serve(const struct fake_script *script, const char *socket_name) {
-	struct fake fake;
-	fake_init(&fake, script);
-	must(wl_display_add_socket(fake.display, socket_name) == 0, "wl_display_add_socket");
-	wl_display_run(fake.display);
-	exit(0);
-}
-
 #define N_BUFFERS 3
 #define DEPTH 2
 
@@ -304,11 +330,7 @@ static struct fake_animation *animation_create(struct fake_session *session) {
 		must(fd >= 0, "memfd");
 		animation->pixels[i] = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 		must(animation->pixels[i] != MAP_FAILED, "mmap");
-		must(fcntl(fd, F_ADD_SEALS, FAKE_SEALS) == 0, "F_ADD_SEALS");
-		char path[64];
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-		animation->fds[i] = open(path, O_RDONLY | O_CLOEXEC);
-		close(fd);
+		animation->fds[i] = reopen_sealed(fd, FAKE_SEALS, O_RDONLY);
 	}
 	return animation;
 }
@@ -336,17 +358,19 @@ static int animation_find_buffer(const struct fake_animation *animation) {
 }
 
 static void animation_announce(struct fake_animation *animation, int i) {
-	struct fake_view view = {
-		.index = (uint32_t)i,
-		.width = animation->width,
-		.height = animation->height,
-		.stride = animation->width * 4,
-		.guarantee = animation->session->acceptable & VITRINE_GUARANTEE_SEALED ?
-			VITRINE_GUARANTEE_SEALED : VITRINE_GUARANTEE_SNAPSHOT,
+	const struct fake_event event = {
+		.view = {
+			.index = (uint32_t)i,
+			.width = animation->width,
+			.height = animation->height,
+			.stride = animation->width * 4,
+			.guarantee = animation->session->acceptable & VITRINE_GUARANTEE_SEALED ?
+				VITRINE_GUARANTEE_SEALED : VITRINE_GUARANTEE_SNAPSHOT,
+		},
 	};
-	fake_send_view(animation->session, &view);
-	fake_send_plane(animation->session, &view, 0, animation->fds[i]);
-	fake_send_view_done(animation->session, (uint32_t)i);
+	fake_say_view(animation->session, &event);
+	send_plane(animation->session, &event, animation->fds[i]);
+	xx_dmabuf_view_session_v1_send_view_done(animation->session->resource, (uint32_t)i);
 	animation->fds[i] = -1;
 }
 
@@ -422,20 +446,13 @@ static void animation_stop_but_go_on(struct fake_session *session) {
 	session->animation->session = NULL;
 }
 
-const struct fake_script fake_animation = {
-	.start = animation_start,
-	.release = animation_release,
-	.stop = animation_stop,
-	.guarantees = VITRINE_GUARANTEE_SEALED | VITRINE_GUARANTEE_SNAPSHOT,
-	.width = 320,
-	.height = 200,
-};
+#define ANIMATION .start = animation_start, .release = animation_release, \
+	.guarantees = VITRINE_GUARANTEE_SEALED | VITRINE_GUARANTEE_SNAPSHOT, \
+	.width = 320, .height = 200
+
+const struct fake_script fake_animation = { ANIMATION, .stop = animation_stop };
 
 const struct fake_script fake_animation_that_leaks = {
-	.start = animation_start,
-	.release = animation_release,
+	ANIMATION,
 	.stop = animation_stop_but_go_on,
-	.guarantees = VITRINE_GUARANTEE_SEALED | VITRINE_GUARANTEE_SNAPSHOT,
-	.width = 320,
-	.height = 200,
 };

@@ -9,6 +9,8 @@
 #include <vitrine/derive.h>
 #include <wayland-server-core.h>
 
+#include "xx-dmabuf-view-v1-protocol.h"
+
 /**
  * A compositor without a screen, in a process of its own, that says to its one
  * client what a script tells it to say: the truth or a lie.
@@ -27,7 +29,9 @@ struct fake_session {
 };
 
 struct fake_script {
-	/** A session was created: send its events. */
+	/** A session was created: say this. May be NULL. */
+	const struct fake_event *events;
+	/** The same, for what is said later. May be NULL. */
 	void (*start)(struct fake_session *session);
 	/** A frame was released. May be NULL. */
 	void (*release)(struct fake_session *session, uint32_t serial);
@@ -47,11 +51,11 @@ struct fake_script {
 int fake_start(const struct fake_script *script, pid_t *pid);
 /** Waits for the compositor's end. Returns whether it was a clean one. */
 bool fake_wait(pid_t pid);
-/** Serves any number of clients on a named socket. Does not return. */
-void fake_serve(const struct fake_script *script, const char *socket_name);
 
 /** Makes a memfd with these seals and open mode. Aborts on failure. */
 int fake_memfd(size_t size, unsigned seals, int open_flags);
+/** The same with these bytes in it, open read-only, and with honest seals. */
+int fake_memfd_with(const void *bytes, size_t size);
 
 /** What to announce. Zero stands for an honest value. */
 struct fake_view {
@@ -70,15 +74,43 @@ struct fake_view {
 #define FAKE_HEIGHT 32
 #define FAKE_SIZE ((size_t)FAKE_WIDTH * FAKE_HEIGHT * 4)
 
-void fake_send_view(struct fake_session *session, const struct fake_view *view);
-/** Closes the file descriptor. */
-void fake_send_plane(struct fake_session *session, const struct fake_view *view, uint32_t plane,
-	int take_fd);
-void fake_send_view_done(struct fake_session *session, uint32_t index);
-/** The three above, with honest memory. */
-void fake_announce(struct fake_session *session, uint32_t index);
-/** Sends transform and time, and then frame. Returns the serial. */
-uint32_t fake_send_frame(struct fake_session *session, uint32_t index);
+/** Something that the compositor says or does. */
+struct fake_event {
+	/** NULL ends a list of events. */
+	void (*say)(struct fake_session *session, const struct fake_event *event);
+	uint32_t opcode, values[8];
+	struct fake_view view;
+	int (*make_fd)(const struct fake_event *event); // NULL for honest memory
+};
+
+/** Says them all, one after the other. */
+void fake_say(struct fake_session *session, const struct fake_event *events);
+void fake_say_event(struct fake_session *session, const struct fake_event *event);
+void fake_say_view(struct fake_session *session, const struct fake_event *event);
+void fake_say_plane(struct fake_session *session, const struct fake_event *event);
+void fake_say_announced(struct fake_session *session, const struct fake_event *event);
+void fake_say_fence(struct fake_session *session, const struct fake_event *event);
+void fake_say_frame(struct fake_session *session, const struct fake_event *event);
+
+/* For lists of events: SAY(EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0)) */
+#define SAY(...) ((const struct fake_event[]){ __VA_ARGS__, { .say = NULL } })
+/** An event of the protocol, with its arguments. */
+#define EVENT(name, ...) { .say = fake_say_event, \
+	.opcode = XX_DMABUF_VIEW_SESSION_V1_##name, .values = { __VA_ARGS__ } }
+/** These take fields of struct fake_view. */
+#define VIEW(...) { .say = fake_say_view, .view = { __VA_ARGS__ } }
+#define PLANE(plane, ...) \
+	{ .say = fake_say_plane, .values = { plane }, .view = { __VA_ARGS__ } }
+/** In memory that a function makes, which gets the event; what follows are its fields. */
+#define PLANE_OF(function, ...) { .say = fake_say_plane, .make_fd = function, __VA_ARGS__ }
+/** VIEW, PLANE and view_done, and nothing of it is a lie. */
+#define ANNOUNCE(index) { .say = fake_say_announced, .values = { index } }
+/** A pipe that has no other end. */
+#define FENCE() { .say = fake_say_fence }
+/** Transform, time, and frame with the next serial. */
+#define FRAME(index) { .say = fake_say_frame, .values = { index } }
+/** What needs a function; what follows is its event's values. */
+#define CALL(function, ...) { .say = function, .values = { __VA_ARGS__ } }
 
 /**
  * A script that plays a moving picture at 60 Hz, in 3 buffers with a depth of 2.
