@@ -97,6 +97,17 @@ void harness_register(const struct harness_test *test);
 	HARNESS_REGISTER(test_name, HARNESS_PARAMS(array)) \
 	static void test_name(struct fixture *f, const __typeof__((array)[0]) *param)
 
+/**
+ * Declares the array of a TEST_WITH_EACH(): after its name and its options, an element has
+ * these fields.
+ */
+#define TEST_PARAMS(fixture, array, ...) \
+	static const struct { \
+		const char *name; \
+		struct fixture##_options options; \
+		__VA_ARGS__; \
+	} array[]
+
 /** Gives this test so many seconds from now on. */
 void harness_set_timeout(unsigned seconds);
 
