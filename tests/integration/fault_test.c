@@ -242,11 +242,7 @@ static void handle_frame(struct wl_listener *listener, void *data) {
 	counter->n++;
 }
 
-static const struct {
-	const char *name;
-	struct fixture_options options;
-	bool ends; // while there is no memory
-} waiting_sessions[] = {
+TEST_PARAMS(fixture, waiting_sessions, bool ends_before_there_is_memory) = {
 	{ "session stays", { .acceptable = VITRINE_GUARANTEE_SNAPSHOT }, false },
 	{ "session ends", { .acceptable = VITRINE_GUARANTEE_SNAPSHOT }, true },
 };
@@ -259,7 +255,7 @@ TEST_WITH_EACH(fixture, waiting_sessions, output_that_never_has_the_memory_is_gi
 	struct frame_counter counter = { .frame.notify = handle_frame };
 	wl_signal_add(&output->wlr_output->events.frame, &counter.frame);
 	check(output_paint(output, 0x111111, NULL));
-	if (param->ends) {
+	if (param->ends_before_there_is_memory) {
 		test_session_end(f->session);
 		client_roundtrip(f->client);
 		counter.n = 0;

@@ -229,9 +229,13 @@ static bool output_paint_state(struct server_output *output, struct wlr_output_s
 	return wlr_render_pass_submit(pass) && wlr_output_commit_state(wlr_output, state);
 }
 
-bool output_paint(struct server_output *output, uint32_t color, const struct rect *rect) {
+static bool output_paint_any(struct server_output *output, uint32_t color,
+		const struct rect *rect, uint32_t fourcc) {
 	struct wlr_output_state state;
 	wlr_output_state_init(&state);
+	if (fourcc != 0) {
+		wlr_output_state_set_render_format(&state, fourcc);
+	}
 	enter_server(true);
 	bool ok = output_paint_state(output, &state, color, rect);
 	wlr_output_state_finish(&state);
@@ -240,13 +244,12 @@ bool output_paint(struct server_output *output, uint32_t color, const struct rec
 	return ok;
 }
 
+bool output_paint(struct server_output *output, uint32_t color, const struct rect *rect) {
+	return output_paint_any(output, color, rect, 0);
+}
+
 bool output_paint_format(struct server_output *output, uint32_t color, uint32_t fourcc) {
-	struct wlr_output_state state;
-	wlr_output_state_init(&state);
-	wlr_output_state_set_render_format(&state, fourcc);
-	bool ok = output_paint_state(output, &state, color, NULL);
-	wlr_output_state_finish(&state);
-	return ok;
+	return output_paint_any(output, color, NULL, fourcc);
 }
 
 /* Events */
@@ -270,7 +273,6 @@ static void client_dispatch(struct client *client) {
 }
 
 static void pump_once(struct server *server, int timeout_ms) {
-	check(server->display != NULL);
 	enter_server(true);
 	wl_display_flush_clients(server->display);
 	wl_event_loop_dispatch(server->loop, timeout_ms);
@@ -680,6 +682,12 @@ struct test_session *test_session_start(struct client *client, uint32_t acceptab
 	return session;
 }
 
+struct test_session *test_session_start_reader(struct client *client, uint32_t acceptable) {
+	struct test_session *session = test_session_start(client, acceptable);
+	session->auto_release = true;
+	return session;
+}
+
 void test_session_check_stop(const struct test_session *session, uint32_t reason) {
 	check(session->stopped);
 	check_int(session->stop_reason, ==, reason);
@@ -761,6 +769,11 @@ uint64_t test_view_checksum(struct test_view *view) {
 const struct guarantee_param each_guarantee[2] = {
 	{ "sealed", { .acceptable = VITRINE_GUARANTEE_SEALED } },
 	{ "snapshot", { .acceptable = VITRINE_GUARANTEE_SNAPSHOT } },
+};
+
+const struct guarantee_param each_reader[2] = {
+	{ "sealed", { .acceptable = VITRINE_GUARANTEE_SEALED, .auto_release = true } },
+	{ "snapshot", { .acceptable = VITRINE_GUARANTEE_SNAPSHOT, .auto_release = true } },
 };
 
 void fixture_set_up(struct fixture *f, const struct fixture_options *options) {

@@ -176,6 +176,8 @@ struct test_session *test_session_create_for(struct client *client,
 	struct ext_image_capture_source_v1 *source, uint32_t options, uint32_t acceptable);
 /** A session without options that has started. */
 struct test_session *test_session_start(struct client *client, uint32_t acceptable);
+/** The same, which releases each frame at once. */
+struct test_session *test_session_start_reader(struct client *client, uint32_t acceptable);
 /** Checks that it has been stopped for this reason. */
 void test_session_check_stop(const struct test_session *session, uint32_t reason);
 /** Destroys the session, then unmaps and closes what it got. */
@@ -225,5 +227,7 @@ struct guarantee_param {
 	struct fixture_options options;
 };
 extern const struct guarantee_param each_guarantee[2];
+/** The same, and the session releases each frame at once. */
+extern const struct guarantee_param each_reader[2];
 
 #endif

@@ -15,6 +15,7 @@
 #include "fixture.h"
 #include "harness.h"
 
+#define ALL VITRINE_GUARANTEE_ALL
 #define RUNS 300
 #define RUNS_FULL 4000
 
@@ -44,10 +45,14 @@ static uint32_t next_random(struct raw_client *client, uint32_t n) {
 	return (uint32_t)rand_r(&client->seed) % n;
 }
 
-static void message_begin(struct message *message, uint32_t object, uint32_t opcode) {
-	message->words[0] = object;
-	message->words[1] = opcode;
-	message->len = 2;
+#define WORDS(...) (const uint32_t[]){ __VA_ARGS__ }
+#define MESSAGE(...) make_message(WORDS(__VA_ARGS__), sizeof(WORDS(__VA_ARGS__)))
+
+/** An object, an opcode, and arguments. */
+static struct message make_message(const uint32_t *words, size_t size) {
+	struct message message = { .len = (uint32_t)(size / sizeof(words[0])) };
+	memcpy(message.words, words, size);
+	return message;
 }
 
 static void message_add(struct message *message, uint32_t word) {
@@ -164,24 +169,19 @@ static void raw_client_init(struct raw_client *client, struct server *server, un
 	client->wl_client_destroy.notify = raw_client_handle_destroy;
 	wl_client_add_destroy_listener(client->wl_client, &client->wl_client_destroy);
 
-	struct message message;
-	message_begin(&message, 1, 1); // wl_display.get_registry, new id 2
-	message_add(&message, 2);
+	struct message message = MESSAGE(1, 1, 2); // wl_display.get_registry, new id 2
 	raw_send_message(client, &message);
 	pump(server);
 	raw_client_read_globals(client);
 	// The registry is 2; bind makes 3, 4 and 5
 	for (uint32_t i = 0; i < 3; i++) {
-		message_begin(&message, 2, 0);
-		message_add(&message, client->names[i]);
+		message = MESSAGE(2, 0, client->names[i]);
 		message_add_string(&message, raw_globals[i]);
 		message_add(&message, 1);
 		message_add(&message, 3 + i);
 		raw_send_message(client, &message);
 	}
-	message_begin(&message, 4, 0); // create_source, new id 6
-	message_add(&message, 6);
-	message_add(&message, 5);
+	message = MESSAGE(4, 0, 6, 5); // create_source, new id 6
 	raw_send_message(client, &message);
 	client->next_id = 7;
 }
@@ -200,27 +200,21 @@ static void raw_client_make_request(struct raw_client *client, struct message *m
 	switch (next_random(client, 6)) {
 	case 0:
 	case 1: // create_session
-		message_begin(message, 3, 2);
-		message_add(message, client->next_id++);
-		message_add(message, 6);
-		message_add(message, next_random(client, 2));
-		message_add(message, 1 + next_random(client, 15));
+		*message = MESSAGE(3, 2, client->next_id++, 6, next_random(client, 2),
+			1 + next_random(client, 15));
 		break;
 	case 2: // release, of what may be a session and a serial
-		message_begin(message, 7 + next_random(client, 4), 1);
-		message_add(message, 1 + next_random(client, 3));
+		*message = MESSAGE(7 + next_random(client, 4), 1, 1 + next_random(client, 3));
 		break;
 	case 3: // destroy of a session
-		message_begin(message, 7 + next_random(client, 4), 0);
+		*message = MESSAGE(7 + next_random(client, 4), 0);
 		break;
 	case 4: // get_buffer_view of something
-		message_begin(message, 3, 1);
-		message_add(message, client->next_id++);
-		message_add(message, next_random(client, 8));
-		message_add(message, next_random(client, 32));
+		*message = MESSAGE(3, 1, client->next_id++, next_random(client, 8),
+			next_random(client, 32));
 		break;
 	default: // destroy of another object
-		message_begin(message, 3 + next_random(client, 4), next_random(client, 2));
+		*message = MESSAGE(3 + next_random(client, 4), next_random(client, 2));
 		break;
 	}
 	message_end(message);
@@ -253,17 +247,11 @@ static void raw_client_step(struct raw_client *client) {
 	}
 }
 
-static struct test_session *start_honest_session(struct fixture *f) {
-	struct test_session *session = test_session_start(f->client, VITRINE_GUARANTEE_ALL);
-	session->auto_release = true;
-	return session;
-}
-
 TEST_WITH(fixture, random_requests_hurt_only_their_sender) {
 	harness_set_timeout(1200);
 	f->server.manager->limits.contended_frame_deadline_ms = 5;
 	f->server.manager->limits.frame_deadline_ms = 10;
-	struct test_session *honest = start_honest_session(f);
+	struct test_session *honest = test_session_start_reader(f->client, ALL);
 	unsigned runs = getenv("VITRINE_TEST_FULL") != NULL && *getenv("VITRINE_TEST_FULL") ?
 		RUNS_FULL : RUNS;
 	uint32_t n_frames = 0;
@@ -287,12 +275,12 @@ TEST_WITH(fixture, random_requests_hurt_only_their_sender) {
 		// has more retired memory than it may
 		if (honest->n_views > 64) {
 			test_session_destroy(honest);
-			honest = start_honest_session(f);
+			honest = test_session_start_reader(f->client, ALL);
 			n_fds = n_fds == 0 ? harness_count_fds() : n_fds;
 		}
 	}
 	test_session_destroy(honest);
-	test_session_start(f->client, VITRINE_GUARANTEE_ALL);
+	test_session_start(f->client, ALL);
 	if (n_fds != 0) {
 		pump_until(&f->server, harness_count_fds() <= n_fds);
 	}

@@ -164,11 +164,7 @@ TEST_WITH(fixture, policy_may_allow_a_sandboxed_client) {
 #define INVALID_GUARANTEE XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_GUARANTEE
 #define INVALID_OPTION XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_OPTION
 
-static const struct {
-	const char *name;
-	struct fixture_options options;
-	uint32_t session_options, acceptable, error;
-} bad_sessions[] = {
+TEST_PARAMS(fixture, bad_sessions, uint32_t session_options, acceptable, error) = {
 	{ "invalid_option, unknown options", {{0}}, 2, ALL, INVALID_OPTION },
 	{ "invalid_guarantee, empty mask", {{0}}, 0, 0, INVALID_GUARANTEE },
 	{ "invalid_guarantee, unknown guarantee", {{0}}, 0, 16 | 1, INVALID_GUARANTEE },
@@ -197,12 +193,8 @@ static struct wl_buffer *create_single_pixel_buffer(struct client *client) {
 		UINT32_MAX, 0, 0, UINT32_MAX);
 }
 
-static const struct {
-	const char *name;
-	struct fixture_options options;
-	struct wl_buffer *(*create_buffer)(struct client *client);
-	uint32_t acceptable, error;
-} bad_views[] = {
+TEST_PARAMS(fixture, bad_views, struct wl_buffer *(*create_buffer)(struct client *client);
+		uint32_t acceptable, error) = {
 	{ "invalid_buffer, shm", {{0}}, create_shm_buffer, ALL, INVALID_BUFFER },
 	{ "invalid_buffer, single pixel", {{0}}, create_single_pixel_buffer, ALL, INVALID_BUFFER },
 	{ "invalid_guarantee, empty mask", {{0}}, create_shm_buffer, 0, INVALID_GUARANTEE },

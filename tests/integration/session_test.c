@@ -118,8 +118,7 @@ TEST_WITH(fixture, nothing_is_sent_when_nothing_changes) {
 
 /* Frames */
 
-TEST_WITH_EACH(fixture, each_guarantee, frame_comes_with_damage_transform_and_time) {
-	f->session->auto_release = true;
+TEST_WITH_EACH(fixture, each_reader, frame_comes_with_damage_transform_and_time) {
 	uint64_t before = now_ns();
 	fixture_paint(f, 0);
 	uint64_t after = now_ns();
@@ -143,8 +142,7 @@ TEST_WITH_EACH(fixture, each_guarantee, frame_comes_with_damage_transform_and_ti
 	check_int(f->session->n_transforms, ==, 1); // it did not change
 }
 
-TEST_WITH_EACH(fixture, each_guarantee, transform_is_sent_again_when_it_changes) {
-	f->session->auto_release = true;
+TEST_WITH_EACH(fixture, each_reader, transform_is_sent_again_when_it_changes) {
 	fixture_paint(f, 0);
 	// The headless backend has no rotation of its own: the compositor rotates
 	f->server.output->wlr_output->transform = WL_OUTPUT_TRANSFORM_90;
@@ -225,8 +223,7 @@ TEST_WITH(fixture, newest_frame_is_sent_on_release_and_older_ones_are_skipped, .
 	check_int(test_session_get_pixel(f->session, 9, 9), ==, fixture_color(10));
 }
 
-TEST_WITH_EACH(fixture, each_guarantee, steady_state_carries_no_fd_and_makes_no_object) {
-	f->session->auto_release = true;
+TEST_WITH_EACH(fixture, each_reader, steady_state_carries_no_fd_and_makes_no_object) {
 	fixture_paint_frames(f, 1, 16);
 	uint32_t n_fds = f->session->n_fds;
 	int open_fds = harness_count_fds();
@@ -253,10 +250,9 @@ TEST_WITH_EACH(fixture, each_guarantee, steady_state_carries_no_fd_and_makes_no_
 /* Invariant 1 */
 
 TEST_WITH_EACH(fixture, each_guarantee, held_pixels_do_not_change) {
-	struct test_session *other = test_session_start(f->client, param->options.acceptable);
-	other->auto_release = true;
+	struct test_session *other = test_session_start_reader(f->client, param->options.acceptable);
 	fixture_paint(f, 0x0a0b0c);
-	struct test_view *view = &f->session->views[test_session_last_frame(f->session)->index];
+	struct test_view *view = &f->session->views[f->session->frames[0].index];
 	uint64_t checksum = test_view_checksum(view);
 	for (uint32_t i = 1; i <= 50; i++) {
 		fixture_paint(f, fixture_color(i));
@@ -336,11 +332,7 @@ static void check_kept_memory(struct fixture *f, enum ending ending, bool releas
 	check_int(f->server.sessions_stopped, ==, 1);
 }
 
-static const struct {
-	const char *name;
-	struct fixture_options options;
-	bool release; // each frame before the end
-} keepers[] = {
+TEST_PARAMS(fixture, keepers, bool releases) = {
 	{ "sealed", { .acceptable = SEALED }, true },
 	{ "sealed, held", { .acceptable = SEALED }, false },
 	{ "snapshot", { .acceptable = SNAPSHOT }, true },
@@ -348,23 +340,23 @@ static const struct {
 };
 
 TEST_WITH_EACH(fixture, keepers, memory_never_changes_after_destroy) {
-	check_kept_memory(f, END_DESTROY, param->release);
+	check_kept_memory(f, END_DESTROY, param->releases);
 }
 
 TEST_WITH_EACH(fixture, keepers, memory_never_changes_after_stop) {
-	check_kept_memory(f, END_STOP, param->release);
+	check_kept_memory(f, END_STOP, param->releases);
 }
 
 TEST_WITH_EACH(fixture, keepers, memory_never_changes_after_lock) {
-	check_kept_memory(f, END_LOCK, param->release);
+	check_kept_memory(f, END_LOCK, param->releases);
 }
 
 TEST_WITH_EACH(fixture, keepers, memory_never_changes_after_disconnect) {
-	check_kept_memory(f, END_DISCONNECT, param->release);
+	check_kept_memory(f, END_DISCONNECT, param->releases);
 }
 
 TEST_WITH_EACH(fixture, keepers, memory_never_changes_after_a_change_of_policy) {
-	check_kept_memory(f, END_POLICY, param->release);
+	check_kept_memory(f, END_POLICY, param->releases);
 }
 
 /** The first pixel of the page at the other end of a pipe. */
@@ -407,8 +399,7 @@ TEST_WITH(fixture, memory_never_changes_in_a_swapchain_of_the_compositors_own) {
 		.format = DRM_FORMAT_XRGB8888, .len = 1, .capacity = 1, .modifiers = &modifier,
 	};
 	f->server.output->swapchain = wlr_swapchain_create(f->server.allocator, 64, 48, &format);
-	struct test_session *other = test_session_start(f->client, ALL);
-	other->auto_release = true;
+	struct test_session *other = test_session_start_reader(f->client, ALL);
 	for (int i = 0; i < WLR_SWAPCHAIN_CAP; i++) {
 		fixture_paint(f, 0x313233); // into each buffer that it takes turns on
 	}
@@ -467,9 +458,8 @@ TEST_WITH_EACH(fixture, each_guarantee, static_output_is_shown_again_without_dra
 	check_int(test_session_get_pixel(next, 63, 47), ==, 0x654321);
 }
 
-TEST_WITH_EACH(fixture, each_guarantee, session_on_retired_memory_goes_on_with_fresh_memory) {
+TEST_WITH_EACH(fixture, each_reader, session_on_retired_memory_goes_on_with_fresh_memory) {
 	struct test_session *first = f->session;
-	first->auto_release = true;
 	fixture_paint_frames(f, 1, 4);
 	test_session_end(first);
 	client_roundtrip(f->client);
@@ -546,8 +536,7 @@ TEST_WITH_EACH(fixture, each_guarantee, lock_is_told_as_the_reason) {
 
 TEST_WITH(fixture, other_sessions_go_on_with_new_views) {
 	struct test_session *ending = test_session_start(f->client, ALL);
-	struct test_session *other = test_session_start(f->client, ALL);
-	other->auto_release = true;
+	struct test_session *other = test_session_start_reader(f->client, ALL);
 	fixture_paint(f, 1);
 	fixture_paint(f, 2);
 	uint32_t n_views = other->n_views;
@@ -575,11 +564,7 @@ TEST_WITH(fixture, session_that_saw_nothing_retires_nothing,
 
 /* Invariant 5 */
 
-static const struct {
-	const char *name;
-	struct fixture_options options;
-	uint32_t len;
-} holders[] = {
+TEST_PARAMS(fixture, holders, uint32_t len) = {
 	{ "one, sealed", { .acceptable = SEALED, .auto_release = true }, 1 },
 	{ "one, snapshot", { .acceptable = SNAPSHOT, .auto_release = true }, 1 },
 	{ "five, sealed", { .acceptable = SEALED, .auto_release = true }, 5 },
@@ -630,8 +615,7 @@ TEST_WITH(fixture, holders_that_come_back_again_and_again_cost_nobody_a_frame,
 }
 
 TEST_WITH(fixture, slow_readers_take_turns_and_are_not_torn) {
-	struct test_session *fast = test_session_start(f->client, ALL);
-	fast->auto_release = true;
+	struct test_session *fast = test_session_start_reader(f->client, ALL);
 	struct test_session *slow[3];
 	for (int i = 0; i < 3; i++) {
 		slow[i] = test_session_start(f->client, ALL);
@@ -668,11 +652,7 @@ TEST_WITH(fixture, client_that_never_reads_costs_nobody_a_frame,
 	check_int(session->n_frames, <=, 2);
 }
 
-static const struct {
-	const char *name;
-	struct fixture_options options;
-	int step;
-} deaths[] = {
+TEST_PARAMS(fixture, deaths, int step) = {
 	{ "not started", .step = 0 },
 	{ "started", .step = 1 },
 	{ "painted", .step = 2 },
@@ -711,9 +691,8 @@ TEST_WITH_EACH(fixture, deaths, client_can_die_at_any_step) {
 
 /* Invariant 6 */
 
-TEST_WITH_EACH(fixture, each_guarantee, resize_announces_new_views_and_retires_the_old) {
+TEST_WITH_EACH(fixture, each_reader, resize_announces_new_views_and_retires_the_old) {
 	struct test_session *session = f->session;
-	session->auto_release = true;
 	output_resize(f->server.output, 64, 48);
 	fixture_paint_frames(f, 0, 3);
 	uint32_t n_views = session->n_views;
@@ -729,8 +708,7 @@ TEST_WITH_EACH(fixture, each_guarantee, resize_announces_new_views_and_retires_t
 	check_int(test_session_get_pixel(session, 99, 29), ==, 0x556677);
 }
 
-TEST_WITH_EACH(fixture, each_guarantee, first_frame_after_a_resize_is_damaged_entirely) {
-	f->session->auto_release = true;
+TEST_WITH_EACH(fixture, each_reader, first_frame_after_a_resize_is_damaged_entirely) {
 	fixture_paint(f, 1);
 	output_resize(f->server.output, 32, 32);
 	pump(&f->server);
@@ -763,40 +741,26 @@ TEST_WITH(fixture, change_of_format_announces_new_views, .acceptable = ALL, .aut
 
 /* release */
 
-static uint32_t choose_unknown(struct test_session *session) {
-	return test_session_last_frame(session)->serial + 1;
-}
-
-static uint32_t choose_zero(struct test_session *session) {
-	return 0;
-}
-
-static uint32_t choose_repeated(struct test_session *session) {
-	test_session_release_last(session);
-	client_roundtrip(session->client); // the first release is fine
-	return test_session_last_frame(session)->serial;
-}
-
-static const struct {
-	const char *name;
-	struct fixture_options options;
-	uint32_t (*choose)(struct test_session *session);
-} bad_serials[] = {
-	{ "unknown", { .acceptable = ALL }, choose_unknown },
-	{ "zero", { .acceptable = ALL }, choose_zero },
-	{ "released", { .acceptable = ALL }, choose_repeated },
+TEST_PARAMS(fixture, bad_serials, bool is_zero, is_released; uint32_t beyond_the_last) = {
+	{ "unknown", { .acceptable = ALL }, .beyond_the_last = 1 },
+	{ "zero", { .acceptable = ALL }, .is_zero = true },
+	{ "released", { .acceptable = ALL }, .is_released = true },
 };
 
 TEST_WITH_EACH(fixture, bad_serials, release_of_a_bad_serial_is_invalid_serial) {
 	fixture_paint(f, 1);
-	test_session_release(f->session, param->choose(f->session));
+	uint32_t serial = test_session_last_frame(f->session)->serial;
+	if (param->is_released) {
+		test_session_release(f->session, serial);
+		client_roundtrip(f->client); // the first release is fine
+	}
+	test_session_release(f->session, param->is_zero ? 0 : serial + param->beyond_the_last);
 	client_expect_error(f->client, &xx_dmabuf_view_session_v1_interface,
 		XX_DMABUF_VIEW_SESSION_V1_ERROR_INVALID_SERIAL);
 }
 
 TEST_WITH(fixture, release_of_a_serial_of_another_session_is_invalid_serial, .acceptable = ALL) {
-	struct test_session *other = test_session_start(f->client, ALL);
-	other->auto_release = true;
+	struct test_session *other = test_session_start_reader(f->client, ALL);
 	for (uint32_t i = 0; i < 5; i++) {
 		fixture_paint(f, i);
 	}
@@ -868,8 +832,7 @@ TEST_WITH(fixture, removed_output_stops_its_sessions) {
 	check_int(test_session_get_pixel(direct, 0, 0), ==, 0x998877);
 }
 
-TEST_WITH_EACH(fixture, each_guarantee, sessions_of_one_output_see_nothing_of_another) {
-	f->session->auto_release = true;
+TEST_WITH_EACH(fixture, each_reader, sessions_of_one_output_see_nothing_of_another) {
 	struct server_output *other_output = server_add_output(&f->server, 64, 48);
 	fixture_paint(f, 0x111111);
 	uint64_t checksum = test_view_checksum(&f->session->views[0]);
@@ -906,8 +869,7 @@ TEST_WITH(fixture, paint_cursors_locks_software_cursors_while_the_session_lives)
 TEST_WITH(fixture, snapshot_copies_only_damage_once_for_all) {
 	struct test_session *sessions[8];
 	for (int i = 0; i < 8; i++) {
-		sessions[i] = test_session_start(f->client, SNAPSHOT);
-		sessions[i]->auto_release = true;
+		sessions[i] = test_session_start_reader(f->client, SNAPSHOT);
 	}
 	for (uint32_t i = 0; i < 6; i++) {
 		fixture_paint(f, 0x303030); // all copies have been painted now
@@ -1003,8 +965,7 @@ TEST_WITH(fixture, ten_thousand_sessions_leave_others_alone) {
 	// One process, so one quota: this is what hostile clients leave of it
 	f->server.manager->limits.objects_per_process = 65;
 	struct client *honest_client = client_create(&f->server);
-	struct test_session *honest = test_session_start(honest_client, ALL);
-	honest->auto_release = true;
+	struct test_session *honest = test_session_start_reader(honest_client, ALL);
 	struct ext_image_capture_source_v1 *source = client_get_source(f->client, 0);
 	struct test_session **sessions = calloc(10000, sizeof(*sessions));
 	for (uint32_t i = 0; i < 10000; i++) {
@@ -1140,8 +1101,7 @@ TEST_WITH(fixture, session_that_changes_to_copies_and_keeps_too_much_is_stopped)
 	f->server.manager->limits.retired_bytes_per_process = 64 * 48 * 4;
 	struct wlr_allocator *stock = wlr_allocator_autocreate(f->server.backend, f->server.renderer);
 	struct wlr_drm_format format = {.format = DRM_FORMAT_XRGB8888};
-	struct test_session *session = test_session_start(f->client, ALL);
-	session->auto_release = true;
+	struct test_session *session = test_session_start_reader(f->client, ALL);
 	fixture_paint(f, 1);
 	fixture_paint(f, 2);
 	check_int(session->n_views, ==, 2); // both are going to retire
@@ -1157,8 +1117,7 @@ TEST_WITH(fixture, session_that_changes_to_copies_and_keeps_too_much_is_stopped)
 
 TEST_WITH(fixture, running_session_that_keeps_too_much_is_stopped) {
 	f->server.manager->limits.retired_bytes_per_process = 64 * 48 * 4 * 4;
-	struct test_session *session = test_session_start(f->client, ALL);
-	session->auto_release = true;
+	struct test_session *session = test_session_start_reader(f->client, ALL);
 	// Each change of size retires a buffer, and this client closes nothing
 	for (int i = 0; i < 32 && !session->stopped; i++) {
 		output_resize(f->server.output, i % 2 == 0 ? 48 : 64, i % 2 == 0 ? 64 : 48);

@@ -123,8 +123,7 @@ TEST_WITH(fixture, damage_of_who_takes_each_copy_is_bounded,
 	}
 }
 
-TEST_WITH_EACH(fixture, each_guarantee, frame_is_sent_when_its_fence_is_signalled) {
-	f->session->auto_release = true;
+TEST_WITH_EACH(fixture, each_reader, frame_is_sent_when_its_fence_is_signalled) {
 	fixture_paint(f, 0x010101);
 	check_int(f->session->n_frames, ==, 1); // finished at once
 
@@ -143,8 +142,7 @@ TEST_WITH(fixture, output_goes_on_while_a_fence_is_pending) {
 	f->server.output->repaint = true;
 	// The first frame, which the session asks for, does not finish
 	next_fence_fd = eventfd(0, EFD_CLOEXEC);
-	struct test_session *session = test_session_start(f->client, ALL);
-	session->auto_release = true;
+	struct test_session *session = test_session_start_reader(f->client, ALL);
 	pump(&f->server);
 	for (uint32_t i = 1; i <= 20; i++) {
 		fixture_paint(f, i);
@@ -162,11 +160,7 @@ TEST_WITH(fixture, output_goes_on_while_a_fence_is_pending) {
 	close(fence_fd);
 }
 
-static const struct {
-	const char *name;
-	struct fixture_options options;
-	enum { END_DESTROY, END_DISCONNECT, END_OUTPUT } ending;
-} endings[] = {
+TEST_PARAMS(fixture, endings, enum { END_DESTROY, END_DISCONNECT, END_OUTPUT } ending) = {
 	{ "destroy", { .acceptable = ALL }, END_DESTROY },
 	{ "disconnect", { .acceptable = ALL }, END_DISCONNECT },
 	{ "output", { .acceptable = ALL }, END_OUTPUT },
