@@ -223,18 +223,24 @@ TEST_WITH(fixture, signals_end_waiting) {
 	signal(SIGUSR1, SIG_IGN);
 }
 
-TEST(signals_end_connecting_to_a_mute_compositor) {
-	const struct fake_script script = { .mute = true };
+/** The test fails unless connecting does, with this error and with a text that says this. */
+static void expect_connect_error(const struct fake_script *script, int error, const char *says) {
 	pid_t pid;
-	int fd = fake_start(&script, &pid);
-	send_signal_soon();
+	int fd = fake_start(script, &pid);
+	if (error == -EINTR) {
+		send_signal_soon();
+	}
 	struct vitrine_client *client;
-	char *error = NULL;
-	check_int(vitrine_client_connect_to_fd(fd, &client, &error), ==, -EINTR);
-	check(client == NULL && error != NULL);
-	free(error);
+	char *text = NULL;
+	check_int(vitrine_client_connect_to_fd(fd, &client, &text), ==, error);
+	check(client == NULL && text != NULL && strstr(text, says) != NULL);
+	free(text);
 	signal(SIGUSR1, SIG_IGN);
 	check(fake_wait(pid));
+}
+
+TEST(signals_end_connecting_to_a_mute_compositor) {
+	expect_connect_error(&(struct fake_script){ .mute = true }, -EINTR, "");
 }
 
 TEST(no_compositor) {
@@ -246,20 +252,10 @@ TEST(no_compositor) {
 	check_int(vitrine_client_connect("nope", &client, NULL), ==, -ENOENT);
 }
 
-static void expect_missing(const struct fake_script *script, const char *interface) {
-	pid_t pid;
-	int fd = fake_start(script, &pid);
-	struct vitrine_client *client;
-	char *error = NULL;
-	check_int(vitrine_client_connect_to_fd(fd, &client, &error), ==, -EPROTONOSUPPORT);
-	check(client == NULL && strstr(error, interface) != NULL);
-	free(error);
-	check(fake_wait(pid));
-}
-
 TEST(compositor_without_the_protocol) {
-	expect_missing(&(struct fake_script){ .no_manager = true }, "xx_dmabuf_view_manager_v1");
-	expect_missing(&(struct fake_script){ .no_source_manager = true },
+	expect_connect_error(&(struct fake_script){ .no_manager = true }, -EPROTONOSUPPORT,
+		"xx_dmabuf_view_manager_v1");
+	expect_connect_error(&(struct fake_script){ .no_source_manager = true }, -EPROTONOSUPPORT,
 		"ext_output_image_capture_source_manager_v1");
 }
 
@@ -430,30 +426,23 @@ TEST_WITH(fixture, sessions_can_end_with_events_in_flight, .events = TWO_RETIRED
 
 /* The end of sessions, said properly or by a lie */
 
-struct end {
-	const char *name;
-	struct fixture_options options;
-	int error;
-	const char *text;
-};
-
 #define END(end, error, text, ...) { #end, { .events = SAY(__VA_ARGS__) }, error, text }
 #define LIE(lie, text, ...) END(lie, -EPERM, text, __VA_ARGS__)
 #define STOP(reason) EVENT(STOPPED, XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_##reason)
 
-static void check_end(struct fixture *f, const struct end *end) {
+static void check_end(struct fixture *f, int error, const char *text) {
 	struct vitrine_frame *frame;
 	int ret;
 	// What came before the end is good
 	while ((ret = vitrine_session_next_frame(f->session, WAIT_MS, &frame)) == 1) {
 	}
-	check_int(ret, ==, end->error);
+	check_int(ret, ==, error);
 	const char *message = vitrine_client_get_error(f->client);
-	if (strstr(message, end->text) == NULL) {
-		harness_fail(__FILE__, __LINE__, "\"%s\" does not say \"%s\"", message, end->text);
+	if (strstr(message, text) == NULL) {
+		harness_fail(__FILE__, __LINE__, "\"%s\" does not say \"%s\"", message, text);
 	}
 	// It stays ended
-	check_int(vitrine_session_next_frame(f->session, -1, &frame), ==, end->error);
+	check_int(vitrine_session_next_frame(f->session, -1, &frame), ==, error);
 	vitrine_session_destroy(f->session);
 	check_int(harness_count_fds(), ==, f->n_fds);
 }
@@ -466,31 +455,6 @@ static void close_connection(struct fake_session *session, const struct fake_eve
 	wl_client_flush(wl_resource_get_client(session->resource));
 	_exit(0);
 }
-
-static const struct end ends[] = {
-	END(stopped_source_gone, -ENODEV, "does not exist",
-		EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0), STOP(SOURCE_GONE)),
-	END(stopped_denied, -EACCES, "denies", STOP(DENIED)),
-	END(stopped_revoked, -ECANCELED, "ended the session", STOP(REVOKED)),
-	END(stopped_locked, -ECANCELED, "locked", STOP(LOCKED)),
-	END(stopped_no_resources, -ENOMEM, "resources", STOP(NO_RESOURCES)),
-	END(stopped_unsupported, -ENOTSUP, "guarantees", STOP(UNSUPPORTED)),
-	END(stopped_for_another_reason, -ECANCELED, "ended the session", EVENT(STOPPED, 1000)),
-	END(stopped_in_the_middle_of_a_view, -ECANCELED, "locked",
-		EVENT(DEPTH, 1), VIEW(), PLANE(0), STOP(LOCKED)),
-	// What libwayland reads together with an error is not dispatched any more
-	END(protocol_error, -EPROTO, "xx_dmabuf_view_session_v1",
-		EVENT(DEPTH, 1), CALL(post_error)),
-	END(connection_lost, -EPIPE, "closed the connection", CALL(close_connection)),
-	END(connection_lost_in_the_middle_of_a_view, -EPIPE, "closed the connection",
-		EVENT(DEPTH, 1), VIEW(), PLANE(0), CALL(close_connection)),
-};
-
-TEST_WITH_EACH(fixture, ends, session_ends) {
-	check_end(f, param);
-}
-
-/* Lies about memory */
 
 /** Announces memory as something it is not. */
 #define MEMORY(plane, ...) \
@@ -533,7 +497,45 @@ static int open_pipe(const struct fake_event *event) {
 	return fds[0];
 }
 
-static const struct end lies_about_memory[] = {
+/** What struct fake_view has no value for. */
+#define RAW_VIEW(storage, width, height, guarantee) EVENT(DEPTH, 1), \
+	EVENT(VIEW, 0, storage, width, height, DRM_FORMAT_XRGB8888, 0, 0, guarantee)
+#define MEMFD_VIEW(...) RAW_VIEW(VITRINE_STORAGE_MEMFD, __VA_ARGS__)
+#define DMABUF_VIEW(...) RAW_VIEW(VITRINE_STORAGE_DMABUF, __VA_ARGS__)
+#define SEALED VITRINE_GUARANTEE_SEALED
+#define SNAPSHOT VITRINE_GUARANTEE_SNAPSHOT
+#define GUARDED VITRINE_GUARANTEE_GUARDED
+#define FD_READ_ONLY VITRINE_GUARANTEE_FD_READ_ONLY
+#define TIME(nsec) EVENT(TIME, 0, 1, nsec)
+
+static void announce_many(struct fake_session *session, const struct fake_event *event) {
+	for (uint32_t i = 0; i < event->values[0]; i++) {
+		fake_say(session, SAY(ANNOUNCE(i)));
+	}
+}
+
+static void repeat_serial(struct fake_session *session, const struct fake_event *event) {
+	session->next_serial--;
+}
+
+TEST_PARAMS(fixture, ends, int error; const char *text) = {
+	END(stopped_source_gone, -ENODEV, "does not exist",
+		EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0), STOP(SOURCE_GONE)),
+	END(stopped_denied, -EACCES, "denies", STOP(DENIED)),
+	END(stopped_revoked, -ECANCELED, "ended the session", STOP(REVOKED)),
+	END(stopped_locked, -ECANCELED, "locked", STOP(LOCKED)),
+	END(stopped_no_resources, -ENOMEM, "resources", STOP(NO_RESOURCES)),
+	END(stopped_unsupported, -ENOTSUP, "guarantees", STOP(UNSUPPORTED)),
+	END(stopped_for_another_reason, -ECANCELED, "ended the session", EVENT(STOPPED, 1000)),
+	END(stopped_in_the_middle_of_a_view, -ECANCELED, "locked",
+		EVENT(DEPTH, 1), VIEW(), PLANE(0), STOP(LOCKED)),
+	// What libwayland reads together with an error is not dispatched any more
+	END(protocol_error, -EPROTO, "xx_dmabuf_view_session_v1",
+		EVENT(DEPTH, 1), CALL(post_error)),
+	END(connection_lost, -EPIPE, "closed the connection", CALL(close_connection)),
+	END(connection_lost_in_the_middle_of_a_view, -EPIPE, "closed the connection",
+		EVENT(DEPTH, 1), VIEW(), PLANE(0), CALL(close_connection)),
+	/* Lies about memory */
 	LIE(memfd_that_is_short, "shorter", MEMFD(FAKE_SIZE - 1, FAKE_SEALS, O_RDONLY)),
 	LIE(memfd_that_is_empty, "shorter", MEMFD(0, FAKE_SEALS, O_RDONLY)),
 	LIE(memfd_without_seals, "not sealed", MEMFD(FAKE_SIZE, 0, O_RDONLY)),
@@ -552,25 +554,7 @@ static const struct end lies_about_memory[] = {
 	LIE(memfd_instead_of_a_dmabuf, "view 0, plane 0", MEMORY(PLANE(0),
 		.is_dmabuf = true, .guarantee = VITRINE_GUARANTEE_GUARDED)),
 	LIE(pipe_instead_of_a_memfd, "view 0, plane 0", MEMORY(PLANE_OF(open_pipe))),
-};
-
-TEST_WITH_EACH(fixture, lies_about_memory, lie_about_memory_is_noticed) {
-	check_end(f, param);
-}
-
-/* Lies about the layout */
-
-/** What struct fake_view has no value for. */
-#define RAW_VIEW(storage, width, height, guarantee) EVENT(DEPTH, 1), \
-	EVENT(VIEW, 0, storage, width, height, DRM_FORMAT_XRGB8888, 0, 0, guarantee)
-#define MEMFD_VIEW(...) RAW_VIEW(VITRINE_STORAGE_MEMFD, __VA_ARGS__)
-#define DMABUF_VIEW(...) RAW_VIEW(VITRINE_STORAGE_DMABUF, __VA_ARGS__)
-#define SEALED VITRINE_GUARANTEE_SEALED
-#define SNAPSHOT VITRINE_GUARANTEE_SNAPSHOT
-#define GUARDED VITRINE_GUARANTEE_GUARDED
-#define FD_READ_ONLY VITRINE_GUARANTEE_FD_READ_ONLY
-
-static const struct end lies_about_layout[] = {
+	/* Lies about the layout */
 	LIE(stride_that_is_too_small, "offset and stride", LAYOUT(.stride = FAKE_WIDTH * 4 - 1)),
 	LIE(stride_that_leaves_the_memory, "shorter", LAYOUT(.stride = FAKE_WIDTH * 4 + 1)),
 	// 0x08000000 * 32 is 0 in 32 bits
@@ -600,20 +584,7 @@ static const struct end lies_about_layout[] = {
 			SESSION(.allow_unmapped = true) }, -EPERM, "shorter" },
 	{ "guarantee_that_was_not_accepted",
 		{ .events = ONE_FRAME, SESSION(.acceptable = SNAPSHOT) }, -EPERM, "not accepted" },
-};
-
-TEST_WITH(fixture, guarantee_that_was_accepted, .events = ONE_FRAME,
-		SESSION(.acceptable = SEALED)) {
-	next_frame(f);
-}
-
-TEST_WITH_EACH(fixture, lies_about_layout, lie_about_layout_is_noticed) {
-	check_end(f, param);
-}
-
-/* Lies about planes */
-
-static const struct end lies_about_planes[] = {
+	/* Lies about planes */
 	LIE(plane_that_is_repeated, "out of order", EVENT(DEPTH, 1), VIEW(), PLANE(0), PLANE(0)),
 	LIE(plane_that_is_left_out, "out of order", EVENT(DEPTH, 1), VIEW(), PLANE(1)),
 	LIE(plane_that_the_format_does_not_have, "offset and stride",
@@ -630,27 +601,7 @@ static const struct end lies_about_planes[] = {
 	LIE(view_without_planes, "lacks a plane", EVENT(DEPTH, 1), VIEW(), EVENT(VIEW_DONE, 0)),
 	LIE(view_with_half_of_its_planes, "lacks a plane",
 		EVENT(DEPTH, 1), VIEW(.fourcc = DRM_FORMAT_NV12), PLANE(0), EVENT(VIEW_DONE, 0)),
-};
-
-TEST_WITH_EACH(fixture, lies_about_planes, lie_about_planes_is_noticed) {
-	check_end(f, param);
-}
-
-/* Lies about the order of events */
-
-#define TIME(nsec) EVENT(TIME, 0, 1, nsec)
-
-static void announce_many(struct fake_session *session, const struct fake_event *event) {
-	for (uint32_t i = 0; i < event->values[0]; i++) {
-		fake_say(session, SAY(ANNOUNCE(i)));
-	}
-}
-
-static void repeat_serial(struct fake_session *session, const struct fake_event *event) {
-	session->next_serial--;
-}
-
-static const struct end lies_about_order[] = {
+	/* Lies about the order of events */
 	LIE(depth_of_zero, "depth", EVENT(DEPTH, 0)),
 	LIE(depth_beyond_reason, "depth", EVENT(DEPTH, UINT32_MAX)),
 	LIE(second_depth, "second depth", EVENT(DEPTH, 2), EVENT(DEPTH, 2)),
@@ -698,8 +649,13 @@ static const struct end lies_about_order[] = {
 	LIE(file_descriptors_after_the_end, "depth", EVENT(DEPTH, 0), CALL(announce_many, 20)),
 };
 
-TEST_WITH_EACH(fixture, lies_about_order, lie_about_order_is_noticed) {
-	check_end(f, param);
+TEST_WITH_EACH(fixture, ends, session_ends) {
+	check_end(f, param->error, param->text);
+}
+
+TEST_WITH(fixture, guarantee_that_was_accepted, .events = ONE_FRAME,
+		SESSION(.acceptable = SEALED)) {
+	next_frame(f);
 }
 
 static void lie_on_release(struct fake_session *session, uint32_t serial) {
@@ -798,11 +754,9 @@ TEST_WITH(fixture, fence_is_waited_for, .needs_dmabufs = true,
 	vitrine_frame_release(frame);
 }
 
-static const struct end broken_fence = { .error = -EPERM, .text = "no fence" };
-
 TEST_WITH(fixture, fence_that_is_none, .needs_dmabufs = true,
 		.events = SAY(FENCED(FENCE()))) {
-	check_end(f, &broken_fence);
+	check_end(f, -EPERM, "no fence");
 }
 
 /* Allocations that fail */

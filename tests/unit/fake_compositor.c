@@ -19,6 +19,7 @@
 struct fake {
 	struct wl_display *display;
 	const struct fake_script *script;
+	uint32_t width, height;
 	struct wl_global *output_global;
 	struct wl_listener client_destroy;
 };
@@ -214,29 +215,25 @@ static const struct wl_output_interface output_impl = {
 	.release = handle_destroy,
 };
 
-static uint32_t fake_get_width(const struct fake_script *script) {
-	return script->width != 0 ? script->width : FAKE_WIDTH;
-}
-
-static uint32_t fake_get_height(const struct fake_script *script) {
-	return script->height != 0 ? script->height : FAKE_HEIGHT;
-}
-
 static void output_bind(struct wl_client *client, void *data, uint32_t version, uint32_t id) {
 	struct fake *fake = data;
 	struct wl_resource *resource =
 		wl_resource_create(client, &wl_output_interface, (int)version, id);
 	wl_resource_set_implementation(resource, &output_impl, fake, NULL);
 	wl_output_send_geometry(resource, 0, 0, 0, 0, 0, "make", "model", 0);
-	wl_output_send_mode(resource, WL_OUTPUT_MODE_CURRENT, (int32_t)fake_get_width(fake->script),
-		(int32_t)fake_get_height(fake->script), 60000);
+	wl_output_send_mode(resource, WL_OUTPUT_MODE_CURRENT, (int32_t)fake->width,
+		(int32_t)fake->height, 60000);
 	wl_output_send_name(resource, "FAKE-1");
 	wl_output_send_description(resource, "a fake output");
 	wl_output_send_done(resource);
 }
 
 static void fake_init(struct fake *fake, const struct fake_script *script) {
-	*fake = (struct fake){ .script = script };
+	*fake = (struct fake){
+		.script = script,
+		.width = script->width != 0 ? script->width : FAKE_WIDTH,
+		.height = script->height != 0 ? script->height : FAKE_HEIGHT,
+	};
 	fake->display = wl_display_create();
 	must(fake->display != NULL, "wl_display_create");
 	if (!script->no_manager) {
@@ -322,8 +319,8 @@ static struct fake_animation *animation_create(struct fake_session *session) {
 	struct fake_animation *animation = calloc(1, sizeof(*animation));
 	must(animation != NULL, "calloc");
 	animation->session = session;
-	animation->width = fake_get_width(session->script);
-	animation->height = fake_get_height(session->script);
+	animation->width = session->fake->width;
+	animation->height = session->fake->height;
 	size_t size = (size_t)animation->width * animation->height * 4;
 	for (int i = 0; i < N_BUFFERS; i++) {
 		int fd = vitrine_memfd_create(size);
