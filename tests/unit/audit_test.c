@@ -64,11 +64,7 @@ static int seal(const struct target *target, const char **detail) {
 	return fcntl(target->fd, F_ADD_SEALS, F_SEAL_GROW) == 0 ? -EPERM : ATTACK_WORKED;
 }
 
-static const struct {
-	const char *name;
-	struct fixture_options options;
-	int verdict;
-} attacks[] = {
+TEST_PARAMS(fixture, attacks, int verdict) = {
 	{ "write and say so", {{ .run = write_and_say_so }}, ATTACK_WORKED },
 	{ "write and deny", {{ .run = write_and_deny }}, ATTACK_WORKED },
 	{ "boast", {{ .run = boast }}, ATTACK_HARMLESS },

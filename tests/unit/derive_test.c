@@ -61,11 +61,6 @@ static void expect_derive_error(const struct owner *f, uint32_t acceptable, int 
 	check_int(derived.fd, ==, -1);
 }
 
-static void expect_mmap_errno(int fd, int prot, int error) {
-	check(mmap(NULL, SIZE, prot, MAP_SHARED, fd, 0) == MAP_FAILED);
-	check_int(errno, ==, error);
-}
-
 TEST(guarantees_have_names) {
 	for (uint32_t bit = 1; bit <= VITRINE_GUARANTEE_FD_READ_ONLY; bit <<= 1) {
 		const char *name = vitrine_guarantee_name(bit);
@@ -134,20 +129,19 @@ TEST_WITH(owner, sealed_refuses_every_way_to_write) {
 	munmap(data, SIZE);
 
 	struct vitrine_derived_fd derived = derive(f, VITRINE_GUARANTEE_SEALED);
-	expect_mmap_errno(derived.fd, PROT_READ | PROT_WRITE, EACCES);
+	check_errno(mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, derived.fd, 0), EACCES);
 	data = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, derived.fd, 0);
 	check(data != MAP_FAILED);
-	check(mprotect(data, SIZE, PROT_READ | PROT_WRITE) < 0 && errno == EACCES);
+	check_errno(mprotect(data, SIZE, PROT_READ | PROT_WRITE), EACCES);
 	munmap(data, SIZE);
-	check(pwrite(derived.fd, "x", 1, 0) < 0 && errno == EBADF);
+	check_errno(pwrite(derived.fd, "x", 1, 0), EBADF);
 
 	// The owner's own fd is no way in either, nor is opening the file anew
-	check(pwrite(f->fd, "x", 1, 0) < 0 && errno == EPERM);
-	expect_mmap_errno(f->fd, PROT_READ | PROT_WRITE, EPERM);
-	check(ftruncate(f->fd, 0) < 0 && errno == EPERM);
-	check(fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) < 0 &&
-		errno == EPERM);
-	check(fcntl(f->fd, F_ADD_SEALS, F_SEAL_WRITE) < 0 && errno == EPERM);
+	check_errno(pwrite(f->fd, "x", 1, 0), EPERM);
+	check_errno(mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, f->fd, 0), EPERM);
+	check_errno(ftruncate(f->fd, 0), EPERM);
+	check_errno(fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096), EPERM);
+	check_errno(fcntl(f->fd, F_ADD_SEALS, F_SEAL_WRITE), EPERM);
 	close(derived.fd);
 }
 
@@ -217,7 +211,8 @@ TEST_WITH(owner, bad_sources_are_refused) {
 TEST_WITH(owner, fd_limit_leaks_nothing) {
 	struct vitrine_derive *derive = vitrine_derive_create();
 	struct vitrine_derived_fd derived;
-	check_int(vitrine_derive_fd(derive, &f->source, VITRINE_GUARANTEE_SNAPSHOT, &derived), ==, 0);
+	int ret = vitrine_derive_fd(derive, &f->source, VITRINE_GUARANTEE_SNAPSHOT, &derived);
+	check_int(ret, ==, 0);
 	int lowest_free = derived.fd;
 	close(derived.fd);
 	int n_fds = harness_count_fds();
@@ -227,7 +222,7 @@ TEST_WITH(owner, fd_limit_leaks_nothing) {
 	for (int room = 0; room < 2; room++) {
 		struct rlimit limit = { (rlim_t)(lowest_free + room - 1), saved.rlim_max };
 		check(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-		int ret = vitrine_derive_fd(derive, &f->source, VITRINE_GUARANTEE_SNAPSHOT, &derived);
+		ret = vitrine_derive_fd(derive, &f->source, VITRINE_GUARANTEE_SNAPSHOT, &derived);
 		check(setrlimit(RLIMIT_NOFILE, &saved) == 0);
 		check_int(ret, ==, -EMFILE);
 		check_int(harness_count_fds(), ==, n_fds);

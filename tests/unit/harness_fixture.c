@@ -100,18 +100,14 @@ TEST_WITH(holder, cannot_be_set_up, .path = "/nonexistent") {
 TEST_WITH(holder, is_not_torn_down, .leak = true) {
 }
 
-static const struct {
-	const char *name;
-	struct holder_options options;
-	bool works;
-} holders[] = {
+TEST_PARAMS(holder, holders, bool is_empty) = {
 	{ "null", { .path = "/dev/null" }, true },
 	{ "zero", { .path = "/dev/zero" }, false },
 };
 
-TEST_WITH_EACH(holder, holders, reads_nothing) {
+TEST_WITH_EACH(holder, holders, reads_from_each) {
 	char byte;
-	check((read(f->fd, &byte, 1) == 0) == param->works);
+	check_int(read(f->fd, &byte, 1), ==, param->is_empty ? 0 : 1);
 }
 
 /** Of the whole system, as far as these tests go: what is in this pipe. */

@@ -43,6 +43,10 @@ static const struct outcome {
 	{ "is_skipped", 0, "ok 1 - is_skipped # SKIP for a reason" },
 	{ "is_not_two[one]", 0, "1..1\nok 1 - is_not_two[one]\n" },
 	{ "is_not_two[two]", 1, "1..1\nnot ok 1 - is_not_two[two] # exit status 1" },
+	{ "is_not_two", 1, "1..3\nok 1 - is_not_two[one]\n"
+		"not ok 2 - is_not_two[two] # exit status 1\nok 3 - is_not_two[three]\n" },
+	{ "reads_from_each", 0,
+		"1..2\nok 1 - reads_from_each[null]\nok 2 - reads_from_each[zero]\n" },
 	{ "has_a_fixture", 0, "ok 1 - has_a_fixture\n" },
 	{ "cannot_be_set_up", 1, "not ok 1 - cannot_be_set_up # exit status 1" },
 	{ "is_not_torn_down", 1, "not ok 1 - is_not_torn_down # leaked file descriptors" },
@@ -60,20 +64,6 @@ TEST_EACH(outcomes, outcome_is_told) {
 	if (strstr(lines, param->line) == NULL) {
 		harness_fail(__FILE__, __LINE__, "%s", lines);
 	}
-}
-
-TEST(each_parameter_is_a_point) {
-	char lines[1024];
-	check_int(run_fixture("is_not_two", lines, sizeof(lines)), ==, 1);
-	check_str(lines, "TAP version 13\n1..3\nok 1 - is_not_two[one]\n"
-		"not ok 2 - is_not_two[two] # exit status 1\nok 3 - is_not_two[three]\n");
-}
-
-TEST(fixture_is_set_up_for_each_parameter) {
-	char lines[1024];
-	check_int(run_fixture("reads_nothing", lines, sizeof(lines)), ==, 0);
-	check_str(lines,
-		"TAP version 13\n1..2\nok 1 - reads_nothing[null]\nok 2 - reads_nothing[zero]\n");
 }
 
 TEST(unknown_test_is_an_error) {
