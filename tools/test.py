@@ -21,6 +21,7 @@ import testlog
 
 # The builds, and how many times slower their tests may be.
 FLAVOURS = {"plain": 1, "asan": 4}
+SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 # Ctrl-C is for the debugger then.
 INTERACTIVE = {"--gdb", "--interactive", "-i"}
 
@@ -69,10 +70,17 @@ def choose(request, has_tests):
     return chosen
 
 
+def unblock_signals():
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
 def run(*command, **how):
     """The status of a child, which ends when this program is to end."""
-    child = subprocess.Popen(command, **how)
+    # What comes meanwhile waits until there is a child to end
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    child = subprocess.Popen(command, preexec_fn=unblock_signals, **how)
     try:
+        unblock_signals()
         return child.wait()
     except Interrupted:
         child.terminate()
@@ -145,7 +153,7 @@ def interrupt(number, _):
 
 
 def main():
-    for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
+    for number in SIGNALS:
         signal.signal(number, interrupt)
     try:
         request = Request(sys.argv[1:])

@@ -160,22 +160,24 @@ def test_log():
 
 
 def test_interrupt():
-    """a signal ends the child as well, even one that does not care"""
-    signal.signal(signal.SIGUSR1, test.interrupt)
+    """a signal ends the child as well, and a second one ends a child that goes on"""
     need_equal(test.run('sh', '-c', 'exit 3'), 3)
+    previous = signal.signal(signal.SIGHUP, test.interrupt)
     silence, mouth = os.pipe()  # to read from without end
     # The second signal comes while the child is waited for
-    for tell in 'kill -USR1 $PPID', "trap 'kill -USR1 $PPID' TERM; kill -USR1 $PPID":
+    for script in 'kill -HUP $PPID; read -r _', \
+            "trap 'kill -HUP $PPID' TERM; kill -HUP $PPID; read -r _; read -r _":
         start = time.monotonic()
         try:
-            test.run('sh', '-c', f'{tell}; while :; do read -r _; done', stdin=silence)
+            test.run('sh', '-c', script, stdin=silence)
         except test.Interrupted as interrupted:
-            need_equal(interrupted.args, (signal.SIGUSR1,))
+            need_equal(interrupted.args, (signal.SIGHUP,))
         else:
             raise Failure('it was not interrupted')
         need(time.monotonic() - start < 15, 'it took too long')
-    os.close(silence)
     os.close(mouth)
+    os.close(silence)
+    signal.signal(signal.SIGHUP, previous)
 
 
 if __name__ == '__main__':
