@@ -163,7 +163,9 @@ def test_end():
 
 def test_processes():
     """a process that is left behind is found and killed, wherever it has gone to"""
-    compositor = FakeCompositor('setsid sleep 1000 & ' + FAKE)
+    # Ready when the other one is, and in no exec then: its environment is empty meanwhile
+    compositor = FakeCompositor("mkfifo silence; setsid sh -c 'echo WAYLAND_DISPLAY=fake;"
+                                "read -r _ <silence' & read -r _ <silence")
     pids = list(harness.find_processes(f'XDG_RUNTIME_DIR={compositor.dir}'))
     need(len(pids) == 2 and compositor.process.pid in pids, pids)
     with impatience():
