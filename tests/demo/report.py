@@ -96,7 +96,7 @@ def make_text(watch, audit):
         "on a machine without a screen. On its left,",
         "weston-simple-shm paints each frame anew.",
         "",
-        "Whoever took this picture looked at the memory of",
+        "The client that took this picture saw the memory of",
         f"the compositor itself, {orange}without a copy{white}. This is what",
         f"happened when it tried to change it ({watch['guarantee']}):",
         "",

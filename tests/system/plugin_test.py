@@ -20,7 +20,7 @@ NAME = sys.argv[1]
 # One that every program can load
 LIBRARY = '/lib/x86_64-linux-gnu/libanl.so.1'
 APP = 'org.freedesktop.weston.simple-shm'
-# A window of which something changes all the time, whatever its size is.
+# A window of which something changes all the time, at any size.
 TERMINAL = ('foot', '--config=/dev/null', 'sh', '-c',
             'i=0; while sleep 0.02; do i=$((i + 1)); echo $i; done')
 

@@ -182,7 +182,8 @@ def test_clients():
         need(client.stdout.readline() == 'fake\n', 'no display')
         compositor.end_clients()
         need(client.returncode == -9, client.returncode)
-        need(compositor.run('sh', '-c', 'echo out; exit 3', status=3).stdout == 'out\n', 'no output')
+        done = compositor.run('sh', '-c', 'echo out; exit 3', status=3)
+        need(done.stdout == 'out\n', 'no output')
         need_failure('status 3: bad', compositor.run, 'sh', '-c', 'echo bad; exit 3')
 
 
