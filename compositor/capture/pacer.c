@@ -16,7 +16,7 @@
 #define FALLBACK_REFRESH 60000
 
 struct vt_pacer {
-	struct vt_capture_source *capture_source;
+	struct vt_capture_source *capture_source; // NULL once it goes away
 	struct wl_event_source *timer;
 	bool started; // the capture source is
 	bool wants_frame; // even though nothing has changed
@@ -138,15 +138,22 @@ void vt_pacer_destroy(struct vt_pacer *pacer) {
 }
 
 void vt_pacer_forget_source(struct vt_pacer *pacer) {
+	pacer->capture_source = NULL;
 	pacer->started = false;
+	wl_event_source_timer_update(pacer->timer, 0);
 }
 
 void vt_pacer_request_frame(struct vt_pacer *pacer) {
-	pacer->wants_frame = true;
-	pacer_arm(pacer);
+	if (pacer->capture_source != NULL) {
+		pacer->wants_frame = true;
+		pacer_arm(pacer);
+	}
 }
 
 void vt_pacer_handle_commit(struct vt_pacer *pacer) {
+	if (pacer->capture_source == NULL) {
+		return;
+	}
 	int64_t now = vt_now_ns();
 	int64_t period = capture_source_get_period_ns(pacer->capture_source);
 	if (now < pacer->due_ns || now >= pacer->due_ns + period) {

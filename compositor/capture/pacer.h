@@ -11,7 +11,7 @@ struct vt_pacer;
 struct vt_pacer *vt_pacer_create(struct vt_capture_source *capture_source);
 /** Accepts NULL. */
 void vt_pacer_destroy(struct vt_pacer *pacer);
-/** The capture source goes away: it is too late to stop it. */
+/** The capture source goes away: it is not drawn any more, and too late to stop it. */
 void vt_pacer_forget_source(struct vt_pacer *pacer);
 /** Asks for a frame even though nothing has changed. */
 void vt_pacer_request_frame(struct vt_pacer *pacer);

@@ -45,7 +45,7 @@ struct vt_stream {
 	struct vt_stream_frame newest;
 	struct wl_event_source *fence_source; // for its fence, NULL if there is none
 	uint64_t seq; // of the newest frame, also when it is not kept
-	size_t n_fast; // subscribers that held nothing when it came
+	size_t n_fast; // subscribers that kept up and could have it when it came
 
 	/** Lost frames, which the next one makes up for. */
 	uint32_t n_lost;
@@ -71,7 +71,10 @@ void vt_stream_finish(struct vt_stream *stream);
 
 /** Attaches a subscriber that has no stream. */
 void vt_stream_add_subscriber(struct vt_stream *stream, struct vt_subscriber *subscriber);
-/** Takes back what the subscriber holds. Its state is the caller's to set. */
+/**
+ * Takes back what the subscriber holds, and serves others with it. The state is the
+ * caller's to set afterwards.
+ */
 void vt_stream_remove_subscriber(struct vt_stream *stream, struct vt_subscriber *subscriber);
 
 /**

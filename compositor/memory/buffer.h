@@ -74,13 +74,13 @@ void vt_buffer_handle_destroy(struct wlr_buffer *wlr_buffer);
 /** NULL if the buffer is not one of ours. */
 struct vt_buffer *vt_buffer_try_from_buffer(struct wlr_buffer *wlr_buffer);
 
-/** Whether vt_buffer_derive() is going to succeed: derives, and keeps the result for it. */
+/** Whether it can be derived from: derives, and keeps the result for vt_buffer_derive(). */
 bool vt_buffer_can_derive(struct vt_buffer *buffer, struct vitrine_derive *derive,
 	uint32_t acceptable, bool is_scanned_out);
 /**
  * Derives a read-only file descriptor with an acceptable guarantee, which the
- * caller owns. A sealed memfd is the same for all sessions; a dma-buf is made for
- * each call, so that what a holder does to its fences or name concerns itself. Where
+ * caller owns. A sealed memfd is kept for other sessions; a dma-buf is made for each
+ * call, so that what a holder does to its fences or name concerns itself. Where
  * that cannot be, it is not given if a display waits for the buffer's fences.
  * Returns false if there is none.
  */
