@@ -26,11 +26,12 @@ void vt_session_destroy(struct vitrine_view_session_v1 *session) {
 	wl_list_remove(&session->output_destroy.link);
 	wl_list_remove(&session->link);
 	if (session_has_started(session)) {
-		wl_signal_emit_mutable(&session->manager->base.events.session_stop, session);
 		vt_viewed_output_remove_subscriber(session->viewed_output, subscriber);
 		if (subscriber->stats.frames > 0) {
 			vt_quota_take_token(subscriber->quota, vt_now_ms());
 		}
+		// In no list any more: a listener may stop other sessions
+		wl_signal_emit_mutable(&session->manager->base.events.session_stop, session);
 	}
 	if (session->start_timer != NULL) {
 		wl_event_source_remove(session->start_timer);
@@ -51,8 +52,9 @@ void vt_session_stop(struct vitrine_view_session_v1 *session,
 }
 
 void vt_sessions_stop(struct vt_manager *manager, enum vitrine_view_stop_reason reason) {
-	struct vitrine_view_session_v1 *session, *tmp;
-	wl_list_for_each_safe(session, tmp, &manager->sessions, link) {
+	while (!wl_list_empty(&manager->sessions)) {
+		struct vitrine_view_session_v1 *session =
+			wl_container_of(manager->sessions.next, session, link);
 		vt_session_stop(session, reason);
 	}
 }
@@ -94,7 +96,7 @@ static void session_start(struct vitrine_view_session_v1 *session) {
 		vt_session_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
 		return;
 	}
-	session->viewed_output = viewed_output;
+	session->viewed_output = viewed_output; // before any frame: see there
 	session_forget_listener(&session->output_destroy); // the viewed output knows when it goes
 	if (session->impl->start != NULL) {
 		session->impl->start(session);
@@ -236,30 +238,43 @@ bool vt_session_create(struct vt_manager *manager, const struct vt_session_inter
 
 /* Between the two */
 
-static void session_update_policy(struct vitrine_view_session_v1 *session) {
-	struct vt_subscriber *subscriber = &session->subscriber;
+static void session_update_allowed(struct vitrine_view_session_v1 *session) {
 	struct vitrine_view_request request = {
-		.client = subscriber->client,
+		.client = session->subscriber.client,
 		.source = session->capture_source,
 		.output = session->output,
 		.acceptable = session->acceptable,
-		.options = subscriber->options,
+		.options = session->subscriber.options,
 	};
-	subscriber->allowed =
+	session->subscriber.allowed =
 		session->acceptable & vt_policy_get_allowed(&session->manager->policy, &request);
-	if (subscriber->allowed == 0 ||
-			(subscriber->guarantee != 0 && !(subscriber->guarantee & subscriber->allowed))) {
-		vt_session_stop(session, VITRINE_VIEW_STOP_DENIED);
-	} else if (subscriber->stream != NULL && subscriber->guarantee == 0) {
-		// It has a stream, but for what was allowed before
-		vt_viewed_output_move_later(session->viewed_output, subscriber);
+}
+
+static struct vitrine_view_session_v1 *find_denied_session(struct vt_manager *manager) {
+	struct vitrine_view_session_v1 *session;
+	wl_list_for_each(session, &manager->sessions, link) {
+		const struct vt_subscriber *subscriber = &session->subscriber;
+		uint32_t needed = subscriber->guarantee != 0 ? subscriber->guarantee : UINT32_MAX;
+		if (!(subscriber->allowed & needed)) {
+			return session;
+		}
 	}
+	return NULL;
 }
 
 void vt_sessions_update_policy(struct vt_manager *manager) {
-	struct vitrine_view_session_v1 *session, *tmp;
-	wl_list_for_each_safe(session, tmp, &manager->sessions, link) {
-		session_update_policy(session);
+	struct vitrine_view_session_v1 *session;
+	wl_list_for_each(session, &manager->sessions, link) {
+		session_update_allowed(session);
+	}
+	while ((session = find_denied_session(manager)) != NULL) {
+		vt_session_stop(session, VITRINE_VIEW_STOP_DENIED);
+	}
+	wl_list_for_each(session, &manager->sessions, link) {
+		if (session->subscriber.stream != NULL && session->subscriber.guarantee == 0) {
+			// It has a stream, but for what was allowed before
+			vt_viewed_output_move_later(session->viewed_output, &session->subscriber);
+		}
 	}
 }
 

@@ -111,6 +111,14 @@ void vt_subscriber_announce_retired(struct vt_subscriber *subscriber,
 	}
 }
 
+void vt_subscriber_announce_all_retired(struct vt_subscriber *subscriber) {
+	for (size_t i = 0; i < VT_SUBSCRIBER_VIEWS_CAP; i++) {
+		if (subscriber->views[i].buffer != NULL) {
+			vt_subscriber_announce_retired(subscriber, subscriber->views[i].buffer);
+		}
+	}
+}
+
 /* Pace */
 
 bool vt_subscriber_is_ready(const struct vt_subscriber *subscriber) {

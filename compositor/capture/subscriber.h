@@ -54,8 +54,8 @@ enum vt_subscriber_state {
 /** How a subscriber keeps up with its stream. */
 enum vt_subscriber_pace {
 	VT_SUBSCRIBER_FRESH, // began with what was there: the next frame comes unexpected
-	VT_SUBSCRIBER_FAST, // held nothing when the newest frame came
-	VT_SUBSCRIBER_SLOW, // still held a frame then
+	VT_SUBSCRIBER_FAST, // keeps up
+	VT_SUBSCRIBER_SLOW, // still held a frame when the next one came
 	VT_SUBSCRIBER_IDLE, // has not asked for the next frame, of clients that pull
 };
 
@@ -102,7 +102,11 @@ struct vt_subscriber {
 	enum vitrine_view_stop_reason stop_reason; // while it is STOPPING
 	enum vt_subscriber_pace pace;
 	struct wl_list output_link; // vt_viewed_output.subscribers
-	struct vt_stream *stream; // while it is ATTACHED or MOVING, maybe while STOPPING; else NULL
+	/**
+	 * While it is ATTACHED or MOVING, maybe while STOPPING; else NULL. Leaving a stream
+	 * comes before the new state: in between, others are served and memory retires.
+	 */
+	struct vt_stream *stream;
 	struct wl_list stream_link; // vt_stream.subscribers
 
 	uint32_t options; // bitfield of enum vitrine_view_option
@@ -151,6 +155,8 @@ void vt_subscriber_announce(struct vt_subscriber *subscriber, struct vt_stream_b
 /** Tells the client that the memory of a buffer is retired, if it knows it. */
 void vt_subscriber_announce_retired(struct vt_subscriber *subscriber,
 	const struct vt_stream_buffer *buffer);
+/** The same of all that it knows, since it has left their stream. */
+void vt_subscriber_announce_all_retired(struct vt_subscriber *subscriber);
 
 /* Frames */
 

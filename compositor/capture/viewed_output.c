@@ -313,6 +313,7 @@ static void viewed_detach(struct vt_viewed_output *viewed, struct vt_subscriber 
 static void viewed_move(struct vt_viewed_output *viewed, struct vt_subscriber *subscriber) {
 	vt_subscriber_revoke_all(subscriber);
 	viewed_detach(viewed, subscriber);
+	vt_subscriber_announce_all_retired(subscriber);
 	if (subscriber->state == VT_SUBSCRIBER_MOVING) { // else it keeps too much by this
 		vt_subscriber_set_state(subscriber, VT_SUBSCRIBER_UNATTACHED);
 		viewed->n_unattached++;
@@ -320,24 +321,29 @@ static void viewed_move(struct vt_viewed_output *viewed, struct vt_subscriber *s
 	vt_viewed_output_request_frame(viewed);
 }
 
+static struct vt_subscriber *viewed_find_stopping(struct vt_viewed_output *viewed) {
+	struct vt_subscriber *subscriber;
+	wl_list_for_each(subscriber, &viewed->subscribers, output_link) {
+		if (subscriber->state == VT_SUBSCRIBER_STOPPING) {
+			return subscriber;
+		}
+	}
+	return NULL;
+}
+
 static void viewed_handle_deferred(void *data) {
 	struct vt_viewed_output *viewed = data;
 	viewed->deferred = NULL;
-	struct vt_subscriber *subscriber, *tmp;
-	wl_list_for_each_safe(subscriber, tmp, &viewed->subscribers, output_link) {
-		switch (subscriber->state) {
-		case VT_SUBSCRIBER_STOPPING:
-			subscriber->impl->stop(subscriber, subscriber->stop_reason);
-			break;
-		case VT_SUBSCRIBER_MOVING:
+	struct vt_subscriber *subscriber;
+	while ((subscriber = viewed_find_stopping(viewed)) != NULL) {
+		subscriber->impl->stop(subscriber, subscriber->stop_reason);
+	}
+	// From here on subscribers are stopped later at the earliest
+	wl_list_for_each(subscriber, &viewed->subscribers, output_link) {
+		if (subscriber->state == VT_SUBSCRIBER_MOVING) {
 			viewed_move(viewed, subscriber);
-			break;
-		case VT_SUBSCRIBER_UNATTACHED:
+		} else if (subscriber->state == VT_SUBSCRIBER_UNATTACHED) {
 			viewed_begin(viewed, subscriber);
-			break;
-		case VT_SUBSCRIBER_ATTACHED:
-		case VT_SUBSCRIBER_APART:
-			break;
 		}
 	}
 }
@@ -346,10 +352,11 @@ static void viewed_defer(struct vt_viewed_output *viewed) {
 	if (viewed->deferred == NULL) {
 		viewed->deferred =
 			wl_event_loop_add_idle(viewed->manager->loop, viewed_handle_deferred, viewed);
-		if (viewed->deferred == NULL) {
-			wlr_log(WLR_ERROR, "Allocation failed"); // the next commit tries again
-		}
 		viewed->wants_deferred = viewed->deferred == NULL;
+		if (viewed->wants_deferred) {
+			wlr_log(WLR_ERROR, "Allocation failed"); // the next commit tries again
+			vt_viewed_output_request_frame(viewed);
+		}
 	}
 }
 
@@ -375,8 +382,9 @@ void vt_viewed_output_move_later(struct vt_viewed_output *viewed,
 
 static void viewed_stop_all(struct vt_viewed_output *viewed,
 		enum vitrine_view_stop_reason reason) {
-	struct vt_subscriber *subscriber, *tmp;
-	wl_list_for_each_safe(subscriber, tmp, &viewed->subscribers, output_link) {
+	while (!wl_list_empty(&viewed->subscribers)) {
+		struct vt_subscriber *subscriber =
+			wl_container_of(viewed->subscribers.next, subscriber, output_link);
 		subscriber->impl->stop(subscriber, reason);
 	}
 }
@@ -416,18 +424,14 @@ bool vt_viewed_output_add_subscriber(struct vt_viewed_output *viewed,
 	if (wl_list_empty(&viewed->subscribers) && !viewed_start(viewed)) {
 		return false;
 	}
-	wl_list_insert(viewed->subscribers.prev, &subscriber->output_link);
-	vt_subscriber_set_state(subscriber, VT_SUBSCRIBER_UNATTACHED);
-	viewed->n_unattached++;
 	if (subscriber->options & VITRINE_VIEW_OPTION_PAINT_CURSORS) {
 		wlr_output_lock_software_cursors(viewed->output, true);
 	}
-	if (viewed_has_current(viewed, subscriber)) {
-		viewed_defer(viewed); // see viewed_begin()
-	}
-	if (viewed->deferred == NULL) {
-		vt_viewed_output_request_frame(viewed);
-	}
+	wl_list_insert(viewed->subscribers.prev, &subscriber->output_link);
+	vt_subscriber_set_state(subscriber, VT_SUBSCRIBER_UNATTACHED);
+	viewed->n_unattached++;
+	// Asked for a frame, a compositor may draw at once
+	viewed_defer(viewed);
 	return true;
 }
 

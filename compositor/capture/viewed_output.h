@@ -47,7 +47,10 @@ struct vt_viewed_output *vt_viewed_output_get(struct vt_manager *manager,
 void vt_viewed_output_destroy(struct vt_viewed_output *viewed,
 	enum vitrine_view_stop_reason reason);
 
-/** Starts delivering frames. False on allocation failure. */
+/**
+ * Delivers frames from now on, but none before this has returned and control is back in
+ * the event loop. False on allocation failure.
+ */
 bool vt_viewed_output_add_subscriber(struct vt_viewed_output *viewed,
 	struct vt_subscriber *subscriber);
 /**

@@ -321,3 +321,38 @@ TEST(creating_the_manager_can_fail) {
 	} while (failed);
 	check_int(n, >, 3);
 }
+
+struct eager {
+	struct wl_listener needs_frame;
+	struct server_output *output; // NULL while it is drawn
+};
+
+/** A compositor that draws as soon as it is asked to. */
+static void eager_handle_needs_frame(struct wl_listener *listener, void *data) {
+	struct eager *eager = wl_container_of(listener, eager, needs_frame);
+	struct server_output *output = eager->output;
+	if (output != NULL) {
+		eager->output = NULL;
+		check(output_paint(output, 0x123456, NULL));
+		in_server = fixture_enter_server != NULL;
+		eager->output = output;
+	}
+}
+
+TEST_WITH(fixture, session_can_fail_in_the_frame_that_it_asks_for) {
+	struct eager eager = {
+		.needs_frame.notify = eager_handle_needs_frame,
+		.output = f->server.output,
+	};
+	wl_signal_add(&f->server.output->wlr_output->events.needs_frame, &eager.needs_frame);
+	struct test_session *session = test_session_start(f->client, VITRINE_GUARANTEE_SEALED);
+	pump_until(&f->server, session->n_frames > 0);
+	begin_failing("wl_array_add");
+	struct test_session *other = test_session_create(f->client,
+		XX_DMABUF_VIEW_MANAGER_V1_OPTION_PAINT_CURSORS, VITRINE_GUARANTEE_SNAPSHOT);
+	pump_until(&f->server, other->stopped);
+	end_failing();
+	check(failed);
+	test_session_check_stop(other, VITRINE_VIEW_STOP_NO_RESOURCES);
+	wl_list_remove(&eager.needs_frame.link);
+}

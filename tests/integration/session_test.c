@@ -1097,22 +1097,50 @@ TEST_WITH(fixture, client_that_keeps_retired_memory_gets_no_more) {
 	test_session_start(f->client, ALL);
 }
 
-TEST_WITH(fixture, session_that_changes_to_copies_and_keeps_too_much_is_stopped) {
-	f->server.manager->limits.retired_bytes_per_process = 64 * 48 * 4;
+/** Goes on in buffers of wlroots' own after two frames that were shared. */
+static void move_to_copies(struct fixture *f, struct test_session *session, bool drop) {
 	struct wlr_allocator *stock = wlr_allocator_autocreate(f->server.backend, f->server.renderer);
 	struct wlr_drm_format format = {.format = DRM_FORMAT_XRGB8888};
-	struct test_session *session = test_session_start_reader(f->client, ALL);
+	struct wlr_output *output = f->server.output->wlr_output;
 	fixture_paint(f, 1);
 	fixture_paint(f, 2);
 	check_int(session->n_views, ==, 2); // both are going to retire
 	f->server.output->swapchain = wlr_swapchain_create(stock, 64, 48, &format);
 	f->server.output->repaint = true;
 	check(output_paint(f->server.output, 3, NULL));
-	pump_until(&f->server, session->stopped);
-	test_session_check_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
+	if (drop) { // before the session has its first copy
+		wl_event_loop_dispatch(f->server.loop, 0);
+		wlr_swapchain_destroy(output->swapchain);
+		output->swapchain = NULL;
+	}
+	pump_until(&f->server, session->stopped || session->n_frames >= 3);
+	if (!session->stopped) {
+		fixture_paint(f, 0x445566);
+	}
 	wlr_swapchain_destroy(f->server.output->swapchain);
 	f->server.output->swapchain = NULL;
 	wlr_allocator_destroy(stock);
+}
+
+TEST_WITH(fixture, session_that_changes_to_copies_and_keeps_too_much_is_stopped) {
+	f->server.manager->limits.retired_bytes_per_process = 64 * 48 * 4;
+	struct test_session *session = test_session_start_reader(f->client, ALL);
+	move_to_copies(f, session, false);
+	test_session_check_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
+}
+
+TEST_PARAMS(fixture, swapchains, bool drop) = {
+	{ "kept" },
+	{ "dropped", .drop = true },
+};
+
+TEST_WITH_EACH(fixture, swapchains, session_that_changes_to_copies_forgets_the_views_before) {
+	struct test_session *session = test_session_start_reader(f->client, ALL);
+	move_to_copies(f, session, param->drop);
+	check_int(session->n_retired, ==, 2);
+	struct test_view *view = &session->views[test_session_last_frame(session)->index];
+	check_int(view->guarantee, ==, SNAPSHOT);
+	check_int(test_view_get_pixel(view, 1, 1), ==, 0x445566);
 }
 
 TEST_WITH(fixture, running_session_that_keeps_too_much_is_stopped) {
@@ -1164,4 +1192,75 @@ TEST_WITH(fixture, half_a_message_and_a_flood_of_fds_hurt_only_the_sender,
 	pump_until(&f->server, client->wl_client == NULL);
 	fixture_paint_frames(f, 0, 19);
 	check_int(f->session->n_frames, ==, 41);
+}
+
+/* Listeners that stop sessions */
+
+static struct vitrine_view_session_v1 *started[8];
+static size_t n_started;
+
+static void handle_session_start(struct wl_listener *listener, void *data) {
+	started[n_started++] = data;
+}
+
+/** An embedder for which a capture is a set of sessions: with one, all end. */
+static void handle_session_stop(struct wl_listener *listener, void *data) {
+	for (size_t i = 0; i < n_started; i++) {
+		struct vitrine_view_session_v1 *session = started[i];
+		started[i] = NULL;
+		if (session != NULL && session != data) {
+			vitrine_view_session_v1_stop(session, VITRINE_VIEW_STOP_REVOKED);
+		}
+	}
+}
+
+static uint32_t deny(const struct vitrine_view_request *request, void *data) {
+	return 0;
+}
+
+static void end_by_lock(struct fixture *f) {
+	vitrine_view_manager_v1_set_locked(f->server.manager, true);
+}
+
+static void end_by_policy(struct fixture *f) {
+	vitrine_view_manager_v1_set_policy(f->server.manager, deny, NULL);
+}
+
+static void end_by_output(struct fixture *f) {
+	wlr_output_destroy(f->server.output->wlr_output);
+}
+
+static void end_by_quota(struct fixture *f) {
+	f->server.manager->limits.retired_bytes_per_process = 1;
+	output_resize(f->server.output, 48, 64); // what was announced retires
+	fixture_paint(f, 2);
+}
+
+TEST_PARAMS(fixture, ends, void (*end)(struct fixture *f)) = {
+	{ "lock", .end = end_by_lock },
+	{ "policy", .end = end_by_policy },
+	{ "output", .end = end_by_output },
+	{ "quota", .end = end_by_quota },
+};
+
+TEST_WITH_EACH(fixture, ends, listener_may_stop_other_sessions) {
+	server_add_output(&f->server, 64, 48);
+	struct client *client = client_create(&f->server);
+	struct wl_listener start = { .notify = handle_session_start };
+	struct wl_listener stop = { .notify = handle_session_stop };
+	wl_signal_add(&f->server.manager->events.session_start, &start);
+	wl_signal_add(&f->server.manager->events.session_stop, &stop);
+	for (uint32_t i = 0; i < 6; i++) {
+		test_session_create_for(client, client_get_source(client, i / 2 % 2), 0, ALL)
+			->auto_release = true;
+	}
+	client_roundtrip(client);
+	check_int(n_started, ==, 6);
+	uint32_t n_stopped = f->server.sessions_stopped;
+	fixture_paint(f, 1);
+	param->end(f);
+	pump(&f->server);
+	check_int(f->server.sessions_stopped, ==, n_stopped + 6);
+	wl_list_remove(&start.link);
+	wl_list_remove(&stop.link);
 }

@@ -106,7 +106,10 @@ struct vitrine_view_manager_v1 {
 		 * output commits: no session may be stopped by the listener.
 		 */
 		struct wl_signal session_guarantee;
-		/** A session that started ends: struct vitrine_view_session_v1. */
+		/**
+		 * A session that started has ended: struct vitrine_view_session_v1. The listener
+		 * may stop other sessions, but must not destroy outputs or capture sources.
+		 */
 		struct wl_signal session_stop;
 	} events;
 
