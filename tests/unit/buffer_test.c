@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+/* Deriving from a buffer is asked once, and its result is kept. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "buffer.h"
+#include "harness.h"
+
+#define SEALED VITRINE_GUARANTEE_SEALED
+#define GUARDED VITRINE_GUARANTEE_GUARDED
+#define FD_READ_ONLY VITRINE_GUARANTEE_FD_READ_ONLY
+
+/* What stands in for the machine, and counts */
+
+static uint32_t available;
+static int error; // instead, if not 0
+static unsigned n_derived;
+
+int __wrap_vitrine_derive_fd(struct vitrine_derive *derive,
+	const struct vitrine_derive_source *source, uint32_t acceptable,
+	struct vitrine_derived_fd *derived);
+int __wrap_vitrine_derive_fd(struct vitrine_derive *derive,
+		const struct vitrine_derive_source *source, uint32_t acceptable,
+		struct vitrine_derived_fd *derived) {
+	n_derived++;
+	derived->fd = -1;
+	uint32_t possible = acceptable & available;
+	if (source->dmabuf_first_export_read_only) {
+		possible |= acceptable & FD_READ_ONLY;
+	}
+	if (error != 0 || possible == 0) {
+		return error != 0 ? error : -EOPNOTSUPP;
+	}
+	derived->guarantee = possible & SEALED ? SEALED : possible & GUARDED ? GUARDED : FD_READ_ONLY;
+	derived->storage =
+		possible & SEALED ? VITRINE_STORAGE_MEMFD : VITRINE_STORAGE_DMABUF;
+	derived->fd = eventfd(0, EFD_CLOEXEC);
+	return 0;
+}
+
+static void kind_destroy(struct vt_buffer *buffer) {
+}
+
+static bool kind_get_derive_source(const struct vt_buffer *buffer, bool is_scanned_out,
+		struct vitrine_derive_source *source) {
+	*source = (struct vitrine_derive_source){
+		.dmabuf_first_export_read_only = !is_scanned_out && buffer->size > 0,
+	};
+	return true;
+}
+
+static const struct vt_buffer_kind kind = {
+	.base.destroy = vt_buffer_handle_destroy,
+	.destroy = kind_destroy,
+	.get_derive_source = kind_get_derive_source,
+};
+
+struct buffer_fixture {
+	struct vt_buffer buffer;
+};
+
+struct buffer_fixture_options {
+	uint32_t available;
+	bool is_prime; // fd_read_only as well, unless it is scanned out
+};
+
+static void buffer_fixture_set_up(struct buffer_fixture *f,
+		const struct buffer_fixture_options *options) {
+	available = options->available;
+	f->buffer = (struct vt_buffer){ .size = options->is_prime };
+	vt_buffer_init(&f->buffer, &kind, 1, 1);
+	check(vt_buffer_try_from_buffer(&f->buffer.base) == &f->buffer);
+}
+
+static void buffer_fixture_tear_down(struct buffer_fixture *f) {
+	wlr_buffer_drop(&f->buffer.base); // the harness sees a file descriptor that is left
+}
+
+/** A session that looks whether it can have the buffer and has it announced then: its guarantee. */
+static uint32_t announce(struct buffer_fixture *f, uint32_t acceptable) {
+	struct vitrine_derived_fd derived;
+	bool can = vt_buffer_can_derive(&f->buffer, NULL, acceptable, false);
+	bool has = vt_buffer_derive(&f->buffer, NULL, acceptable, false, &derived);
+	check(can == has);
+	if (has) {
+		check(close(derived.fd) == 0);
+	}
+	return has ? derived.guarantee : 0;
+}
+
+TEST_WITH(buffer_fixture, sealed_memfd_is_derived_once_for_all, SEALED | GUARDED) {
+	for (int i = 0; i < 3; i++) {
+		check_int(announce(f, SEALED | FD_READ_ONLY), ==, SEALED);
+	}
+	check_int(n_derived, ==, 1);
+}
+
+TEST_WITH(buffer_fixture, dmabuf_is_derived_once_for_each_session, GUARDED) {
+	for (unsigned i = 1; i < 4; i++) {
+		check_int(announce(f, SEALED | GUARDED), ==, GUARDED);
+		check_int(n_derived, ==, i);
+	}
+}
+
+TEST_WITH(buffer_fixture, best_guarantee_is_given_to_each_session, SEALED | GUARDED) {
+	for (uint32_t asked = 2; asked < 16; asked += 2) {
+		for (uint32_t acceptable = 2; acceptable < 16; acceptable += 2) {
+			// By a session that is never sent a frame in the buffer
+			vt_buffer_can_derive(&f->buffer, NULL, asked, false);
+			uint32_t possible = acceptable & available;
+			check_int(announce(f, acceptable), ==, possible & SEALED ? SEALED : possible);
+		}
+	}
+}
+
+TEST_WITH(buffer_fixture, what_cannot_be_derived_is_not_tried_again, 0) {
+	for (int i = 0; i < 3; i++) {
+		check_int(announce(f, SEALED | GUARDED), ==, 0);
+	}
+	check_int(announce(f, GUARDED), ==, 0);
+	check_int(n_derived, ==, 1);
+}
+
+TEST_WITH(buffer_fixture, error_that_may_go_away_is_tried_again, SEALED) {
+	error = -EMFILE;
+	check_int(announce(f, SEALED), ==, 0);
+	error = 0;
+	check_int(announce(f, SEALED), ==, SEALED);
+}
+
+TEST_WITH(buffer_fixture, nothing_is_kept_of_memory_that_retires_or_is_replaced, SEALED) {
+	check_int(announce(f, SEALED), ==, SEALED);
+	int n_fds = harness_count_fds();
+	vt_buffer_retire(&f->buffer);
+	check_int(harness_count_fds(), ==, n_fds - 1);
+	check_int(announce(f, SEALED), ==, SEALED); // it has not changed yet
+	vt_buffer_set_fresh(&f->buffer);
+	check_int(harness_count_fds(), ==, n_fds - 1);
+	check(!f->buffer.retired && f->buffer.generation == 1);
+}
+
+TEST_WITH(buffer_fixture, first_export_is_not_given_of_what_is_scanned_out, .is_prime = true) {
+	check_int(announce(f, FD_READ_ONLY), ==, FD_READ_ONLY);
+	check(vt_buffer_can_derive(&f->buffer, NULL, FD_READ_ONLY, false)); // and is kept
+	struct vitrine_derived_fd derived;
+	check(!vt_buffer_derive(&f->buffer, NULL, FD_READ_ONLY, true, &derived));
+	check_int(announce(f, FD_READ_ONLY), ==, FD_READ_ONLY);
+}
