@@ -42,7 +42,7 @@ def need_refusal(program, *reasons):
 def test_suitable():
     """a program that calls wlroots 0.20 gets the plugin, and its arguments"""
     for options in [], ['--strict']:
-        status, stdout, stderr = run(*options, '--deadline', '5', other('all'), '--strict')
+        status, stdout, stderr = run(*options, '--deadline', '5', other('suitable'), '--strict')
         need(status == 42, f'status {status}: {stderr}')
         need(stdout == 'ran with --strict, LD_PRELOAD unset, options gone\nplugin loaded\n', stdout)
         need(stderr == '', stderr)
@@ -50,7 +50,7 @@ def test_suitable():
 
 def test_path():
     """the program is looked up in PATH"""
-    status, stdout, stderr = run('all', PATH=f'/nonexistent:{OTHERS}')
+    status, stdout, stderr = run('suitable', PATH=f'/nonexistent:{OTHERS}')
     need(status == 42 and 'plugin loaded' in stdout, stdout + stderr)
 
 
@@ -86,7 +86,7 @@ def test_script():
 
 def test_damaged():
     """a program that is cut off or damaged does no harm"""
-    with open(other('all'), 'rb') as file:
+    with open(other('suitable'), 'rb') as file:
         data = file.read()
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, 'program')
