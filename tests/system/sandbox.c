@@ -2,6 +2,7 @@
 /**
  * Runs a command as a sandboxed client: usage: sandbox APP-ID COMMAND [ARGS...]
  */
+#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,28 +11,14 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <wayland-client.h>
 
 #include "security-context-v1-client-protocol.h"
+#include "wayland.h"
+
+/** None that the command is expected to have. */
+#define STATUS_NO_SANDBOX 125
 
 static const char socket_name[] = "sandbox-0";
-
-static void registry_handle_global(void *data, struct wl_registry *registry, uint32_t name,
-		const char *interface, uint32_t version) {
-	struct wp_security_context_manager_v1 **manager = data;
-	if (strcmp(interface, wp_security_context_manager_v1_interface.name) == 0) {
-		*manager = wl_registry_bind(registry, name, &wp_security_context_manager_v1_interface, 1);
-	}
-}
-
-static void registry_handle_global_remove(void *data, struct wl_registry *registry,
-		uint32_t name) {
-}
-
-static const struct wl_registry_listener registry_listener = {
-	.global = registry_handle_global,
-	.global_remove = registry_handle_global_remove,
-};
 
 static int listen_on_socket(void) {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -41,8 +28,7 @@ static int listen_on_socket(void) {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0 ||
 			listen(fd, 8) != 0) {
-		perror("sandbox: socket");
-		exit(EXIT_FAILURE);
+		die("socket: %s", strerror(errno));
 	}
 	return fd;
 }
@@ -75,27 +61,23 @@ static int run(char *command[]) {
 }
 
 int main(int argc, char *argv[]) {
-	struct wl_display *display = wl_display_connect(NULL);
-	if (argc < 3 || display == NULL) {
-		fprintf(stderr, "usage: sandbox APP-ID COMMAND [ARGS...], in a compositor\n");
-		return EXIT_FAILURE;
+	if (argc < 3) {
+		die("usage: sandbox APP-ID COMMAND [ARGS...]");
 	}
-	struct wp_security_context_manager_v1 *manager = NULL;
-	struct wl_registry *registry = wl_display_get_registry(display);
-	wl_registry_add_listener(registry, &registry_listener, &manager);
+	struct wl_display *display = wayland_connect();
+	struct wp_security_context_manager_v1 *manager;
+	wayland_bind(display, STATUS_NO_SANDBOX, (struct wayland_global[]){
+		{ &wp_security_context_manager_v1_interface, 1, &manager }, { 0 } });
 	int pipe_fds[2];
-	if (wl_display_roundtrip(display) < 0 || manager == NULL || pipe(pipe_fds) != 0) {
-		fprintf(stderr, "sandbox: no security-context-v1\n");
-		return 125;
+	if (pipe(pipe_fds) != 0) {
+		die_with(STATUS_NO_SANDBOX, "pipe: %s", strerror(errno));
 	}
 	create_context(manager, pipe_fds[0], argv[1]);
 	if (wl_display_roundtrip(display) < 0) {
-		fprintf(stderr, "sandbox: the compositor refused the context\n");
-		return 125;
+		die_with(STATUS_NO_SANDBOX, "the compositor refused the context");
 	}
 	int status = run(&argv[2]);
 	wp_security_context_manager_v1_destroy(manager);
-	wl_registry_destroy(registry);
 	wl_display_disconnect(display);
 	close(pipe_fds[0]);
 	close(pipe_fds[1]);

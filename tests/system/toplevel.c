@@ -14,10 +14,10 @@
 #include <time.h>
 #include <unistd.h>
 #include <vitrine/derive.h>
-#include <wayland-client.h>
 
 #include "ext-foreign-toplevel-list-v1-client-protocol.h"
 #include "ext-image-capture-source-v1-client-protocol.h"
+#include "wayland.h"
 #include "xx-dmabuf-view-v1-client-protocol.h"
 
 #define VIEWS_CAP 64
@@ -28,27 +28,17 @@ struct view {
 };
 
 static struct {
-	struct ext_foreign_toplevel_list_v1 *list;
-	struct ext_foreign_toplevel_image_capture_source_manager_v1 *sources;
-	struct xx_dmabuf_view_manager_v1 *views_manager;
 	struct ext_foreign_toplevel_handle_v1 *toplevel; // NULL before there is one
 	const char *app_id;
-	struct xx_dmabuf_view_session_v1 *session;
 	struct view views[VIEWS_CAP];
 	unsigned long n_frames, n_different, n_wanted;
 	uint64_t checksum;
 	bool stopped;
 } state;
 
-static void handle_closed(void *data, struct ext_foreign_toplevel_handle_v1 *toplevel) {
-}
-
-static void handle_done(void *data, struct ext_foreign_toplevel_handle_v1 *toplevel) {
-}
-
-static void handle_text(void *data, struct ext_foreign_toplevel_handle_v1 *toplevel,
-		const char *text) {
-}
+IGNORE_EVENT(handle_closed, struct ext_foreign_toplevel_handle_v1 *toplevel)
+IGNORE_EVENT(handle_done, struct ext_foreign_toplevel_handle_v1 *toplevel)
+IGNORE_EVENT(handle_text, struct ext_foreign_toplevel_handle_v1 *toplevel, const char *text)
 
 static void handle_app_id(void *data, struct ext_foreign_toplevel_handle_v1 *toplevel,
 		const char *app_id) {
@@ -70,16 +60,24 @@ static void handle_toplevel(void *data, struct ext_foreign_toplevel_list_v1 *lis
 	ext_foreign_toplevel_handle_v1_add_listener(toplevel, &toplevel_listener, NULL);
 }
 
-static void handle_finished(void *data, struct ext_foreign_toplevel_list_v1 *list) {
-}
+IGNORE_EVENT(handle_finished, struct ext_foreign_toplevel_list_v1 *list)
 
 static const struct ext_foreign_toplevel_list_v1_listener list_listener = {
 	.toplevel = handle_toplevel,
 	.finished = handle_finished,
 };
 
-static void handle_depth(void *data, struct xx_dmabuf_view_session_v1 *session, uint32_t depth) {
-}
+IGNORE_EVENT(handle_depth, struct xx_dmabuf_view_session_v1 *session, uint32_t depth)
+IGNORE_EVENT(handle_view_done, struct xx_dmabuf_view_session_v1 *session, uint32_t index)
+IGNORE_EVENT(handle_retired, struct xx_dmabuf_view_session_v1 *session, uint32_t index)
+IGNORE_EVENT(handle_damage, struct xx_dmabuf_view_session_v1 *session, uint32_t x, uint32_t y,
+	uint32_t width, uint32_t height)
+IGNORE_EVENT(handle_transform, struct xx_dmabuf_view_session_v1 *session, uint32_t transform)
+IGNORE_EVENT(handle_time, struct xx_dmabuf_view_session_v1 *session, uint32_t hi, uint32_t lo,
+	uint32_t nsec)
+IGNORE_EVENT(handle_skipped, struct xx_dmabuf_view_session_v1 *session, uint32_t count)
+// Released already: each frame is when it comes
+IGNORE_EVENT(handle_revoked, struct xx_dmabuf_view_session_v1 *session, uint32_t serial)
 
 static void handle_view(void *data, struct xx_dmabuf_view_session_v1 *session, uint32_t index,
 		uint32_t storage, uint32_t width, uint32_t height, uint32_t fourcc, uint32_t mod_hi,
@@ -101,30 +99,6 @@ static void handle_plane(void *data, struct xx_dmabuf_view_session_v1 *session, 
 		view->stride = stride;
 	}
 	close(fd);
-}
-
-static void handle_view_done(void *data, struct xx_dmabuf_view_session_v1 *session,
-		uint32_t index) {
-}
-
-static void handle_retired(void *data, struct xx_dmabuf_view_session_v1 *session,
-		uint32_t index) {
-}
-
-static void handle_damage(void *data, struct xx_dmabuf_view_session_v1 *session, uint32_t x,
-		uint32_t y, uint32_t width, uint32_t height) {
-}
-
-static void handle_transform(void *data, struct xx_dmabuf_view_session_v1 *session,
-		uint32_t transform) {
-}
-
-static void handle_time(void *data, struct xx_dmabuf_view_session_v1 *session, uint32_t hi,
-		uint32_t lo, uint32_t nsec) {
-}
-
-static void handle_skipped(void *data, struct xx_dmabuf_view_session_v1 *session,
-		uint32_t count) {
 }
 
 static void handle_fence(void *data, struct xx_dmabuf_view_session_v1 *session, int32_t fd) {
@@ -157,11 +131,6 @@ static void handle_frame(void *data, struct xx_dmabuf_view_session_v1 *session, 
 	xx_dmabuf_view_session_v1_release(session, serial);
 }
 
-static void handle_revoked(void *data, struct xx_dmabuf_view_session_v1 *session,
-		uint32_t serial) {
-	// Released already: each frame is when it comes
-}
-
 static void handle_stopped(void *data, struct xx_dmabuf_view_session_v1 *session,
 		uint32_t reason) {
 	printf("stopped %u\n", reason);
@@ -184,68 +153,47 @@ static const struct xx_dmabuf_view_session_v1_listener session_listener = {
 	.stopped = handle_stopped,
 };
 
-static void handle_global(void *data, struct wl_registry *registry, uint32_t name,
-		const char *interface, uint32_t version) {
-	if (strcmp(interface, ext_foreign_toplevel_list_v1_interface.name) == 0) {
-		state.list = wl_registry_bind(registry, name, &ext_foreign_toplevel_list_v1_interface, 1);
-		ext_foreign_toplevel_list_v1_add_listener(state.list, &list_listener, NULL);
-	} else if (strcmp(interface,
-			ext_foreign_toplevel_image_capture_source_manager_v1_interface.name) == 0) {
-		state.sources = wl_registry_bind(registry, name,
-			&ext_foreign_toplevel_image_capture_source_manager_v1_interface, 1);
-	} else if (strcmp(interface, xx_dmabuf_view_manager_v1_interface.name) == 0) {
-		state.views_manager =
-			wl_registry_bind(registry, name, &xx_dmabuf_view_manager_v1_interface, 1);
-	}
-}
-
-static void handle_global_remove(void *data, struct wl_registry *registry, uint32_t name) {
-}
-
-static const struct wl_registry_listener registry_listener = {
-	.global = handle_global,
-	.global_remove = handle_global_remove,
-};
-
 static double now(void) {
 	struct timespec time;
 	clock_gettime(CLOCK_MONOTONIC, &time);
 	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
+static void dispatch(struct wl_display *display) {
+	if (wl_display_dispatch(display) < 0) {
+		die("lost the connection: %s", strerror(errno));
+	}
+}
+
 int main(int argc, char *argv[]) {
-	struct wl_display *display = wl_display_connect(NULL);
-	if (argc != 3 || display == NULL) {
-		fprintf(stderr, "usage: toplevel FRAMES APP-ID, in a compositor\n");
-		return EXIT_FAILURE;
+	if (argc != 3) {
+		die("usage: toplevel FRAMES APP-ID");
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	state.n_wanted = strtoul(argv[1], NULL, 10);
 	state.app_id = argv[2];
-	wl_registry_add_listener(wl_display_get_registry(display), &registry_listener, NULL);
-	wl_display_roundtrip(display);
-	wl_display_roundtrip(display);
-	if (state.list == NULL || state.sources == NULL || state.views_manager == NULL) {
-		printf("no protocol\n");
-		return EXIT_FAILURE;
-	}
+	struct wl_display *display = wayland_connect();
+	struct ext_foreign_toplevel_list_v1 *list;
+	struct ext_foreign_toplevel_image_capture_source_manager_v1 *sources;
+	struct xx_dmabuf_view_manager_v1 *views;
+	wayland_bind(display, EXIT_FAILURE, (struct wayland_global[]){
+		{ &ext_foreign_toplevel_list_v1_interface, 1, &list },
+		{ &ext_foreign_toplevel_image_capture_source_manager_v1_interface, 1, &sources },
+		{ &xx_dmabuf_view_manager_v1_interface, 1, &views },
+		{ 0 } });
+	ext_foreign_toplevel_list_v1_add_listener(list, &list_listener, NULL);
 	while (state.toplevel == NULL) {
-		if (wl_display_dispatch(display) < 0) {
-			return EXIT_FAILURE;
-		}
+		dispatch(display);
 	}
 	struct ext_image_capture_source_v1 *source =
-		ext_foreign_toplevel_image_capture_source_manager_v1_create_source(state.sources,
+		ext_foreign_toplevel_image_capture_source_manager_v1_create_source(sources,
 			state.toplevel);
-	state.session = xx_dmabuf_view_manager_v1_create_session(state.views_manager, source, 0,
-		VITRINE_GUARANTEE_ALL);
-	xx_dmabuf_view_session_v1_add_listener(state.session, &session_listener, NULL);
+	struct xx_dmabuf_view_session_v1 *session = xx_dmabuf_view_manager_v1_create_session(views,
+		source, 0, VITRINE_GUARANTEE_ALL);
+	xx_dmabuf_view_session_v1_add_listener(session, &session_listener, NULL);
 	double start = now();
 	while (!state.stopped && state.n_frames < state.n_wanted) {
-		if (wl_display_dispatch(display) < 0) {
-			perror("toplevel");
-			return EXIT_FAILURE;
-		}
+		dispatch(display);
 	}
 	printf("frames %lu different %lu rate %.1f\n", state.n_frames, state.n_different,
 		(double)state.n_frames / (now() - start));

@@ -5,6 +5,7 @@
  *
  * Prints a line whenever the compositor says that it has shown a picture.
  */
+#include <errno.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,8 +16,8 @@
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
-#include <wayland-client.h>
 
+#include "wayland.h"
 #include "xdg-shell-client-protocol.h"
 
 #define SIZE 64
@@ -68,9 +69,8 @@ static const struct xdg_surface_listener surface_listener = {
 	.configure = handle_surface_configure,
 };
 
-static void handle_toplevel_configure(void *data, struct xdg_toplevel *toplevel, int32_t width,
-		int32_t height, struct wl_array *states) {
-}
+IGNORE_EVENT(handle_toplevel_configure, struct xdg_toplevel *toplevel, int32_t width,
+	int32_t height, struct wl_array *states)
 
 static void handle_toplevel_close(void *data, struct xdg_toplevel *toplevel) {
 	state.closed = true;
@@ -89,42 +89,21 @@ static const struct xdg_wm_base_listener wm_base_listener = {
 	.ping = handle_ping,
 };
 
-static void handle_global(void *data, struct wl_registry *registry, uint32_t name,
-		const char *interface, uint32_t version) {
-	if (strcmp(interface, wl_compositor_interface.name) == 0) {
-		state.compositor = wl_registry_bind(registry, name, &wl_compositor_interface, 1);
-	} else if (strcmp(interface, wl_shm_interface.name) == 0) {
-		state.shm = wl_registry_bind(registry, name, &wl_shm_interface, 1);
-	} else if (strcmp(interface, xdg_wm_base_interface.name) == 0) {
-		state.wm_base = wl_registry_bind(registry, name, &xdg_wm_base_interface, 1);
-		xdg_wm_base_add_listener(state.wm_base, &wm_base_listener, NULL);
-	}
-}
-
-static void handle_global_remove(void *data, struct wl_registry *registry, uint32_t name) {
-}
-
-static const struct wl_registry_listener registry_listener = {
-	.global = handle_global,
-	.global_remove = handle_global_remove,
-};
-
-static bool create_buffer(void) {
+static void create_buffer(void) {
 	const size_t size = SIZE * SIZE * 4;
 	int fd = memfd_create("window", MFD_CLOEXEC);
 	if (fd < 0 || ftruncate(fd, (off_t)size) < 0) {
-		return false;
+		die("memfd: %s", strerror(errno));
 	}
 	state.pixels = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (state.pixels == MAP_FAILED) {
-		return false;
+		die("mmap: %s", strerror(errno));
 	}
 	struct wl_shm_pool *pool = wl_shm_create_pool(state.shm, fd, (int32_t)size);
 	state.buffer = wl_shm_pool_create_buffer(pool, 0, SIZE, SIZE, SIZE * 4,
 		WL_SHM_FORMAT_XRGB8888);
 	wl_shm_pool_destroy(pool);
 	close(fd);
-	return true;
 }
 
 static void create_window(const char *app_id) {
@@ -141,11 +120,14 @@ static void create_window(const char *app_id) {
 static int create_timer(long rate) {
 	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
 	const struct timespec interval = { .tv_nsec = 1000000000 / rate };
-	return fd >= 0 && timerfd_settime(fd, 0, &(struct itimerspec){
-		.it_interval = interval, .it_value = interval }, NULL) == 0 ? fd : -1;
+	const struct itimerspec spec = { .it_interval = interval, .it_value = interval };
+	if (fd < 0 || timerfd_settime(fd, 0, &spec, NULL) != 0) {
+		die("timerfd: %s", strerror(errno));
+	}
+	return fd;
 }
 
-static bool run(struct wl_display *display, int timer_fd) {
+static void run(struct wl_display *display, int timer_fd) {
 	struct pollfd fds[] = {
 		{ .fd = wl_display_get_fd(display), .events = POLLIN },
 		{ .fd = timer_fd, .events = POLLIN },
@@ -153,41 +135,34 @@ static bool run(struct wl_display *display, int timer_fd) {
 	while (!state.closed) {
 		uint64_t expirations;
 		if (wl_display_dispatch_pending(display) < 0 || wl_display_flush(display) < 0 ||
-				poll(fds, 2, -1) < 0) {
-			return false;
-		}
-		if (fds[0].revents != 0 && wl_display_dispatch(display) < 0) {
-			return false;
+				poll(fds, 2, -1) < 0 ||
+				(fds[0].revents != 0 && wl_display_dispatch(display) < 0)) {
+			die("lost the connection: %s", strerror(errno));
 		}
 		if (fds[1].revents != 0 &&
 				read(timer_fd, &expirations, sizeof(expirations)) > 0 && state.configured) {
 			paint();
 		}
 	}
-	return true;
 }
 
 int main(int argc, char *argv[]) {
-	struct wl_display *display = wl_display_connect(NULL);
 	long rate = argc == 3 ? strtol(argv[1], NULL, 10) : 0;
-	if (rate < 2 || display == NULL) {
-		fprintf(stderr, "usage: window RATE APP-ID, in a compositor\n");
-		return EXIT_FAILURE;
+	if (rate < 2) {
+		die("usage: window RATE APP-ID");
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	wl_registry_add_listener(wl_display_get_registry(display), &registry_listener, NULL);
-	wl_display_roundtrip(display);
-	int timer_fd = create_timer(rate);
-	if (state.compositor == NULL || state.shm == NULL || state.wm_base == NULL ||
-			timer_fd < 0 || !create_buffer()) {
-		perror("window");
-		return EXIT_FAILURE;
-	}
+	struct wl_display *display = wayland_connect();
+	wayland_bind(display, EXIT_FAILURE, (struct wayland_global[]){
+		{ &wl_compositor_interface, 1, &state.compositor },
+		{ &wl_shm_interface, 1, &state.shm },
+		{ &xdg_wm_base_interface, 1, &state.wm_base },
+		{ 0 } });
+	xdg_wm_base_add_listener(state.wm_base, &wm_base_listener, NULL);
+	create_buffer();
 	create_window(argv[2]);
-	if (!run(display, timer_fd)) {
-		perror("window");
-		return EXIT_FAILURE;
-	}
+	int timer_fd = create_timer(rate);
+	run(display, timer_fd);
 	close(timer_fd);
 	wl_display_disconnect(display);
 	return EXIT_SUCCESS;
