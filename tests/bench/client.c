@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +29,6 @@
  * Prints the differences as a line of JSON.
  */
 
-#define STATUS_UNAVAILABLE 77
 #define CLIENTS_CAP 1024
 
 #define WARM_LIMIT_MS 1000
@@ -82,25 +80,6 @@ static struct {
 	size_t latencies_len, latencies_cap;
 	bool measuring;
 } state;
-
-static _Noreturn void die_with(int status, const char *format, va_list args) {
-	fprintf(stderr, "bench-client: ");
-	vfprintf(stderr, format, args);
-	fprintf(stderr, "\n");
-	exit(status);
-}
-
-void die(const char *format, ...) {
-	va_list args;
-	va_start(args, format);
-	die_with(EXIT_FAILURE, format, args);
-}
-
-void die_unavailable(const char *format, ...) {
-	va_list args;
-	va_start(args, format);
-	die_with(STATUS_UNAVAILABLE, format, args);
-}
 
 /* Frames */
 
@@ -177,14 +156,17 @@ struct memory connection_get_target(struct connection *connection, size_t size, 
 
 /* Connections */
 
-static void registry_handle_global(void *data, struct wl_registry *registry, uint32_t name,
-		const char *interface, uint32_t version) {
-	struct connection *connection = data;
-	const struct {
-		const struct wl_interface *interface;
-		uint32_t version;
-		void *target;
-	} globals[] = {
+static bool path_needs(const struct path *path, const struct wl_interface *interface) {
+	const struct wl_interface *const *needed = path->needs;
+	while (*needed != NULL && *needed != interface) {
+		needed++;
+	}
+	return *needed != NULL;
+}
+
+/** Binds what its path needs. */
+static void connection_bind(struct connection *connection) {
+	const struct wayland_global all[] = {
 		{&wl_output_interface, 1, &connection->output},
 		{&wl_shm_interface, 1, &connection->shm},
 		{&vitrine_bench_v1_interface, 1, &connection->bench},
@@ -194,51 +176,15 @@ static void registry_handle_global(void *data, struct wl_registry *registry, uin
 		{&ext_image_copy_capture_manager_v1_interface, 1, &connection->copy_capture},
 		{&xx_dmabuf_view_manager_v1_interface, 1, &connection->views},
 	};
-	for (size_t i = 0; i < sizeof(globals) / sizeof(globals[0]); i++) {
-		const struct wl_interface *const *needed = connection->path->needs;
-		while (*needed != NULL && *needed != globals[i].interface) {
-			needed++;
-		}
-		if (*needed == NULL || strcmp(interface, (*needed)->name) != 0) {
-			continue;
-		}
-		void *proxy = wl_registry_bind(registry, name, *needed,
-			version < globals[i].version ? version : globals[i].version);
-		memcpy(globals[i].target, &proxy, sizeof(proxy));
-	}
-}
-
-static void registry_handle_global_remove(void *data, struct wl_registry *registry,
-		uint32_t name) {
-}
-
-static const struct wl_registry_listener registry_listener = {
-	.global = registry_handle_global,
-	.global_remove = registry_handle_global_remove,
-};
-
-static void check_needs(const struct connection *connection) {
-	const struct {
-		const struct wl_interface *interface;
-		const void *proxy;
-	} globals[] = {
-		{&wl_output_interface, connection->output},
-		{&wl_shm_interface, connection->shm},
-		{&vitrine_bench_v1_interface, connection->bench},
-		{&zwlr_screencopy_manager_v1_interface, connection->screencopy},
-		{&zwlr_export_dmabuf_manager_v1_interface, connection->export_dmabuf},
-		{&ext_output_image_capture_source_manager_v1_interface, connection->sources},
-		{&ext_image_copy_capture_manager_v1_interface, connection->copy_capture},
-		{&xx_dmabuf_view_manager_v1_interface, connection->views},
-	};
-	for (const struct wl_interface *const *needed = connection->path->needs; *needed != NULL;
-			needed++) {
-		for (size_t i = 0; i < sizeof(globals) / sizeof(globals[0]); i++) {
-			if (globals[i].interface == *needed && globals[i].proxy == NULL) {
-				die_unavailable("the compositor has no %s here", (*needed)->name);
-			}
+	const size_t all_len = sizeof(all) / sizeof(all[0]);
+	struct wayland_global needed[sizeof(all) / sizeof(all[0]) + 1] = {0};
+	size_t needed_len = 0;
+	for (size_t i = 0; i < all_len; i++) {
+		if (path_needs(connection->path, all[i].interface)) {
+			needed[needed_len++] = all[i];
 		}
 	}
+	wayland_bind(connection->display, STATUS_UNAVAILABLE, needed);
 }
 
 static void watch(struct wl_display *display, struct connection *connection) {
@@ -252,18 +198,8 @@ static void connection_init(struct connection *connection, const struct path *pa
 		uint32_t index) {
 	connection->path = path;
 	connection->index = index;
-	connection->display = wl_display_connect(NULL);
-	if (connection->display == NULL) {
-		die("cannot connect: %s", strerror(errno));
-	}
-	connection->registry = wl_display_get_registry(connection->display);
-	wl_registry_add_listener(connection->registry, &registry_listener, connection);
-	if (wl_display_roundtrip(connection->display) < 0) {
-		die("lost the connection");
-	}
-	check_needs(connection);
-	// Not to be dispatched for every global that comes later
-	wl_registry_destroy(connection->registry);
+	connection->display = wayland_connect();
+	connection_bind(connection);
 	path->start(connection);
 	wl_display_flush(connection->display);
 	watch(connection->display, connection);
@@ -326,10 +262,9 @@ static void pump_until(const bool *condition) {
 
 /* The controller */
 
-static void handle_tick(void *data, struct vitrine_bench_v1 *bench, uint32_t seq,
-		uint32_t tv_sec_hi, uint32_t tv_sec_lo, uint32_t tv_nsec) {
-	// Not subscribed
-}
+// Not subscribed
+IGNORE_EVENT(handle_tick, struct vitrine_bench_v1 *bench, uint32_t seq, uint32_t tv_sec_hi,
+	uint32_t tv_sec_lo, uint32_t tv_nsec)
 
 static void handle_finished(void *data, struct vitrine_bench_v1 *bench) {
 	state.finished = true;
@@ -360,25 +295,12 @@ static const struct vitrine_bench_v1_listener bench_listener = {
 	.stats = handle_stats,
 };
 
-static void controller_handle_global(void *data, struct wl_registry *registry, uint32_t name,
-		const char *interface, uint32_t version) {
-	if (strcmp(interface, vitrine_bench_v1_interface.name) == 0) {
-		state.bench = wl_registry_bind(registry, name, &vitrine_bench_v1_interface, 1);
-		vitrine_bench_v1_add_listener(state.bench, &bench_listener, NULL);
-	}
-}
-
-static const struct wl_registry_listener controller_registry_listener = {
-	.global = controller_handle_global,
-	.global_remove = registry_handle_global_remove,
-};
-
 static void connect_controller(void) {
 	state.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	state.controller = wl_display_connect(NULL);
-	if (state.epoll_fd < 0 || state.controller == NULL) {
-		die("cannot connect to the compositor: %s", strerror(errno));
+	if (state.epoll_fd < 0) {
+		die("epoll: %s", strerror(errno));
 	}
+	state.controller = wayland_connect();
 	wire_ignored_fd = wl_display_get_fd(state.controller);
 	struct ucred ucred;
 	socklen_t len = sizeof(ucred);
@@ -387,13 +309,9 @@ static void connect_controller(void) {
 	}
 	state.compositor = ucred.pid;
 	busy_leave_out_shared();
-	struct wl_registry *registry = wl_display_get_registry(state.controller);
-	wl_registry_add_listener(registry, &controller_registry_listener, NULL);
-	wl_display_roundtrip(state.controller);
-	wl_registry_destroy(registry);
-	if (state.bench == NULL) {
-		die("this compositor is not the bench-compositor");
-	}
+	wayland_bind(state.controller, EXIT_FAILURE, (struct wayland_global[]){
+		{&vitrine_bench_v1_interface, 1, &state.bench}, {0}});
+	vitrine_bench_v1_add_listener(state.bench, &bench_listener, NULL);
 	watch(state.controller, NULL);
 }
 
@@ -708,10 +626,7 @@ static void measure_sessions(const struct options *options) {
 }
 
 static void measure_roundtrips(const struct options *options) {
-	struct wl_display *display = wl_display_connect(NULL);
-	if (display == NULL) {
-		die("cannot connect: %s", strerror(errno));
-	}
+	struct wl_display *display = wayland_connect();
 	for (uint32_t i = 0; i < 100; i++) {
 		wl_display_roundtrip(display);
 	}
@@ -747,62 +662,41 @@ static uint32_t parse_number(const char *arg) {
 
 static void parse_options(int argc, char *argv[], struct options *options) {
 	static const struct option long_options[] = {
+		// As in numbers[]
+		{"clients", required_argument, NULL, 'n'},
+		{"frames", required_argument, NULL, 'n'},
+		{"warm-frames", required_argument, NULL, 'n'},
+		{"warm-interval-us", required_argument, NULL, 'n'},
+		{"interval-us", required_argument, NULL, 'n'},
+		{"limit-ms", required_argument, NULL, 'n'},
+		{"idle-ms", required_argument, NULL, 'n'},
+		{"sessions", required_argument, NULL, 'n'},
+		{"between-frames", required_argument, NULL, 'n'},
+		{"roundtrips", required_argument, NULL, 'n'},
 		{"path", required_argument, NULL, 'p'},
-		{"clients", required_argument, NULL, 'c'},
-		{"frames", required_argument, NULL, 'f'},
-		{"warm-frames", required_argument, NULL, 'w'},
-		{"warm-interval-us", required_argument, NULL, 'W'},
-		{"interval-us", required_argument, NULL, 'i'},
-		{"limit-ms", required_argument, NULL, 'l'},
 		{"full-damage", no_argument, NULL, 'd'},
-		{"idle-ms", required_argument, NULL, 'I'},
-		{"sessions", required_argument, NULL, 's'},
-		{"between-frames", required_argument, NULL, 'b'},
 		{"keep-session", no_argument, NULL, 'k'},
-		{"roundtrips", required_argument, NULL, 'r'},
 		{0},
 	};
-	int c;
-	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+	uint32_t *const numbers[] = {
+		&options->clients, &options->frames, &options->warm_frames, &options->warm_interval_us,
+		&options->interval_us, &options->limit_ms, &options->idle_ms, &options->sessions,
+		&options->between_frames, &options->roundtrips,
+	};
+	int c, index;
+	while ((c = getopt_long(argc, argv, "", long_options, &index)) != -1) {
 		switch (c) {
+		case 'n':
+			*numbers[index] = parse_number(optarg);
+			break;
 		case 'p':
 			options->path = find_path(optarg);
-			break;
-		case 'c':
-			options->clients = parse_number(optarg);
-			break;
-		case 'f':
-			options->frames = parse_number(optarg);
-			break;
-		case 'w':
-			options->warm_frames = parse_number(optarg);
-			break;
-		case 'W':
-			options->warm_interval_us = parse_number(optarg);
-			break;
-		case 'i':
-			options->interval_us = parse_number(optarg);
-			break;
-		case 'l':
-			options->limit_ms = parse_number(optarg);
 			break;
 		case 'd':
 			options->damage = VITRINE_BENCH_V1_DAMAGE_FULL;
 			break;
-		case 'I':
-			options->idle_ms = parse_number(optarg);
-			break;
-		case 's':
-			options->sessions = parse_number(optarg);
-			break;
-		case 'b':
-			options->between_frames = parse_number(optarg);
-			break;
 		case 'k':
 			options->keep_session = true;
-			break;
-		case 'r':
-			options->roundtrips = parse_number(optarg);
 			break;
 		default:
 			exit(EXIT_FAILURE); // getopt said why

@@ -6,7 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
-#include <wayland-client-core.h>
+
+#include "wayland.h"
+
+/** The status of the client where what was asked for does not exist. */
+#define STATUS_UNAVAILABLE 77
 
 struct connection;
 
@@ -37,11 +41,10 @@ struct memory {
 /** A client as far as the compositor can tell: a connection of its own. */
 struct connection {
 	struct wl_display *display;
-	struct wl_registry *registry;
 	const struct path *path;
 	uint32_t index; // among all connections
 
-	// NULL where the compositor does not have it, or the path does not need it
+	// NULL where the path does not need it
 	struct wl_output *output;
 	struct wl_shm *shm;
 	struct vitrine_bench_v1 *bench;
@@ -71,12 +74,6 @@ struct connection {
 	uint64_t bytes_copied; // by the compositor, as far as the protocol tells
 	uint64_t skipped, revoked;
 };
-
-/** Ends the program, with a message. */
-_Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-/** The same, since what was asked for does not exist here. */
-_Noreturn void die_unavailable(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /** A frame has come. `pixels` has the number of the frame; NULL if it cannot be read. */
 void connection_frame(struct connection *connection, const uint32_t *pixels);

@@ -25,16 +25,10 @@ static void bench_handle_tick(void *data, struct vitrine_bench_v1 *bench, uint32
 	vitrine_bench_v1_ack(bench, seq);
 }
 
-static void bench_handle_finished(void *data, struct vitrine_bench_v1 *bench) {
-	// For who controls the compositor
-}
-
-static void bench_handle_stats(void *data, struct vitrine_bench_v1 *bench, uint32_t number,
-		uint32_t frames, uint32_t missed, uint32_t extra, uint32_t redraw_us, uint32_t rusage_us,
-		uint32_t copied_hi, uint32_t copied_lo, uint32_t busy, uint32_t overhead_ns,
-		uint32_t redraw_ns) {
-	// For who controls the compositor
-}
+IGNORE_EVENT(bench_handle_finished, struct vitrine_bench_v1 *bench)
+IGNORE_EVENT(bench_handle_stats, struct vitrine_bench_v1 *bench, uint32_t number, uint32_t frames,
+	uint32_t missed, uint32_t extra, uint32_t redraw_us, uint32_t rusage_us, uint32_t copied_hi,
+	uint32_t copied_lo, uint32_t busy, uint32_t overhead_ns, uint32_t redraw_ns)
 
 static const struct vitrine_bench_v1_listener bench_listener = {
 	.tick = bench_handle_tick,
@@ -91,9 +85,7 @@ static void screencopy_handle_buffer(void *data, struct zwlr_screencopy_frame_v1
 	}
 }
 
-static void screencopy_handle_flags(void *data, struct zwlr_screencopy_frame_v1 *frame,
-		uint32_t flags) {
-}
+IGNORE_EVENT(screencopy_handle_flags, struct zwlr_screencopy_frame_v1 *frame, uint32_t flags)
 
 static void screencopy_handle_ready(void *data, struct zwlr_screencopy_frame_v1 *frame,
 		uint32_t tv_sec_hi, uint32_t tv_sec_lo, uint32_t tv_nsec) {
@@ -110,13 +102,10 @@ static void screencopy_handle_failed(void *data, struct zwlr_screencopy_frame_v1
 	die("wlr-screencopy failed");
 }
 
-static void screencopy_handle_damage(void *data, struct zwlr_screencopy_frame_v1 *frame,
-		uint32_t x, uint32_t y, uint32_t width, uint32_t height) {
-}
-
-static void screencopy_handle_linux_dmabuf(void *data, struct zwlr_screencopy_frame_v1 *frame,
-		uint32_t format, uint32_t width, uint32_t height) {
-}
+IGNORE_EVENT(screencopy_handle_damage, struct zwlr_screencopy_frame_v1 *frame, uint32_t x,
+	uint32_t y, uint32_t width, uint32_t height)
+IGNORE_EVENT(screencopy_handle_linux_dmabuf, struct zwlr_screencopy_frame_v1 *frame,
+	uint32_t format, uint32_t width, uint32_t height)
 
 static void screencopy_handle_buffer_done(void *data, struct zwlr_screencopy_frame_v1 *frame) {
 	struct connection *connection = data;
@@ -144,13 +133,10 @@ static void screencopy_capture(struct connection *connection) {
 
 static void copy_capture(struct connection *connection);
 
-static void copy_frame_handle_transform(void *data,
-		struct ext_image_copy_capture_frame_v1 *frame, uint32_t transform) {
-}
-
-static void copy_frame_handle_damage(void *data, struct ext_image_copy_capture_frame_v1 *frame,
-		int32_t x, int32_t y, int32_t width, int32_t height) {
-}
+IGNORE_EVENT(copy_frame_handle_transform, struct ext_image_copy_capture_frame_v1 *frame,
+	uint32_t transform)
+IGNORE_EVENT(copy_frame_handle_damage, struct ext_image_copy_capture_frame_v1 *frame, int32_t x,
+	int32_t y, int32_t width, int32_t height)
 
 static void copy_frame_handle_presentation_time(void *data,
 		struct ext_image_copy_capture_frame_v1 *frame, uint32_t tv_sec_hi, uint32_t tv_sec_lo,
@@ -209,14 +195,10 @@ static void copy_session_handle_shm_format(void *data,
 	}
 }
 
-static void copy_session_handle_dmabuf_device(void *data,
-		struct ext_image_copy_capture_session_v1 *session, struct wl_array *device) {
-}
-
-static void copy_session_handle_dmabuf_format(void *data,
-		struct ext_image_copy_capture_session_v1 *session, uint32_t format,
-		struct wl_array *modifiers) {
-}
+IGNORE_EVENT(copy_session_handle_dmabuf_device, struct ext_image_copy_capture_session_v1 *session,
+	struct wl_array *device)
+IGNORE_EVENT(copy_session_handle_dmabuf_format, struct ext_image_copy_capture_session_v1 *session,
+	uint32_t format, struct wl_array *modifiers)
 
 static void copy_session_handle_done(void *data,
 		struct ext_image_copy_capture_session_v1 *session) {
@@ -256,11 +238,9 @@ static void copy_capture_start(struct connection *connection) {
 
 static void export_dmabuf_capture(struct connection *connection);
 
-static void export_handle_frame(void *data, struct zwlr_export_dmabuf_frame_v1 *frame,
-		uint32_t width, uint32_t height, uint32_t offset_x, uint32_t offset_y,
-		uint32_t buffer_flags, uint32_t flags, uint32_t format, uint32_t mod_high,
-		uint32_t mod_low, uint32_t num_objects) {
-}
+IGNORE_EVENT(export_handle_frame, struct zwlr_export_dmabuf_frame_v1 *frame, uint32_t width,
+	uint32_t height, uint32_t offset_x, uint32_t offset_y, uint32_t buffer_flags, uint32_t flags,
+	uint32_t format, uint32_t mod_high, uint32_t mod_low, uint32_t num_objects)
 
 /**
  * Buffers have no names in this protocol, but each dma-buf has a number of its own
@@ -319,7 +299,7 @@ static void export_handle_cancel(void *data, struct zwlr_export_dmabuf_frame_v1 
 		uint32_t reason) {
 	struct connection *connection = data;
 	if (connection->frames == 0 && reason == ZWLR_EXPORT_DMABUF_FRAME_V1_CANCEL_REASON_PERMANENT) {
-		die_unavailable("the compositor cannot export its buffers here");
+		die_with(STATUS_UNAVAILABLE, "the compositor cannot export its buffers here");
 	}
 	if (reason == ZWLR_EXPORT_DMABUF_FRAME_V1_CANCEL_REASON_TEMPORARY) {
 		connection->revoked++; // the hardened one does not wait for who is too slow
@@ -344,9 +324,7 @@ static void export_dmabuf_capture(struct connection *connection) {
 
 /* xx-dmabuf-view */
 
-static void session_handle_depth(void *data, struct xx_dmabuf_view_session_v1 *session,
-		uint32_t count) {
-}
+IGNORE_EVENT(session_handle_depth, struct xx_dmabuf_view_session_v1 *session, uint32_t count)
 
 static void session_handle_view(void *data, struct xx_dmabuf_view_session_v1 *session,
 		uint32_t index, uint32_t storage, uint32_t width, uint32_t height, uint32_t fourcc,
@@ -368,9 +346,7 @@ static void session_handle_plane(void *data, struct xx_dmabuf_view_session_v1 *s
 	close(fd);
 }
 
-static void session_handle_view_done(void *data, struct xx_dmabuf_view_session_v1 *session,
-		uint32_t index) {
-}
+IGNORE_EVENT(session_handle_view_done, struct xx_dmabuf_view_session_v1 *session, uint32_t index)
 
 static void session_handle_retired(void *data, struct xx_dmabuf_view_session_v1 *session,
 		uint32_t index) {
@@ -380,13 +356,10 @@ static void session_handle_retired(void *data, struct xx_dmabuf_view_session_v1 
 	memory->pixels = NULL;
 }
 
-static void session_handle_damage(void *data, struct xx_dmabuf_view_session_v1 *session,
-		uint32_t x, uint32_t y, uint32_t width, uint32_t height) {
-}
-
-static void session_handle_transform(void *data, struct xx_dmabuf_view_session_v1 *session,
-		uint32_t transform) {
-}
+IGNORE_EVENT(session_handle_damage, struct xx_dmabuf_view_session_v1 *session, uint32_t x,
+	uint32_t y, uint32_t width, uint32_t height)
+IGNORE_EVENT(session_handle_transform, struct xx_dmabuf_view_session_v1 *session,
+	uint32_t transform)
 
 static void session_handle_time(void *data, struct xx_dmabuf_view_session_v1 *session,
 		uint32_t tv_sec_hi, uint32_t tv_sec_lo, uint32_t tv_nsec) {
@@ -424,7 +397,7 @@ static void session_handle_stopped(void *data, struct xx_dmabuf_view_session_v1 
 		uint32_t reason) {
 	struct connection *connection = data;
 	if (reason == XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_UNSUPPORTED) {
-		die_unavailable("the compositor cannot give %s views here", connection->path->name);
+		die_with(STATUS_UNAVAILABLE, "the compositor cannot give %s views here", connection->path->name);
 	}
 	die("%s: the session stopped: reason %u", connection->path->name, reason);
 }
