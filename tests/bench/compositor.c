@@ -283,24 +283,15 @@ static uint64_t bench_get_bytes_copied(const struct bench *bench) {
 
 /* The global */
 
-static void bench_resource_handle_destroy(struct wl_client *client, struct wl_resource *resource) {
-	wl_resource_destroy(resource);
-}
-
-static void bench_handle_subscribe(struct wl_client *client, struct wl_resource *resource) {
-	struct bench *bench = wl_resource_get_user_data(resource);
-	control_subscribe(&bench->control, resource);
-}
-
-static void bench_handle_ack(struct wl_client *client, struct wl_resource *resource,
-		uint32_t seq) {
-	struct bench *bench = wl_resource_get_user_data(resource);
-	control_handle_ack(&bench->control);
+static struct bench *bench_from_resource(struct wl_resource *resource) {
+	struct control *control = wl_resource_get_user_data(resource);
+	struct bench *bench = wl_container_of(control, bench, control);
+	return bench;
 }
 
 static void bench_handle_run(struct wl_client *client, struct wl_resource *resource,
 		uint32_t frames, uint32_t interval_us, uint32_t limit_ms, uint32_t damage) {
-	struct bench *bench = wl_resource_get_user_data(resource);
+	struct bench *bench = bench_from_resource(resource);
 	bool full = damage == VITRINE_BENCH_V1_DAMAGE_FULL;
 	// The one that was hidden has an old number
 	bench_color_rect(bench, bench->small);
@@ -327,7 +318,7 @@ static void bench_handle_run(struct wl_client *client, struct wl_resource *resou
 }
 
 static void bench_handle_get_stats(struct wl_client *client, struct wl_resource *resource) {
-	struct bench *bench = wl_resource_get_user_data(resource);
+	struct bench *bench = bench_from_resource(resource);
 	struct rusage rusage;
 	getrusage(RUSAGE_SELF, &rusage);
 	int64_t rusage_us = (int64_t)(rusage.ru_utime.tv_sec + rusage.ru_stime.tv_sec) * 1000000 +
@@ -342,31 +333,20 @@ static void bench_handle_get_stats(struct wl_client *client, struct wl_resource 
 }
 
 static const struct vitrine_bench_v1_interface bench_impl = {
-	.destroy = bench_resource_handle_destroy,
-	.subscribe = bench_handle_subscribe,
-	.ack = bench_handle_ack,
+	.destroy = control_handle_destroy,
+	.subscribe = control_handle_subscribe,
+	.ack = control_handle_ack,
 	.run = bench_handle_run,
 	.get_stats = bench_handle_get_stats,
 };
 
 static void bench_handle_resource_destroy(struct wl_resource *resource) {
-	struct bench *bench = wl_resource_get_user_data(resource);
+	struct bench *bench = bench_from_resource(resource);
 	control_unsubscribe(resource);
 	if (bench->run.resource == resource) {
 		bench->run.resource = NULL;
 		bench_rest(bench);
 	}
-}
-
-static void bench_bind(struct wl_client *client, void *data, uint32_t version, uint32_t id) {
-	struct wl_resource *resource =
-		wl_resource_create(client, &vitrine_bench_v1_interface, (int)version, id);
-	if (resource == NULL) {
-		wl_client_post_no_memory(client);
-		return;
-	}
-	wl_list_init(wl_resource_get_link(resource));
-	wl_resource_set_implementation(resource, &bench_impl, data, bench_handle_resource_destroy);
 }
 
 /* Lifetime */
@@ -378,7 +358,6 @@ static bool bench_init(struct bench *bench, const struct server_options *options
 	if (bench->uses_busy && !busy_share()) {
 		return false;
 	}
-	control_init(&bench->control);
 	wl_list_init(&bench->sessions);
 	if (!server_init(server, options)) {
 		return false;
@@ -397,8 +376,8 @@ static bool bench_init(struct bench *bench, const struct server_options *options
 	if (bench->small == NULL || bench->full == NULL || bench->timer_fd < 0 ||
 			wl_event_loop_add_fd(wl_display_get_event_loop(server->display), bench->timer_fd,
 				WL_EVENT_READABLE, bench_handle_timer, bench) == NULL ||
-			wl_global_create(server->display, &vitrine_bench_v1_interface, 1, bench,
-				bench_bind) == NULL) {
+			!control_init(&bench->control, server->display, &bench_impl,
+				bench_handle_resource_destroy)) {
 		return false;
 	}
 	bench->new_output.notify = bench_handle_new_output;

@@ -2,14 +2,28 @@
 #include "control.h"
 #include "vitrine-bench-v1-protocol.h"
 
-void control_init(struct control *control) {
-	*control = (struct control){0};
-	wl_list_init(&control->subscribers);
+static void control_bind(struct wl_client *client, void *data, uint32_t version, uint32_t id) {
+	const struct control *control = data;
+	struct wl_resource *resource =
+		wl_resource_create(client, &vitrine_bench_v1_interface, (int)version, id);
+	if (resource == NULL) {
+		wl_client_post_no_memory(client);
+		return;
+	}
+	wl_list_init(wl_resource_get_link(resource));
+	wl_resource_set_implementation(resource, control->requests, data,
+		control->handle_resource_destroy);
 }
 
-void control_subscribe(struct control *control, struct wl_resource *resource) {
-	control_unsubscribe(resource);
-	wl_list_insert(control->subscribers.prev, wl_resource_get_link(resource));
+bool control_init(struct control *control, struct wl_display *display, const void *requests,
+		wl_resource_destroy_func_t handle_resource_destroy) {
+	*control = (struct control){
+		.requests = requests,
+		.handle_resource_destroy = handle_resource_destroy,
+	};
+	wl_list_init(&control->subscribers);
+	return wl_global_create(display, &vitrine_bench_v1_interface, 1, control,
+		control_bind) != NULL;
 }
 
 void control_unsubscribe(struct wl_resource *resource) {
@@ -17,8 +31,18 @@ void control_unsubscribe(struct wl_resource *resource) {
 	wl_list_init(wl_resource_get_link(resource));
 }
 
-void control_handle_ack(struct control *control) {
-	control->acks++;
+void control_handle_destroy(struct wl_client *client, struct wl_resource *resource) {
+	wl_resource_destroy(resource);
+}
+
+void control_handle_subscribe(struct wl_client *client, struct wl_resource *resource) {
+	struct control *control = wl_resource_get_user_data(resource);
+	control_unsubscribe(resource);
+	wl_list_insert(control->subscribers.prev, wl_resource_get_link(resource));
+}
+
+void control_handle_ack(struct wl_client *client, struct wl_resource *resource, uint32_t seq) {
+	// That it comes is what is measured
 }
 
 void control_send_ticks(struct control *control, const struct timespec *when) {

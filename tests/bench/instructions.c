@@ -12,6 +12,7 @@
 #include "harness.h"
 #include "vitrine-bench-v1-client-protocol.h"
 #include "vitrine-bench-v1-protocol.h"
+#include "wayland.h"
 #include "xx-dmabuf-view-v1-client-protocol.h"
 
 /*
@@ -58,35 +59,11 @@ struct limit {
 	struct wl_listener commit;
 };
 
-static void resource_handle_destroy_request(struct wl_client *client,
-		struct wl_resource *resource) {
-	wl_resource_destroy(resource);
-}
-
-static void resource_handle_subscribe(struct wl_client *client, struct wl_resource *resource) {
-	control_subscribe(wl_resource_get_user_data(resource), resource);
-}
-
-static void resource_handle_ack(struct wl_client *client, struct wl_resource *resource,
-		uint32_t seq) {
-	control_handle_ack(wl_resource_get_user_data(resource));
-}
-
 static const struct vitrine_bench_v1_interface limit_impl = {
-	.destroy = resource_handle_destroy_request,
-	.subscribe = resource_handle_subscribe,
-	.ack = resource_handle_ack,
+	.destroy = control_handle_destroy,
+	.subscribe = control_handle_subscribe,
+	.ack = control_handle_ack,
 };
-
-static void limit_bind(struct wl_client *client, void *data, uint32_t version, uint32_t id) {
-	struct limit *limit = data;
-	struct wl_resource *resource =
-		wl_resource_create(client, &vitrine_bench_v1_interface, (int)version, id);
-	check(resource != NULL);
-	wl_list_init(wl_resource_get_link(resource));
-	wl_resource_set_implementation(resource, &limit_impl, &limit->control,
-		control_unsubscribe);
-}
 
 static void limit_handle_commit(struct wl_listener *listener, void *data) {
 	struct limit *limit = wl_container_of(listener, limit, commit);
@@ -95,9 +72,7 @@ static void limit_handle_commit(struct wl_listener *listener, void *data) {
 }
 
 static void limit_init(struct limit *limit, struct server *server) {
-	control_init(&limit->control);
-	check(wl_global_create(server->display, &vitrine_bench_v1_interface, 1, limit,
-		limit_bind) != NULL);
+	check(control_init(&limit->control, server->display, &limit_impl, control_unsubscribe));
 	limit->commit.notify = limit_handle_commit;
 	wl_signal_add(&server->output->wlr_output->events.commit, &limit->commit);
 }
@@ -122,9 +97,7 @@ static void registry_handle_global(void *data, struct wl_registry *registry, uin
 	}
 }
 
-static void registry_handle_global_remove(void *data, struct wl_registry *registry,
-		uint32_t name) {
-}
+IGNORE_EVENT(registry_handle_global_remove, struct wl_registry *registry, uint32_t name)
 
 static const struct wl_registry_listener registry_listener = {
 	.global = registry_handle_global,
