@@ -5,14 +5,12 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 #if defined(__x86_64__) || defined(__i386__)
 #include <x86intrin.h>
 #endif
 
 #include "busy.h"
-
 
 static _Atomic uint64_t own_ticks;
 static const _Atomic uint64_t no_ticks;
@@ -25,9 +23,9 @@ static struct {
 	uint64_t first_tick, first_ns;
 } busy = {.ticks = &own_ticks, .others = &no_ticks};
 
-static uint64_t get_monotonic_ns(void) {
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
+uint64_t get_clock_ns(clockid_t clock) {
+	struct timespec now = {0};
+	clock_gettime(clock, &now);
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
@@ -36,7 +34,7 @@ static uint64_t get_tick(void) {
 #if defined(__x86_64__) || defined(__i386__)
 	return __rdtsc();
 #else
-	return get_monotonic_ns();
+	return get_clock_ns(CLOCK_MONOTONIC);
 #endif
 }
 
@@ -57,7 +55,7 @@ static void busy_end(void) {
 }
 
 __attribute__((constructor)) static void busy_init(void) {
-	busy.first_ns = get_monotonic_ns();
+	busy.first_ns = get_clock_ns(CLOCK_MONOTONIC);
 	busy.first_tick = get_tick();
 	busy_begin();
 }
@@ -104,7 +102,7 @@ void busy_leave_out_shared(void) {
 }
 
 uint64_t busy_get_ns(void) {
-	uint64_t now = get_tick(), now_ns = get_monotonic_ns();
+	uint64_t now = get_tick(), now_ns = get_clock_ns(CLOCK_MONOTONIC);
 	double ns_per_tick = (double)(now_ns - busy.first_ns) / (double)(now - busy.first_tick);
 	return (uint64_t)((double)busy_get_ticks() * ns_per_tick);
 }

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 /**
  * CPU time where the kernel has no account of it that is fit for use. User-Mode
@@ -13,6 +14,9 @@
  * interrupt, that is its CPU time, but for what the host does in between. A client's
  * is without that of the compositor, which does interrupt it.
  */
+
+/** What a clock says, in ns. */
+uint64_t get_clock_ns(clockid_t clock);
 
 /** Whether there is no /proc/PID/schedstat, which is what tells. */
 bool busy_is_needed(void);

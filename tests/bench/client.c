@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <wayland-client-protocol.h>
@@ -89,15 +88,12 @@ bool bench_is_running(void) {
 
 void connection_set_time(struct connection *connection, uint32_t tv_sec_hi, uint32_t tv_sec_lo,
 		uint32_t tv_nsec) {
-	connection->commit_time = (struct timespec){
-		.tv_sec = (time_t)((uint64_t)tv_sec_hi << 32 | tv_sec_lo),
-		.tv_nsec = tv_nsec,
-	};
+	uint64_t tv_sec = (uint64_t)tv_sec_hi << 32 | tv_sec_lo;
+	connection->commit_ns = tv_sec * 1000000000 + tv_nsec;
 }
 
-static void add_latency(const struct timespec *then) {
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
+static void add_latency(uint64_t then_ns) {
+	uint64_t ns = get_clock_ns(CLOCK_MONOTONIC) - then_ns;
 	if (state.latencies_len == state.latencies_cap) {
 		state.latencies_cap = state.latencies_cap > 0 ? 2 * state.latencies_cap : 65536;
 		state.latencies =
@@ -106,14 +102,13 @@ static void add_latency(const struct timespec *then) {
 			die("out of memory");
 		}
 	}
-	int64_t ns = (int64_t)(now.tv_sec - then->tv_sec) * 1000000000 + now.tv_nsec - then->tv_nsec;
 	state.latencies[state.latencies_len++] = ns > UINT32_MAX ? UINT32_MAX : (uint32_t)ns;
 }
 
 void connection_frame(struct connection *connection, const uint32_t *pixels) {
 	connection->frames++;
 	if (state.measuring) {
-		add_latency(&connection->commit_time);
+		add_latency(connection->commit_ns);
 	}
 	if (pixels == NULL) {
 		return;
@@ -369,34 +364,29 @@ static void run_scene(const struct options *options, uint32_t frames, uint32_t i
 
 /* Counters */
 
-/** The kernel's account of a thread, in ns; see Documentation/scheduler/sched-stats.rst. */
-static uint64_t read_thread_ns(const char *tid) {
-	char path[320];
-	snprintf(path, sizeof(path), "/proc/%d/task/%s/schedstat", (int)state.compositor, tid);
-	uint64_t ns = 0;
+/** The number in the first line of a thread's file that has this format; 0 if there is none. */
+static uint64_t read_thread(const char *tid, const char *name, const char *format) {
+	char path[320], line[128];
+	snprintf(path, sizeof(path), "/proc/%d/task/%s/%s", (int)state.compositor, tid, name);
+	uint64_t number = 0;
 	FILE *file = fopen(path, "re");
-	if (file == NULL || fscanf(file, "%" SCNu64, &ns) != 1) {
-		ns = 0;
+	while (file != NULL && fgets(line, sizeof(line), file) != NULL &&
+			sscanf(line, format, &number) != 1) {
 	}
 	if (file != NULL) {
 		fclose(file);
 	}
-	return ns;
+	return number;
+}
+
+/** The kernel's account of a thread, in ns; see Documentation/scheduler/sched-stats.rst. */
+static uint64_t read_thread_ns(const char *tid) {
+	return read_thread(tid, "schedstat", "%" SCNu64);
 }
 
 /** How often a thread went to sleep. */
 static uint64_t read_thread_wakeups(const char *tid) {
-	char path[320], line[128];
-	snprintf(path, sizeof(path), "/proc/%d/task/%s/status", (int)state.compositor, tid);
-	uint64_t wakeups = 0;
-	FILE *file = fopen(path, "re");
-	while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
-		sscanf(line, "voluntary_ctxt_switches: %" SCNu64, &wakeups);
-	}
-	if (file != NULL) {
-		fclose(file);
-	}
-	return wakeups;
+	return read_thread(tid, "status", "voluntary_ctxt_switches: %" SCNu64);
 }
 
 static void read_compositor(struct counters *counters) {
@@ -421,11 +411,9 @@ static void read_compositor(struct counters *counters) {
 	if (counters->compositor_ns == 0) {
 		// No CONFIG_SCHED_INFO, or a kernel that says 0: the clock has the same sum
 		clockid_t clock;
-		struct timespec time = {0};
 		if (clock_getcpuclockid(state.compositor, &clock) == 0) {
-			clock_gettime(clock, &time);
+			counters->compositor_ns = get_clock_ns(clock);
 		}
-		counters->compositor_ns = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
 		counters->main_thread_ns = counters->compositor_ns;
 	}
 }
@@ -439,13 +427,8 @@ static struct counters read_counters(void) {
 	busy_sleep_us(2000); // asleep, so that the kernel has accounted for everything
 	counters.stats = state.stats;
 	read_compositor(&counters);
-
-	struct timespec time;
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-	counters.client_ns = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
-	if (state.stats.busy) {
-		counters.client_ns = busy_get_ns();
-	}
+	counters.client_ns = state.stats.busy ?
+		busy_get_ns() : get_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 	counters.wire = wire;
 	for (uint32_t i = 0; i < state.connections_len; i++) {
 		const struct connection *connection = &state.connections[i];
@@ -577,8 +560,7 @@ static void measure_idle(const struct options *options) {
 /** A session of one frame, from the connection to the end. */
 static void run_session(const struct options *options, bool counts) {
 	struct connection *connection = &state.connections[0];
-	struct timespec start;
-	clock_gettime(CLOCK_MONOTONIC, &start);
+	uint64_t start_ns = get_clock_ns(CLOCK_MONOTONIC);
 	connection_init(connection, options->path, 0);
 	while (connection->frames == 0) {
 		if (!pump(ANSWER_MS)) {
@@ -586,7 +568,7 @@ static void run_session(const struct options *options, bool counts) {
 		}
 	}
 	if (counts) {
-		add_latency(&start);
+		add_latency(start_ns);
 	}
 	connection_finish(connection);
 }

@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <time.h>
 
 #include "wayland.h"
 
@@ -67,7 +66,7 @@ struct connection {
 	const uint32_t *exported; // in the frame that is being described
 	bool held_back; // did not ask for a frame, see bench_is_running()
 
-	struct timespec commit_time; // of the frame that is being described
+	uint64_t commit_ns; // when the frame was, that is being described
 	uint32_t number; // in the pixels of the last frame
 	bool went_back; // a number was lower than the one before
 	uint64_t frames;
@@ -77,7 +76,7 @@ struct connection {
 
 /** A frame has come. `pixels` has the number of the frame; NULL if it cannot be read. */
 void connection_frame(struct connection *connection, const uint32_t *pixels);
-/** Sets connection.commit_time. */
+/** Sets connection.commit_ns. */
 void connection_set_time(struct connection *connection, uint32_t tv_sec_hi, uint32_t tv_sec_lo,
 	uint32_t tv_nsec);
 /**

@@ -4,7 +4,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 #include <vitrine/export_dmabuf_v1.h>
 #include <vitrine/view_v1.h>
@@ -64,7 +63,7 @@ struct bench {
 	struct {
 		struct wl_resource *resource; // who asked for it, NULL if there is no run
 		uint32_t frames_left;
-		struct timespec end;
+		uint64_t end_ns;
 		enum vitrine_bench_v1_damage damage;
 	} run;
 
@@ -87,14 +86,8 @@ struct bench {
 	struct wl_listener session_stop;
 };
 
-static uint64_t clock_ns(clockid_t clock) {
-	struct timespec now;
-	clock_gettime(clock, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 static uint64_t bench_get_cpu_ns(const struct bench *bench) {
-	return bench->uses_busy ? busy_get_ns() : clock_ns(CLOCK_THREAD_CPUTIME_ID);
+	return bench->uses_busy ? busy_get_ns() : get_clock_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
 /* The scene */
@@ -198,10 +191,7 @@ static uint32_t get_median(const uint64_t *costs, uint32_t len) {
 }
 
 static bool run_is_over(const struct bench *bench) {
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return bench->run.frames_left == 0 || now.tv_sec > bench->run.end.tv_sec ||
-		(now.tv_sec == bench->run.end.tv_sec && now.tv_nsec >= bench->run.end.tv_nsec);
+	return bench->run.frames_left == 0 || get_clock_ns(CLOCK_MONOTONIC) >= bench->run.end_ns;
 }
 
 static void bench_handle_output_commit(struct wl_listener *listener, void *data) {
@@ -300,19 +290,11 @@ static void bench_handle_run(struct wl_client *client, struct wl_resource *resou
 	wlr_scene_node_set_enabled(&bench->full->node, full);
 	wlr_scene_node_set_enabled(&bench->small->node, !full);
 
-	struct timespec end;
-	clock_gettime(CLOCK_MONOTONIC, &end);
-	end.tv_sec += limit_ms / 1000;
-	end.tv_nsec += limit_ms % 1000 * 1000000;
-	if (end.tv_nsec >= 1000000000) {
-		end.tv_sec++;
-		end.tv_nsec -= 1000000000;
-	}
 	bench->costs.len = 0;
 	bench->costs.last_cpu_ns = 0;
 	bench->run.resource = resource;
 	bench->run.frames_left = frames > 0 ? frames : 1;
-	bench->run.end = end;
+	bench->run.end_ns = get_clock_ns(CLOCK_MONOTONIC) + (uint64_t)limit_ms * 1000000;
 	bench->run.damage = damage;
 	bench_set_clock(bench, interval_us > 0 ? interval_us : 1, false);
 }
