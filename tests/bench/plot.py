@@ -3,11 +3,12 @@
 
 import math
 
+from report import RESOLUTIONS, find
+
 WIDTH, HEIGHT = 1040, 480
 TOP, BOTTOM = 92, 392
 # Left and right edge of each panel; what is right of it is for the labels.
 PANELS = [(72, 332), (592, 852)]
-RESOLUTIONS = ["720p", "1080p", "4K", "8K"]
 PIXELS = {"720p": 1280 * 720, "1080p": 1920 * 1080, "4K": 3840 * 2160, "8K": 7680 * 4320}
 STYLES = {  # colours that differ for the colour-blind as well
     "wlr-screencopy-shm": ("#d55e00", "wlr-screencopy"),
@@ -105,10 +106,9 @@ def make_series(result, make_point):
     places = {row.get("place", "host") for row in result["rows"]}
     place = "host" if "host" in places else "guest"
     for path in STYLES:
-        points = [make_point(row) for resolution in RESOLUTIONS for row in result["rows"]
-            # A place has a scale of its own, so that there is one only
-            if (row["path"], row["resolution"], row["clients"], row["damage"],
-                row.get("place", "host")) == (path, resolution, CLIENTS, "full", place)]
+        # A place has a scale of its own, so that there is one only
+        rows = [find(result, path, name, CLIENTS, "full", place) for name in RESOLUTIONS]
+        points = [make_point(row) for row in rows if row is not None]
         if points:
             series[path] = points
     return series
