@@ -23,6 +23,23 @@ static struct {
 	uint64_t first_tick, first_ns;
 } busy = {.ticks = &own_ticks, .others = &no_ticks};
 
+static int compare_values(const void *a, const void *b) {
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+	return (x > y) - (x < y);
+}
+
+uint32_t get_quantile(uint32_t *values, size_t len, double part) {
+	if (len == 0) {
+		return 0;
+	}
+	qsort(values, len, sizeof(values[0]), compare_values);
+	return values[(size_t)(part * (double)(len - 1) + 0.5)];
+}
+
+uint32_t clamp_ns(uint64_t ns) {
+	return ns > UINT32_MAX ? UINT32_MAX : (uint32_t)ns;
+}
+
 uint64_t get_clock_ns(clockid_t clock) {
 	struct timespec now = {0};
 	clock_gettime(clock, &now);

@@ -3,6 +3,7 @@
 #define BENCH_BUSY_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -15,6 +16,10 @@
  * is without that of the compositor, which does interrupt it.
  */
 
+/** Sorts what was counted; returns what is at this part of it, or 0 if there is nothing. */
+uint32_t get_quantile(uint32_t *values, size_t len, double part);
+/** As a value of get_quantile(): more than 4 s is as much as that. */
+uint32_t clamp_ns(uint64_t ns);
 /** What a clock says, in ns. */
 uint64_t get_clock_ns(clockid_t clock);
 

@@ -93,7 +93,7 @@ void connection_set_time(struct connection *connection, uint32_t tv_sec_hi, uint
 }
 
 static void add_latency(uint64_t then_ns) {
-	uint64_t ns = get_clock_ns(CLOCK_MONOTONIC) - then_ns;
+	uint32_t latency = clamp_ns(get_clock_ns(CLOCK_MONOTONIC) - then_ns);
 	if (state.latencies_len == state.latencies_cap) {
 		state.latencies_cap = state.latencies_cap > 0 ? 2 * state.latencies_cap : 65536;
 		state.latencies =
@@ -102,7 +102,7 @@ static void add_latency(uint64_t then_ns) {
 			die("out of memory");
 		}
 	}
-	state.latencies[state.latencies_len++] = ns > UINT32_MAX ? UINT32_MAX : (uint32_t)ns;
+	state.latencies[state.latencies_len++] = latency;
 }
 
 void connection_frame(struct connection *connection, const uint32_t *pixels) {
@@ -442,17 +442,8 @@ static struct counters read_counters(void) {
 
 /* What is measured */
 
-static int compare_latencies(const void *a, const void *b) {
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-	return (x > y) - (x < y);
-}
-
 static double get_latency_us(double quantile) {
-	if (state.latencies_len == 0) {
-		return 0;
-	}
-	double index = quantile * (double)(state.latencies_len - 1);
-	return (double)state.latencies[(size_t)(index + 0.5)] / 1000;
+	return (double)get_quantile(state.latencies, state.latencies_len, quantile) / 1000;
 }
 
 /** Each client has the scene's last change in its pixels. */
@@ -525,7 +516,6 @@ static void measure_frames(const struct options *options) {
 	if (frames == 0 && options->path != &paths[0]) {
 		die("%s: no frames", options->path->name);
 	}
-	qsort(state.latencies, state.latencies_len, sizeof(state.latencies[0]), compare_latencies);
 	uint64_t copied = after.bytes_copied - before.bytes_copied;
 	printf("{\"frames\": %" PRIu64 ", \"output_frames\": %u, \"missed\": %u, \"extra\": %u, "
 		"\"compositor_ns\": %" PRIu64 ", \"redraw_us\": %u, \"rusage_us\": %u, "
@@ -600,7 +590,6 @@ static void measure_sessions(const struct options *options) {
 	}
 	state.connections_len = 0; // which are gone
 	after = read_counters();
-	qsort(state.latencies, state.latencies_len, sizeof(state.latencies[0]), compare_latencies);
 	printf("{\"compositor_ns\": %" PRIu64 ", \"main_thread_ns\": %" PRIu64 ", "
 		"\"first_frame_us\": %.1f, \"sessions\": %u}\n",
 		after.compositor_ns - before.compositor_ns, after.main_thread_ns - before.main_thread_ns,

@@ -73,7 +73,7 @@ struct bench {
 
 	/** Of each frame of the run, in ns, where the host can take the processor away. */
 	struct {
-		uint64_t overhead[COSTS_CAP], redraw[COSTS_CAP];
+		uint32_t overhead[COSTS_CAP], redraw[COSTS_CAP];
 		uint32_t len;
 		uint64_t last_cpu_ns, last_redraw_ns; // as they were at the last frame, or 0
 	} costs;
@@ -167,27 +167,12 @@ static void bench_add_cost(struct bench *bench) {
 	uint32_t i = bench->costs.len;
 	if (bench->costs.last_cpu_ns > 0 && i < COSTS_CAP) {
 		uint64_t redraw_ns = bench->redraw_ns - bench->costs.last_redraw_ns;
-		bench->costs.redraw[i] = redraw_ns;
-		bench->costs.overhead[i] = cpu_ns - bench->costs.last_cpu_ns - redraw_ns;
+		bench->costs.redraw[i] = clamp_ns(redraw_ns);
+		bench->costs.overhead[i] = clamp_ns(cpu_ns - bench->costs.last_cpu_ns - redraw_ns);
 		bench->costs.len++;
 	}
 	bench->costs.last_cpu_ns = cpu_ns;
 	bench->costs.last_redraw_ns = bench->redraw_ns;
-}
-
-static int compare_costs(const void *a, const void *b) {
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-	return (x > y) - (x < y);
-}
-
-static uint32_t get_median(const uint64_t *costs, uint32_t len) {
-	uint64_t sorted[COSTS_CAP];
-	if (len == 0) {
-		return 0;
-	}
-	memcpy(sorted, costs, len * sizeof(sorted[0]));
-	qsort(sorted, len, sizeof(sorted[0]), compare_costs);
-	return sorted[len / 2] < UINT32_MAX ? (uint32_t)sorted[len / 2] : UINT32_MAX;
 }
 
 static bool run_is_over(const struct bench *bench) {
@@ -310,8 +295,8 @@ static void bench_handle_get_stats(struct wl_client *client, struct wl_resource 
 	vitrine_bench_v1_send_stats(resource, bench->number, bench->frames, missed, bench->extra,
 		(uint32_t)(bench->redraw_ns / 1000), (uint32_t)rusage_us, (uint32_t)(copied >> 32),
 		(uint32_t)(copied & UINT32_MAX), bench->uses_busy,
-		get_median(bench->costs.overhead, bench->costs.len),
-		get_median(bench->costs.redraw, bench->costs.len));
+		get_quantile(bench->costs.overhead, bench->costs.len, 0.5),
+		get_quantile(bench->costs.redraw, bench->costs.len, 0.5));
 }
 
 static const struct vitrine_bench_v1_interface bench_impl = {
