@@ -466,10 +466,31 @@ TEST_WITH_EACH(fixture, signals, record_ends_well_on_a_signal) {
 	check_str(run->err, "");
 }
 
-TEST_WITH(fixture, record_to_a_file_appears_when_it_is_complete, .script = &fake_animation) {
+static void tell_of_release(struct fake_session *session, uint32_t serial) {
+	fake_animation.release(session, serial);
+	kill(getppid(), SIGUSR1);
+}
+
+/** Returns when the third frame has been given back, and the first is in the file. */
+static struct process start_recording_frames(struct fixture *f, char *path) {
+	static struct fake_script script;
+	script = fake_animation;
+	script.release = tell_of_release;
+	f->script = &script;
+	sigset_t told;
+	sigemptyset(&told);
+	sigaddset(&told, SIGUSR1);
+	check_ok(sigprocmask(SIG_BLOCK, &told, NULL));
+	struct process process = start_recording(f, -1, path);
+	for (int number, i = 0; i < 3; i++) {
+		check_ok(sigwait(&told, &number));
+	}
+	return process;
+}
+
+TEST_WITH(fixture, record_to_a_file_appears_when_it_is_complete) {
 	write_file("x.y4m", "old");
-	struct process process = start_recording(f, -1, "x.y4m");
-	usleep(500000);
+	struct process process = start_recording_frames(f, "x.y4m");
 	check_int(get_size("x.y4m"), ==, 3);
 	kill(process.pid, SIGINT);
 	check_int(finish(&process)->status, ==, 0);
@@ -477,9 +498,8 @@ TEST_WITH(fixture, record_to_a_file_appears_when_it_is_complete, .script = &fake
 	check_int(count_files(), ==, 1);
 }
 
-TEST_WITH(fixture, record_that_is_killed_leaves_nothing, .script = &fake_animation) {
-	struct process process = start_recording(f, -1, "x.y4m");
-	usleep(300000);
+TEST_WITH(fixture, record_that_is_killed_leaves_nothing) {
+	struct process process = start_recording_frames(f, "x.y4m");
 	kill(process.pid, SIGKILL);
 	check_int(finish(&process)->status, ==, 128 + SIGKILL);
 	check_int(count_files(), ==, 0);
