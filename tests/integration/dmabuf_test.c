@@ -368,17 +368,13 @@ static void view_check_failed(const struct buffer_view *view, uint32_t reason) {
 	check_int(view->reason, ==, reason);
 }
 
-static const struct {
-	const char *name;
-	uint32_t guarantee;
-	struct viewing_options options;
-} exported_views[] = {
-	{ "guarded, udmabuf", GUARDED, { EXPORTER_UDMABUF, .offset = 4096 } },
-	{ "guarded, heap", GUARDED, { EXPORTER_HEAP, .offset = 4096 } },
-	{ "fd-read-only, udmabuf", FD_READ_ONLY, { EXPORTER_UDMABUF, .offset = 4096 } },
-	{ "fd-read-only, heap", FD_READ_ONLY, { EXPORTER_HEAP, .offset = 4096 } },
-	{ "snapshot, udmabuf", SNAPSHOT, { EXPORTER_UDMABUF, .offset = 4096 } },
-	{ "snapshot, heap", SNAPSHOT, { EXPORTER_HEAP, .offset = 4096 } },
+TEST_PARAMS(viewing, exported_views, uint32_t guarantee) = {
+	{ "guarded, udmabuf", { EXPORTER_UDMABUF, .offset = 4096 }, GUARDED },
+	{ "guarded, heap", { EXPORTER_HEAP, .offset = 4096 }, GUARDED },
+	{ "fd-read-only, udmabuf", { EXPORTER_UDMABUF, .offset = 4096 }, FD_READ_ONLY },
+	{ "fd-read-only, heap", { EXPORTER_HEAP, .offset = 4096 }, FD_READ_ONLY },
+	{ "snapshot, udmabuf", { EXPORTER_UDMABUF, .offset = 4096 }, SNAPSHOT },
+	{ "snapshot, heap", { EXPORTER_HEAP, .offset = 4096 }, SNAPSHOT },
 };
 
 TEST_WITH_EACH(viewing, exported_views, buffer_view_is_read_only_memory_of_the_buffer) {
@@ -404,14 +400,10 @@ TEST_WITH_EACH(viewing, exported_views, buffer_view_is_read_only_memory_of_the_b
 		param->guarantee == SNAPSHOT ? 0x11 : 0x22);
 }
 
-static const struct {
-	const char *name;
-	uint32_t guarantee;
-	struct viewing_options options;
-} views_of_planes[] = {
-	{ "guarded", GUARDED, { .fourcc = DRM_FORMAT_NV12 } },
-	{ "fd-read-only", FD_READ_ONLY, { .fourcc = DRM_FORMAT_NV12 } },
-	{ "snapshot", SNAPSHOT, { .fourcc = DRM_FORMAT_NV12 } },
+TEST_PARAMS(viewing, views_of_planes, uint32_t guarantee) = {
+	{ "guarded", { .fourcc = DRM_FORMAT_NV12 }, GUARDED },
+	{ "fd-read-only", { .fourcc = DRM_FORMAT_NV12 }, FD_READ_ONLY },
+	{ "snapshot", { .fourcc = DRM_FORMAT_NV12 }, SNAPSHOT },
 };
 
 TEST_WITH_EACH(viewing, views_of_planes, buffer_view_passes_planes_and_offsets_through) {
