@@ -171,10 +171,9 @@ static void connection_bind(struct connection *connection) {
 		{&ext_image_copy_capture_manager_v1_interface, 1, &connection->copy_capture},
 		{&xx_dmabuf_view_manager_v1_interface, 1, &connection->views},
 	};
-	const size_t all_len = sizeof(all) / sizeof(all[0]);
 	struct wayland_global needed[sizeof(all) / sizeof(all[0]) + 1] = {0};
 	size_t needed_len = 0;
-	for (size_t i = 0; i < all_len; i++) {
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		if (path_needs(connection->path, all[i].interface)) {
 			needed[needed_len++] = all[i];
 		}
@@ -379,16 +378,6 @@ static uint64_t read_thread(const char *tid, const char *name, const char *forma
 	return number;
 }
 
-/** The kernel's account of a thread, in ns; see Documentation/scheduler/sched-stats.rst. */
-static uint64_t read_thread_ns(const char *tid) {
-	return read_thread(tid, "schedstat", "%" SCNu64);
-}
-
-/** How often a thread went to sleep. */
-static uint64_t read_thread_wakeups(const char *tid) {
-	return read_thread(tid, "status", "voluntary_ctxt_switches: %" SCNu64);
-}
-
 static void read_compositor(struct counters *counters) {
 	char path[64];
 	snprintf(path, sizeof(path), "/proc/%d/task", (int)state.compositor);
@@ -399,12 +388,15 @@ static void read_compositor(struct counters *counters) {
 	const struct dirent *entry;
 	while ((entry = readdir(dir)) != NULL) {
 		if (entry->d_name[0] != '.') {
-			uint64_t ns = read_thread_ns(entry->d_name);
+			// In ns: see Documentation/scheduler/sched-stats.rst
+			uint64_t ns = read_thread(entry->d_name, "schedstat", "%" SCNu64);
 			counters->compositor_ns += ns;
 			if (atoi(entry->d_name) == (int)state.compositor) {
 				counters->main_thread_ns = ns;
 			}
-			counters->wakeups += read_thread_wakeups(entry->d_name);
+			// How often it went to sleep
+			counters->wakeups +=
+				read_thread(entry->d_name, "status", "voluntary_ctxt_switches: %" SCNu64);
 		}
 	}
 	closedir(dir);

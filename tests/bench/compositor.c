@@ -175,10 +175,6 @@ static void bench_add_cost(struct bench *bench) {
 	bench->costs.last_redraw_ns = bench->redraw_ns;
 }
 
-static bool run_is_over(const struct bench *bench) {
-	return bench->run.frames_left == 0 || get_clock_ns(CLOCK_MONOTONIC) >= bench->run.end_ns;
-}
-
 static void bench_handle_output_commit(struct wl_listener *listener, void *data) {
 	struct bench *bench = wl_container_of(listener, bench, output_commit);
 	const struct wlr_output_event_commit *event = data;
@@ -200,7 +196,7 @@ static void bench_handle_output_commit(struct wl_listener *listener, void *data)
 			bench_add_cost(bench);
 		}
 		bench->run.frames_left--;
-		if (run_is_over(bench)) {
+		if (bench->run.frames_left == 0 || get_clock_ns(CLOCK_MONOTONIC) >= bench->run.end_ns) {
 			bench_end_run(bench);
 		}
 	}

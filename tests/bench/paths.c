@@ -397,7 +397,8 @@ static void session_handle_stopped(void *data, struct xx_dmabuf_view_session_v1 
 		uint32_t reason) {
 	struct connection *connection = data;
 	if (reason == XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_UNSUPPORTED) {
-		die_with(STATUS_UNAVAILABLE, "the compositor cannot give %s views here", connection->path->name);
+		die_with(STATUS_UNAVAILABLE, "the compositor cannot give %s views here",
+			connection->path->name);
 	}
 	die("%s: the session stopped: reason %u", connection->path->name, reason);
 }
