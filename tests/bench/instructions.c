@@ -13,7 +13,6 @@
 #include "vitrine-bench-v1-client-protocol.h"
 #include "vitrine-bench-v1-protocol.h"
 #include "wayland.h"
-#include "xx-dmabuf-view-v1-client-protocol.h"
 
 /*
  * instructions PATH CLIENTS FRAMES: delivers frames in the fixture, where callgrind
@@ -113,22 +112,17 @@ static void limit_start(struct client *client) {
 
 /* What is delivered */
 
-static void session_start(struct client *client, uint32_t guarantee, bool release) {
-	test_session_create(client, 0, guarantee)->auto_release = release;
-	client_roundtrip(client);
-}
-
 /** Returns false if there is no such path. */
 static bool path_start(const char *path, struct client *client, uint32_t index) {
 	if (strcmp(path, "control") == 0) {
 		limit_start(client);
 	} else if (strcmp(path, "sealed") == 0) {
-		session_start(client, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_SEALED, true);
+		test_session_start_reader(client, VITRINE_GUARANTEE_SEALED);
 	} else if (strcmp(path, "sealed-beside-slow") == 0) {
 		// The first one never releases anything
-		session_start(client, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_SEALED, index > 0);
+		test_session_start(client, VITRINE_GUARANTEE_SEALED)->auto_release = index > 0;
 	} else if (strcmp(path, "snapshot") == 0) {
-		session_start(client, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_SNAPSHOT, true);
+		test_session_start_reader(client, VITRINE_GUARANTEE_SNAPSHOT);
 	} else {
 		return false;
 	}
