@@ -8,23 +8,13 @@
 
 #include "wayland.h"
 
-static _Noreturn void die_with_args(int status, const char *format, va_list args) {
+void die_with(int status, const char *format, ...) {
+	va_list args;
+	va_start(args, format);
 	fprintf(stderr, "%s: ", program_invocation_short_name);
 	vfprintf(stderr, format, args);
 	fprintf(stderr, "\n");
 	exit(status);
-}
-
-void die(const char *format, ...) {
-	va_list args;
-	va_start(args, format);
-	die_with_args(EXIT_FAILURE, format, args);
-}
-
-void die_with(int status, const char *format, ...) {
-	va_list args;
-	va_start(args, format);
-	die_with_args(status, format, args);
 }
 
 struct wl_display *wayland_connect(void) {
@@ -33,12 +23,6 @@ struct wl_display *wayland_connect(void) {
 		die("cannot connect to the compositor: %s", strerror(errno));
 	}
 	return display;
-}
-
-void wayland_roundtrip(struct wl_display *display) {
-	if (wl_display_roundtrip(display) < 0) {
-		die("lost the connection: %s", strerror(wl_display_get_error(display)));
-	}
 }
 
 static void registry_handle_global(void *data, struct wl_registry *registry, uint32_t name,
@@ -62,7 +46,9 @@ void wayland_bind(struct wl_display *display, int status_if_missing,
 		struct wayland_global *globals) {
 	struct wl_registry *registry = wl_display_get_registry(display);
 	wl_registry_add_listener(registry, &registry_listener, globals);
-	wayland_roundtrip(display);
+	if (wl_display_roundtrip(display) < 0) {
+		die("lost the connection: %s", strerror(wl_display_get_error(display)));
+	}
 	// Only now, so that no event of theirs comes before the caller listens
 	for (struct wayland_global *global = globals; global->interface != NULL; global++) {
 		if (global->name == 0) {

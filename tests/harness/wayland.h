@@ -3,15 +3,16 @@
 #define HARNESS_WAYLAND_H
 
 #include <stdint.h>
+#include <stdlib.h>
 #include <wayland-client-core.h>
 
 /** What programs share that are small Wayland clients. */
 
-/** Ends the program as failed, with a message. */
-_Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /** Ends the program with this status, and with a message. */
 _Noreturn void die_with(int status, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+/** Ends the program as failed. */
+#define die(...) die_with(EXIT_FAILURE, __VA_ARGS__)
 
 /** An object that a compositor offers to its clients. */
 struct wayland_global {
@@ -29,8 +30,6 @@ struct wl_display *wayland_connect(void);
  */
 void wayland_bind(struct wl_display *display, int status_if_missing,
 	struct wayland_global *globals);
-/** Ends the program if the connection is lost meanwhile. */
-void wayland_roundtrip(struct wl_display *display);
 
 /** Defines the handler of an event that does not matter: its name, the object, the arguments. */
 #define IGNORE_EVENT(handler, ...) \

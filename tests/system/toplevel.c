@@ -118,15 +118,14 @@ static uint64_t checksum(const struct view *view) {
 
 static void handle_frame(void *data, struct xx_dmabuf_view_session_v1 *session, uint32_t index,
 		uint32_t serial) {
-	if (state.n_frames == state.n_wanted) {
-		xx_dmabuf_view_session_v1_release(session, serial);
-		return; // came together with the last one that was wanted
-	}
-	state.n_frames++;
-	if (index < VIEWS_CAP && state.views[index].data != NULL) {
-		uint64_t sum = checksum(&state.views[index]);
-		state.n_different += sum != state.checksum;
-		state.checksum = sum;
+	// More may come together with the last one that is wanted
+	if (state.n_frames < state.n_wanted) {
+		state.n_frames++;
+		if (index < VIEWS_CAP && state.views[index].data != NULL) {
+			uint64_t sum = checksum(&state.views[index]);
+			state.n_different += sum != state.checksum;
+			state.checksum = sum;
+		}
 	}
 	xx_dmabuf_view_session_v1_release(session, serial);
 }

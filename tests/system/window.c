@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /**
- * A window that is painted anew so many times a second, whether or not somebody
- * shows it: usage: window RATE APP-ID
+ * A window that is painted anew so many times a second, shown or not: usage: window RATE APP-ID
  *
  * Prints a line whenever the compositor says that it has shown a picture.
  */
