@@ -7,6 +7,13 @@
 #include <stdint.h>
 #include <time.h>
 
+/** Sorts what was counted; returns what is at this part of it, or 0 if there is nothing. */
+uint32_t get_quantile(uint32_t *values, size_t len, double part);
+/** As a value of get_quantile(): more than 4 s is as much as that. */
+uint32_t clamp_ns(uint64_t ns);
+/** What a clock says, in ns. */
+uint64_t get_clock_ns(clockid_t clock);
+
 /**
  * CPU time where the kernel has no account of it that is fit for use. User-Mode
  * Linux counts in ticks of 10 ms, and what a timer starts is short beside that: it
@@ -15,13 +22,6 @@
  * interrupt, that is its CPU time, but for what the host does in between. A client's
  * is without that of the compositor, which does interrupt it.
  */
-
-/** Sorts what was counted; returns what is at this part of it, or 0 if there is nothing. */
-uint32_t get_quantile(uint32_t *values, size_t len, double part);
-/** As a value of get_quantile(): more than 4 s is as much as that. */
-uint32_t clamp_ns(uint64_t ns);
-/** What a clock says, in ns. */
-uint64_t get_clock_ns(clockid_t clock);
 
 /** Whether there is no /proc/PID/schedstat, which is what tells. */
 bool busy_is_needed(void);
