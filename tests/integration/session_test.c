@@ -1250,10 +1250,14 @@ TEST_WITH_EACH(fixture, ends, listener_may_stop_other_sessions) {
 	struct wl_listener stop = { .notify = handle_session_stop };
 	wl_signal_add(&f->server.manager->events.session_start, &start);
 	wl_signal_add(&f->server.manager->events.session_stop, &stop);
+	struct ext_image_capture_source_v1 *sources[] = {
+		client_get_source(client, 0), client_get_source(client, 1),
+	};
 	for (uint32_t i = 0; i < 6; i++) {
-		test_session_create_for(client, client_get_source(client, i / 2 % 2), 0, ALL)
-			->auto_release = true;
+		test_session_create_for(client, sources[i / 2 % 2], 0, ALL)->auto_release = true;
 	}
+	ext_image_capture_source_v1_destroy(sources[0]);
+	ext_image_capture_source_v1_destroy(sources[1]);
 	client_roundtrip(client);
 	check_int(n_started, ==, 6);
 	uint32_t n_stopped = f->server.sessions_stopped;
