@@ -229,12 +229,11 @@ static bool output_paint_state(struct server_output *output, struct wlr_output_s
 	return wlr_render_pass_submit(pass) && wlr_output_commit_state(wlr_output, state);
 }
 
-static bool output_paint_any(struct server_output *output, uint32_t color,
-		const struct rect *rect, uint32_t fourcc) {
+bool output_paint(struct server_output *output, uint32_t color, const struct rect *rect) {
 	struct wlr_output_state state;
 	wlr_output_state_init(&state);
-	if (fourcc != 0) {
-		wlr_output_state_set_render_format(&state, fourcc);
+	if (output->fourcc != 0) {
+		wlr_output_state_set_render_format(&state, output->fourcc);
 	}
 	enter_server(true);
 	bool ok = output_paint_state(output, &state, color, rect);
@@ -242,14 +241,6 @@ static bool output_paint_any(struct server_output *output, uint32_t color,
 	enter_server(false);
 	output->color = color;
 	return ok;
-}
-
-bool output_paint(struct server_output *output, uint32_t color, const struct rect *rect) {
-	return output_paint_any(output, color, rect, 0);
-}
-
-bool output_paint_format(struct server_output *output, uint32_t color, uint32_t fourcc) {
-	return output_paint_any(output, color, NULL, fourcc);
 }
 
 /* Events */
@@ -341,31 +332,36 @@ static const struct xx_dmabuf_view_manager_v1_listener manager_listener = {
 	.guarantees = manager_handle_guarantees,
 };
 
+/** The globals that a client binds, and where in struct client it keeps them. */
+static const struct {
+	const struct wl_interface *interface;
+	uint32_t version;
+	size_t offset;
+} globals[] = {
+	{ &xx_dmabuf_view_manager_v1_interface, 1, offsetof(struct client, manager) },
+	{ &ext_output_image_capture_source_manager_v1_interface, 1,
+		offsetof(struct client, sources) },
+	{ &wl_shm_interface, 1, offsetof(struct client, shm) },
+	{ &wp_single_pixel_buffer_manager_v1_interface, 1, offsetof(struct client, single_pixel) },
+	{ &wp_security_context_manager_v1_interface, 1,
+		offsetof(struct client, security_contexts) },
+	{ &zwp_linux_dmabuf_v1_interface, 4, offsetof(struct client, linux_dmabuf) },
+	{ &zwlr_export_dmabuf_manager_v1_interface, 1, offsetof(struct client, export_dmabuf) },
+};
+#define N_GLOBALS (sizeof(globals) / sizeof(globals[0]))
+
 static void registry_handle_global(void *data, struct wl_registry *registry, uint32_t name,
 		const char *interface, uint32_t version) {
 	struct client *client = data;
+	for (size_t i = 0; i < N_GLOBALS; i++) {
+		if (strcmp(interface, globals[i].interface->name) == 0) {
+			check_int(version, ==, globals[i].version);
+			void *proxy = wl_registry_bind(registry, name, globals[i].interface, version);
+			memcpy((char *)client + globals[i].offset, &proxy, sizeof(proxy));
+		}
+	}
 	if (strcmp(interface, xx_dmabuf_view_manager_v1_interface.name) == 0) {
-		client->manager =
-			wl_registry_bind(registry, name, &xx_dmabuf_view_manager_v1_interface, 1);
 		xx_dmabuf_view_manager_v1_add_listener(client->manager, &manager_listener, client);
-	} else if (strcmp(interface, ext_output_image_capture_source_manager_v1_interface.name) == 0) {
-		client->sources = wl_registry_bind(registry, name,
-			&ext_output_image_capture_source_manager_v1_interface, 1);
-	} else if (strcmp(interface, wl_shm_interface.name) == 0) {
-		client->shm = wl_registry_bind(registry, name, &wl_shm_interface, 1);
-	} else if (strcmp(interface, wp_single_pixel_buffer_manager_v1_interface.name) == 0) {
-		client->single_pixel =
-			wl_registry_bind(registry, name, &wp_single_pixel_buffer_manager_v1_interface, 1);
-	} else if (strcmp(interface, wp_security_context_manager_v1_interface.name) == 0) {
-		client->security_contexts =
-			wl_registry_bind(registry, name, &wp_security_context_manager_v1_interface, 1);
-	} else if (strcmp(interface, zwp_linux_dmabuf_v1_interface.name) == 0) {
-		client->linux_dmabuf =
-			wl_registry_bind(registry, name, &zwp_linux_dmabuf_v1_interface, 4);
-	} else if (strcmp(interface, zwlr_export_dmabuf_manager_v1_interface.name) == 0) {
-		check_int(version, ==, 1);
-		client->export_dmabuf =
-			wl_registry_bind(registry, name, &zwlr_export_dmabuf_manager_v1_interface, 1);
 	} else if (strcmp(interface, wl_output_interface.name) == 0 && client->n_outputs < 32) {
 		client->outputs[client->n_outputs++] =
 			wl_registry_bind(registry, name, &wl_output_interface, 4);
@@ -387,34 +383,29 @@ static void client_handle_wl_client_destroy(struct wl_listener *listener, void *
 	client->wl_client = NULL;
 }
 
-static void client_start(struct client *client, int take_fd) {
+struct client *client_create_on(struct server *server, int take_fd) {
+	struct client *client = calloc(1, sizeof(*client));
+	client->server = server;
 	client->display = wl_display_connect_to_fd(take_fd);
 	check(client->display != NULL);
 	wl_list_init(&client->sessions);
-	wl_list_insert(client->server->clients.prev, &client->link);
+	wl_list_insert(server->clients.prev, &client->link);
 	client->registry = wl_display_get_registry(client->display);
 	wl_registry_add_listener(client->registry, &registry_listener, client);
 	client_roundtrip(client);
 	client_roundtrip(client);
-}
-
-struct client *client_create_on(struct server *server, int take_fd) {
-	struct client *client = calloc(1, sizeof(*client));
-	client->server = server;
-	client_start(client, take_fd);
 	return client;
 }
 
 struct client *client_create(struct server *server) {
 	int fds[2];
 	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
-	struct client *client = calloc(1, sizeof(*client));
-	client->server = server;
-	client->wl_client = wl_client_create(server->display, fds[0]);
-	check(client->wl_client != NULL);
+	struct wl_client *wl_client = wl_client_create(server->display, fds[0]);
+	check(wl_client != NULL);
+	struct client *client = client_create_on(server, fds[1]);
+	client->wl_client = wl_client;
 	client->wl_client_destroy.notify = client_handle_wl_client_destroy;
-	wl_client_add_destroy_listener(client->wl_client, &client->wl_client_destroy);
-	client_start(client, fds[1]);
+	wl_client_add_destroy_listener(wl_client, &client->wl_client_destroy);
 	return client;
 }
 
@@ -424,26 +415,12 @@ void client_destroy(struct client *client) {
 		test_session_destroy(session);
 	}
 	wl_list_remove(&client->link);
-	if (client->manager != NULL) {
-		xx_dmabuf_view_manager_v1_destroy(client->manager);
-	}
-	if (client->sources != NULL) {
-		ext_output_image_capture_source_manager_v1_destroy(client->sources);
-	}
-	if (client->shm != NULL) {
-		wl_shm_destroy(client->shm);
-	}
-	if (client->single_pixel != NULL) {
-		wp_single_pixel_buffer_manager_v1_destroy(client->single_pixel);
-	}
-	if (client->security_contexts != NULL) {
-		wp_security_context_manager_v1_destroy(client->security_contexts);
-	}
-	if (client->linux_dmabuf != NULL) {
-		zwp_linux_dmabuf_v1_destroy(client->linux_dmabuf);
-	}
-	if (client->export_dmabuf != NULL) {
-		zwlr_export_dmabuf_manager_v1_destroy(client->export_dmabuf);
+	for (size_t i = 0; i < N_GLOBALS; i++) {
+		struct wl_proxy *proxy;
+		memcpy(&proxy, (char *)client + globals[i].offset, sizeof(proxy));
+		if (proxy != NULL) {
+			wl_proxy_destroy(proxy);
+		}
 	}
 	for (uint32_t i = 0; i < client->n_outputs; i++) {
 		wl_output_destroy(client->outputs[i]);

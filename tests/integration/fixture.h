@@ -38,6 +38,7 @@ struct server_output {
 	/** If set, drawn to instead of the output's own; owned by the test. */
 	struct wlr_swapchain *swapchain;
 	uint32_t color;
+	uint32_t fourcc; // of what is painted from now on; 0 for XRGB8888
 	struct wl_listener needs_frame;
 	struct wl_listener destroy;
 };
@@ -73,8 +74,6 @@ struct rect {
  * output has no buffer left or the commit failed.
  */
 bool output_paint(struct server_output *output, uint32_t color, const struct rect *rect);
-/** The same in a format of wlroots' choice, XRGB8888 by default. */
-bool output_paint_format(struct server_output *output, uint32_t color, uint32_t fourcc);
 
 #define SESSION_VIEWS_CAP 512
 #define SESSION_FRAMES_CAP 64
