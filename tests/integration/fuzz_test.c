@@ -4,14 +4,12 @@
  * come with file descriptors that nobody asked for. The compositor and an honest
  * client must not notice.
  */
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 #include <vitrine/view_v1.h>
 
+#include "ext-image-capture-source-v1-client-protocol.h"
 #include "fixture.h"
 #include "harness.h"
 
@@ -19,25 +17,20 @@
 #define RUNS 300
 #define RUNS_FULL 4000
 
-/** A client that writes its bytes by hand. */
+enum object { MANAGER, SOURCES, OUTPUT, SOURCE, OBJECT_COUNT };
+
+/** A client that connects as others do, and writes all further bytes by hand. */
 struct raw_client {
-	struct server *server;
-	struct wl_client *wl_client; // NULL once it was disconnected
-	struct wl_listener wl_client_destroy;
+	struct client *base;
+	struct ext_image_capture_source_v1 *source;
 	int fd;
-	uint32_t names[3]; // of the globals in raw_globals
-	uint32_t next_id;
+	uint32_t ids[OBJECT_COUNT];
+	uint32_t first_id, next_id; // of the objects that it makes by hand
 	unsigned seed;
 };
 
-static const char *const raw_globals[] = {
-	"xx_dmabuf_view_manager_v1",
-	"ext_output_image_capture_source_manager_v1",
-	"wl_output",
-};
-
 struct message {
-	uint32_t words[64];
+	uint32_t words[8];
 	uint32_t len; // words
 };
 
@@ -52,34 +45,14 @@ static uint32_t next_random(struct raw_client *client, uint32_t n) {
 static struct message make_message(const uint32_t *words, size_t size) {
 	struct message message = { .len = (uint32_t)(size / sizeof(words[0])) };
 	memcpy(message.words, words, size);
+	message.words[1] |= (uint32_t)size << 16;
 	return message;
-}
-
-static void message_add(struct message *message, uint32_t word) {
-	message->words[message->len++] = word;
-}
-
-static void message_add_string(struct message *message, const char *string) {
-	uint32_t len = (uint32_t)strlen(string) + 1;
-	message_add(message, len);
-	memset(&message->words[message->len], 0, len + 3);
-	memcpy(&message->words[message->len], string, len);
-	message->len += (len + 3) / 4;
-}
-
-static void message_end(struct message *message) {
-	message->words[1] |= message->len * 4 << 16;
 }
 
 static void raw_send(struct raw_client *client, const void *data, size_t len) {
 	// The compositor may have hung up, and its socket may be full: both are fine
 	ssize_t ret = send(client->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	(void)ret;
-}
-
-static void raw_send_message(struct raw_client *client, struct message *message) {
-	message_end(message);
-	raw_send(client, message->words, message->len * 4);
 }
 
 /** Sends a byte with a lot of file descriptors along. */
@@ -106,118 +79,59 @@ static void raw_send_fds(struct raw_client *client) {
 	(void)ret;
 }
 
-/** Reads what has come and closes the file descriptors in it. Returns the length. */
-static size_t raw_receive(struct raw_client *client, uint8_t *data, size_t size) {
-	char control[CMSG_SPACE(28 * sizeof(int))];
-	struct iovec iov = { .iov_base = data, .iov_len = size };
-	struct msghdr header = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	ssize_t len = recvmsg(client->fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	if (len <= 0) {
-		return 0;
-	}
-	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&header); cmsg != NULL;
-			cmsg = CMSG_NXTHDR(&header, cmsg)) {
-		size_t n = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (size_t i = 0; i < n; i++) {
-			int fd;
-			memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(int));
-			close(fd);
-		}
-	}
-	return (size_t)len;
-}
-
+/** The kernel closes file descriptors that come where there is no room for them. */
 static void raw_drain(struct raw_client *client) {
 	uint8_t data[4096];
-	while (raw_receive(client, data, sizeof(data)) > 0) {
+	while (recv(client->fd, data, sizeof(data), MSG_DONTWAIT) > 0) {
 		// whatever it is
 	}
 }
 
-static void raw_client_handle_destroy(struct wl_listener *listener, void *data) {
-	struct raw_client *client = wl_container_of(listener, client, wl_client_destroy);
-	client->wl_client = NULL;
-}
-
-/** Finds the names of the globals in the registry's first events. */
-static void raw_client_read_globals(struct raw_client *client) {
-	static uint32_t words[16384];
-	size_t len = raw_receive(client, (uint8_t *)words, sizeof(words)) / 4;
-	for (size_t i = 0; i + 4 < len; i += words[i + 1] >> 18) {
-		check(words[i + 1] >> 18 >= 2);
-		for (size_t j = 0; j < 3; j++) {
-			if (words[i] == 2 && strcmp((const char *)&words[i + 4], raw_globals[j]) == 0) {
-				client->names[j] = words[i + 2];
-			}
+static void raw_client_init(struct raw_client *client, struct server *server, unsigned seed) {
+	struct client *base = client_create(server);
+	*client = (struct raw_client){
+		.base = base,
+		.source = client_get_source(base, 0),
+		.fd = wl_display_get_fd(base->display),
+		.seed = seed,
+	};
+	client_roundtrip(base);
+	base->asleep = true;
+	client->ids[MANAGER] = wl_proxy_get_id((struct wl_proxy *)base->manager);
+	client->ids[SOURCES] = wl_proxy_get_id((struct wl_proxy *)base->sources);
+	client->ids[OUTPUT] = wl_proxy_get_id((struct wl_proxy *)base->outputs[0]);
+	client->ids[SOURCE] = wl_proxy_get_id((struct wl_proxy *)client->source);
+	for (uint32_t id = 1; id < 64; id++) {
+		if (wl_client_get_object(base->wl_client, id) != NULL) {
+			client->first_id = id + 1;
 		}
 	}
-	check(client->names[0] != 0 && client->names[1] != 0 && client->names[2] != 0);
-}
-
-static void raw_client_init(struct raw_client *client, struct server *server, unsigned seed) {
-	*client = (struct raw_client){ .server = server, .seed = seed };
-	int fds[2];
-	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
-	client->fd = fds[1];
-	client->wl_client = wl_client_create(server->display, fds[0]);
-	check(client->wl_client != NULL);
-	client->wl_client_destroy.notify = raw_client_handle_destroy;
-	wl_client_add_destroy_listener(client->wl_client, &client->wl_client_destroy);
-
-	struct message message = MESSAGE(1, 1, 2); // wl_display.get_registry, new id 2
-	raw_send_message(client, &message);
-	pump(server);
-	raw_client_read_globals(client);
-	// The registry is 2; bind makes 3, 4 and 5
-	for (uint32_t i = 0; i < 3; i++) {
-		message = MESSAGE(2, 0, client->names[i]);
-		message_add_string(&message, raw_globals[i]);
-		message_add(&message, 1);
-		message_add(&message, 3 + i);
-		raw_send_message(client, &message);
-	}
-	message = MESSAGE(4, 0, 6, 5); // create_source, new id 6
-	raw_send_message(client, &message);
-	client->next_id = 7;
+	client->next_id = client->first_id;
 }
 
 static void raw_client_finish(struct raw_client *client) {
-	close(client->fd);
-	pump(client->server);
-	if (client->wl_client != NULL) {
-		wl_list_remove(&client->wl_client_destroy.link);
-		wl_client_destroy(client->wl_client);
-	}
+	ext_image_capture_source_v1_destroy(client->source);
+	client_destroy(client->base);
 }
 
 /** A request that is likely to be fine. */
-static void raw_client_make_request(struct raw_client *client, struct message *message) {
+static struct message raw_client_make_request(struct raw_client *client) {
+	uint32_t session = client->first_id + next_random(client, 4); // maybe
 	switch (next_random(client, 6)) {
 	case 0:
 	case 1: // create_session
-		*message = MESSAGE(3, 2, client->next_id++, 6, next_random(client, 2),
-			1 + next_random(client, 15));
-		break;
-	case 2: // release, of what may be a session and a serial
-		*message = MESSAGE(7 + next_random(client, 4), 1, 1 + next_random(client, 3));
-		break;
+		return MESSAGE(client->ids[MANAGER], 2, client->next_id++, client->ids[SOURCE],
+			next_random(client, 2), 1 + next_random(client, 15));
+	case 2: // release, of what may be a serial
+		return MESSAGE(session, 1, 1 + next_random(client, 3));
 	case 3: // destroy of a session
-		*message = MESSAGE(7 + next_random(client, 4), 0);
-		break;
+		return MESSAGE(session, 0);
 	case 4: // get_buffer_view of something
-		*message = MESSAGE(3, 1, client->next_id++, next_random(client, 8),
-			next_random(client, 32));
-		break;
+		return MESSAGE(client->ids[MANAGER], 1, client->next_id++,
+			next_random(client, client->first_id + 1), next_random(client, 32));
 	default: // destroy of another object
-		*message = MESSAGE(3 + next_random(client, 4), next_random(client, 2));
-		break;
+		return MESSAGE(client->ids[next_random(client, OBJECT_COUNT)], next_random(client, 2));
 	}
-	message_end(message);
 }
 
 static void raw_client_mutate(struct raw_client *client, struct message *message) {
@@ -228,8 +142,7 @@ static void raw_client_mutate(struct raw_client *client, struct message *message
 }
 
 static void raw_client_step(struct raw_client *client) {
-	struct message message;
-	raw_client_make_request(client, &message);
+	struct message message = raw_client_make_request(client);
 	switch (next_random(client, 8)) {
 	case 0:
 		raw_client_mutate(client, &message);
