@@ -48,26 +48,18 @@ static void window_tear_down(struct window *f) {
 	wlr_scene_node_destroy(&f->scene->tree.node);
 }
 
-static void window_show(struct window *f, uint32_t color) {
-	uint32_t n_frames = f->session->n_frames;
-	check(output_paint(f->base.server.output, color, NULL));
-	client_roundtrip(f->base.client);
-	check_int(f->session->n_frames, >, n_frames);
-	check_int(test_session_get_pixel(f->session, 0, 0), ==, color);
-}
-
 TEST_WITH(window, source_without_a_node_is_viewed) {
-	window_show(f, 0x123456);
+	fixture_show(&f->base, f->session, 0x123456);
 }
 
 TEST_WITH(window, source_goes_on_without_its_node, .has_node = true) {
-	window_show(f, 0x123456);
+	fixture_show(&f->base, f->session, 0x123456);
 	wlr_scene_node_destroy(&f->tree->node);
-	window_show(f, 0x654321);
+	fixture_show(&f->base, f->session, 0x654321);
 }
 
 TEST_WITH(window, node_goes_on_without_its_source, .has_node = true) {
-	window_show(f, 0x123456);
+	fixture_show(&f->base, f->session, 0x123456);
 	wlr_output_destroy(f->base.server.output->wlr_output);
 	client_roundtrip(f->base.client);
 	test_session_check_stop(f->session, VITRINE_VIEW_STOP_SOURCE_GONE);

@@ -409,11 +409,15 @@ struct client *client_create(struct server *server) {
 	return client;
 }
 
-void client_destroy(struct client *client) {
+static void client_destroy_sessions(struct client *client) {
 	struct test_session *session, *tmp;
 	wl_list_for_each_safe(session, tmp, &client->sessions, link) {
 		test_session_destroy(session);
 	}
+}
+
+void client_destroy(struct client *client) {
+	client_destroy_sessions(client);
 	wl_list_remove(&client->link);
 	for (size_t i = 0; i < N_GLOBALS; i++) {
 		struct wl_proxy *proxy;
@@ -652,9 +656,14 @@ struct test_session *test_session_create(struct client *client, uint32_t options
 	return session;
 }
 
-struct test_session *test_session_start(struct client *client, uint32_t acceptable) {
+struct test_session *test_session_try(struct client *client, uint32_t acceptable) {
 	struct test_session *session = test_session_create(client, 0, acceptable);
 	client_roundtrip(client);
+	return session;
+}
+
+struct test_session *test_session_start(struct client *client, uint32_t acceptable) {
+	struct test_session *session = test_session_try(client, acceptable);
 	check(!session->stopped);
 	return session;
 }
@@ -780,4 +789,52 @@ void fixture_paint_frames(struct fixture *f, uint32_t first, uint32_t last) {
 	for (uint32_t n = first; n <= last; n++) {
 		fixture_paint(f, fixture_color(n));
 	}
+}
+
+void fixture_show(struct fixture *f, struct test_session *session, uint32_t color) {
+	uint32_t n_frames = session->n_frames;
+	fixture_paint(f, color);
+	check_int(session->n_frames, >, n_frames);
+	struct test_view *view =
+		session_get_view(session, test_session_last_frame(session)->index);
+	check_int(test_view_get_pixel(view, 0, 0), ==, color);
+	check_int(test_view_get_pixel(view, view->width - 1, view->height - 1), ==, color);
+}
+
+void fixture_show_frames(struct fixture *f, struct test_session *session, uint32_t first,
+		uint32_t last) {
+	for (uint32_t n = first; n <= last; n++) {
+		fixture_show(f, session, fixture_color(n));
+	}
+}
+
+void fixture_check_unchanged(struct fixture *f, struct test_session *session) {
+	uint32_t n_views = session->n_views;
+	check_int(n_views, >, 0);
+	uint64_t checksums[SESSION_VIEWS_CAP];
+	for (uint32_t i = 0; i < n_views; i++) {
+		checksums[i] = test_view_checksum(&session->views[i]);
+	}
+	for (uint32_t n = 20; n < 70; n++) {
+		fixture_paint(f, fixture_color(n));
+		for (uint32_t i = 0; i < n_views; i++) {
+			check_int(test_view_checksum(&session->views[i]), ==, checksums[i]);
+		}
+	}
+}
+
+void fixture_check_keeper(struct fixture *f, uint32_t acceptable) {
+	f->server.manager->limits.retired_bytes_per_process = 64 * 48 * 4 * 3;
+	struct test_session *session = test_session_try(f->client, acceptable);
+	uint32_t n_kept = 0;
+	for (; !session->stopped; session = test_session_try(f->client, acceptable)) {
+		check_int(++n_kept, <, 16);
+		fixture_paint(f, fixture_color(n_kept));
+		test_session_end(session);
+	}
+	test_session_check_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
+	check_int(n_kept, >, 1);
+	client_destroy_sessions(f->client);
+	// Everything is closed: the client may go on
+	test_session_start(f->client, acceptable);
 }

@@ -173,9 +173,11 @@ struct test_session *test_session_create(struct client *client, uint32_t options
 	uint32_t acceptable);
 struct test_session *test_session_create_for(struct client *client,
 	struct ext_image_capture_source_v1 *source, uint32_t options, uint32_t acceptable);
-/** A session without options that has started. */
+/** A session without options; the compositor may have stopped it. */
+struct test_session *test_session_try(struct client *client, uint32_t acceptable);
+/** The same, and it has started. */
 struct test_session *test_session_start(struct client *client, uint32_t acceptable);
-/** The same, which releases each frame at once. */
+/** The same, and it releases each frame at once. */
 struct test_session *test_session_start_reader(struct client *client, uint32_t acceptable);
 /** Checks that it has been stopped for this reason. */
 void test_session_check_stop(const struct test_session *session, uint32_t reason);
@@ -219,6 +221,15 @@ void fixture_paint(struct fixture *f, uint32_t color);
 uint32_t fixture_color(uint32_t n);
 /** Paints the first to the last frame in these colours. */
 void fixture_paint_frames(struct fixture *f, uint32_t first, uint32_t last);
+/** Paints a frame, and checks that it comes to the session. */
+void fixture_show(struct fixture *f, struct test_session *session, uint32_t color);
+/** The same for the first to the last frame. */
+void fixture_show_frames(struct fixture *f, struct test_session *session, uint32_t first,
+	uint32_t last);
+/** Paints 50 frames, and checks that no view that the session knows by now changes. */
+void fixture_check_unchanged(struct fixture *f, struct test_session *session);
+/** Checks that a client which keeps retired memory gets no more until it has closed it. */
+void fixture_check_keeper(struct fixture *f, uint32_t acceptable);
 
 /** The guarantees that there are on every machine. */
 struct guarantee_param {

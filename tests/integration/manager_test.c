@@ -78,8 +78,7 @@ TEST_WITH(fixture, policy_sees_the_source_of_a_running_session,
 TEST_WITH(fixture, policy_that_forbids_a_running_session_stops_it) {
 	struct test_session *sealed = test_session_create(f->client, 0, VITRINE_GUARANTEE_SEALED);
 	struct test_session *snapshot = test_session_start(f->client, VITRINE_GUARANTEE_SNAPSHOT);
-	check(output_paint(f->server.output, 0x112233, NULL));
-	client_roundtrip(f->client);
+	fixture_paint(f, 0x112233);
 	check(!sealed->stopped && !snapshot->stopped);
 	check_int(sealed->n_frames, ==, 1);
 
@@ -93,17 +92,14 @@ TEST_WITH(fixture, denied_client_gets_stopped_denied) {
 	set_policy(f, 0);
 	struct client *client = client_create(&f->server);
 	check_int(client->guarantees, ==, 0);
-	struct test_session *session = test_session_create(client, 0, ALL);
-	client_roundtrip(client);
-	test_session_check_stop(session, VITRINE_VIEW_STOP_DENIED);
+	test_session_check_stop(test_session_try(client, ALL), VITRINE_VIEW_STOP_DENIED);
 	check_int(f->server.sessions_started, ==, 0);
 }
 
 TEST_WITH(fixture, empty_intersection_of_guarantees_is_unsupported) {
 	set_policy(f, VITRINE_GUARANTEE_SNAPSHOT);
-	struct test_session *session = test_session_create(f->client, 0, VITRINE_GUARANTEE_SEALED);
-	client_roundtrip(f->client);
-	test_session_check_stop(session, VITRINE_VIEW_STOP_UNSUPPORTED);
+	test_session_check_stop(test_session_try(f->client, VITRINE_GUARANTEE_SEALED),
+		VITRINE_VIEW_STOP_UNSUPPORTED);
 }
 
 /* Sandboxed clients */
@@ -140,9 +136,7 @@ TEST_WITH(fixture, sandboxed_client_is_denied_by_default) {
 	struct client *client = connect_sandboxed(f->client);
 	check(client->manager != NULL);
 	check_int(client->guarantees, ==, 0);
-	struct test_session *session = test_session_create(client, 0, ALL);
-	client_roundtrip(client);
-	test_session_check_stop(session, VITRINE_VIEW_STOP_DENIED);
+	test_session_check_stop(test_session_try(client, ALL), VITRINE_VIEW_STOP_DENIED);
 }
 
 TEST_WITH(fixture, policy_may_allow_a_sandboxed_client) {
@@ -150,11 +144,8 @@ TEST_WITH(fixture, policy_may_allow_a_sandboxed_client) {
 	struct client *client = connect_sandboxed(f->client);
 	check(policy.last.sandboxed);
 	check_int(client->guarantees, ==, VITRINE_GUARANTEE_SNAPSHOT);
-	struct test_session *session = test_session_create(client, 0, ALL);
-	client_roundtrip(client);
-	check(output_paint(f->server.output, 0x445566, NULL));
-	client_roundtrip(client);
-	check_int(test_session_get_pixel(session, 1, 1), ==, 0x445566);
+	struct test_session *session = test_session_start(client, ALL);
+	fixture_show(f, session, 0x445566);
 	check_int(session->views[0].guarantee, ==, VITRINE_GUARANTEE_SNAPSHOT);
 }
 
@@ -219,9 +210,7 @@ TEST_WITH(fixture, sessions_live_on_when_the_manager_object_is_destroyed) {
 	xx_dmabuf_view_manager_v1_destroy(f->client->manager);
 	f->client->manager = NULL;
 	client_roundtrip(f->client);
-	check(output_paint(f->server.output, 0x123456, NULL));
-	client_roundtrip(f->client);
-	check_int(test_session_get_pixel(session, 0, 0), ==, 0x123456);
+	fixture_show(f, session, 0x123456);
 }
 
 TEST_WITH(fixture, source_of_a_removed_output_is_source_gone) {
@@ -235,8 +224,7 @@ TEST_WITH(fixture, source_of_a_removed_output_is_source_gone) {
 }
 
 TEST_WITH_EACH(fixture, each_guarantee, compositor_can_go_away_first) {
-	check(output_paint(f->server.output, 0x123456, NULL));
-	client_roundtrip(f->client);
+	fixture_show(f, f->session, 0x123456);
 	check_int(f->session->n_frames, ==, 1);
 
 	// With a frame held and the client connected, as at a crash of the session

@@ -144,9 +144,7 @@ TEST_WITH(fixture, output_goes_on_while_a_fence_is_pending) {
 	next_fence_fd = eventfd(0, EFD_CLOEXEC);
 	struct test_session *session = test_session_start_reader(f->client, ALL);
 	pump(&f->server);
-	for (uint32_t i = 1; i <= 20; i++) {
-		fixture_paint(f, i);
-	}
+	fixture_paint_frames(f, 1, 20);
 	check_int(session->n_frames, ==, 0);
 
 	// The frame that waited is delivered, and then the newest one
@@ -154,7 +152,7 @@ TEST_WITH(fixture, output_goes_on_while_a_fence_is_pending) {
 	next_fence_fd = -1;
 	fence_signal(fence_fd);
 	pump_until(&f->server, session->n_frames == 2);
-	check_int(test_session_get_pixel(session, 1, 1), ==, 20);
+	check_int(test_session_get_pixel(session, 1, 1), ==, fixture_color(20));
 	check_int(test_session_last_frame(session)->skipped, >=, 20);
 	check_int(test_session_last_frame(session)->n_damage, ==, 1);
 	close(fence_fd);
@@ -194,8 +192,7 @@ TEST_WITH(fixture, resize_while_a_fence_is_pending_loses_nothing_but_frames,
 	next_fence_fd = -1;
 	fence_signal(fence_fd);
 	pump(&f->server);
-	fixture_paint(f, 0x0c0c0c);
-	check_int(test_session_get_pixel(f->session, 19, 19), ==, 0x0c0c0c);
+	fixture_show(f, f->session, 0x0c0c0c);
 	check_int(f->session->views[test_session_last_frame(f->session)->index].width, ==, 20);
 	close(fence_fd);
 }
