@@ -60,10 +60,7 @@ TEST_WITH_EACH(fixture, dmabuf_guarantees, session_views_are_dmabufs_derived_onc
 	check_int(test_session_get_pixel(f->session, 63, 47), ==, 0x123456);
 
 	// "a 600-frame session derives once per distinct buffer"
-	for (uint32_t i = 1; i < 600; i++) {
-		fixture_paint(f, fixture_color(i));
-		check_int(test_session_get_pixel(f->session, 5, 5), ==, fixture_color(i));
-	}
+	fixture_show_frames(f, f->session, 1, 599);
 	check_int(f->session->n_frames, ==, 600);
 	check_int(f->session->n_fds, ==, f->session->n_views);
 	check_int(f->session->n_views, <=, 8);
@@ -86,30 +83,16 @@ TEST_WITH_EACH(fixture, dmabuf_guarantees, memory_never_changes_after_destroy) {
 	fixture_paint_frames(f, 2, 9);
 	check(test_view_checksum(&session->views[0]) != checksum); // the positive case
 
-	uint32_t n_views = session->n_views;
 	test_session_end(session);
 	pump(&f->server);
-	uint64_t checksums[SESSION_VIEWS_CAP];
-	for (uint32_t i = 0; i < n_views; i++) {
-		checksums[i] = test_view_checksum(&session->views[i]);
-	}
-	for (uint32_t n = 20; n < 60; n++) {
-		fixture_paint(f, fixture_color(n));
-		for (uint32_t i = 0; i < n_views; i++) {
-			check_int(test_view_checksum(&session->views[i]), ==, checksums[i]);
-		}
-	}
+	fixture_check_unchanged(f, session);
 }
 
 TEST_WITH_EACH(fixture, dmabuf_guarantees, held_pixels_do_not_change) {
 	need(param->options.acceptable);
 	struct test_session *holder = test_session_start(f->client, param->options.acceptable);
 	fixture_paint(f, 0x0a0b0c);
-	uint64_t checksum = test_view_checksum(&holder->views[0]);
-	for (uint32_t i = 1; i <= 50; i++) {
-		fixture_paint(f, fixture_color(i));
-		check_int(test_view_checksum(&holder->views[0]), ==, checksum);
-	}
+	fixture_check_unchanged(f, holder);
 	check_int(f->session->n_frames, ==, 51);
 }
 
@@ -119,8 +102,7 @@ TEST_WITH(fixture, sessions_of_one_output_have_different_guarantees) {
 	};
 	struct test_session *sessions[3];
 	for (int i = 0; i < 3; i++) {
-		sessions[i] = test_session_start(f->client, guarantees[i]);
-		sessions[i]->auto_release = true;
+		sessions[i] = test_session_start_reader(f->client, guarantees[i]);
 	}
 	for (uint32_t n = 0; n < 20; n++) {
 		fixture_paint(f, fixture_color(n));
@@ -132,27 +114,7 @@ TEST_WITH(fixture, sessions_of_one_output_have_different_guarantees) {
 }
 
 TEST_WITH(fixture, client_that_keeps_retired_dmabufs_gets_no_more) {
-	f->server.manager->limits.retired_bytes_per_process = 64 * 48 * 4 * 3;
-	struct test_session *kept[16] = {0};
-	uint32_t n_kept = 0;
-	while (true) {
-		check_int(n_kept, <, 16);
-		struct test_session *session = test_session_create(f->client, 0, GUARDED);
-		kept[n_kept++] = session;
-		client_roundtrip(f->client);
-		if (session->stopped) {
-			break;
-		}
-		fixture_paint(f, fixture_color(n_kept));
-		test_session_end(session);
-		client_roundtrip(f->client);
-	}
-	test_session_check_stop(kept[n_kept - 1], VITRINE_VIEW_STOP_NO_RESOURCES);
-	check_int(n_kept, >, 2);
-	for (uint32_t i = 0; i < n_kept; i++) {
-		test_session_destroy(kept[i]);
-	}
-	test_session_start(f->client, GUARDED);
+	fixture_check_keeper(f, GUARDED);
 }
 
 /* Row 14: fences of the holder's making */
@@ -162,8 +124,7 @@ TEST_WITH_EACH(fixture, dmabuf_guarantees, injected_fence_costs_no_other_client_
 	struct fence fence;
 	fence_init(&fence);
 	struct test_session *honest =
-		test_session_start(client_create(&f->server), param->options.acceptable);
-	honest->auto_release = true;
+		test_session_start_reader(client_create(&f->server), param->options.acceptable);
 	fixture_paint_frames(f, 0, 7);
 	// Whether it is refused or not: no other client may have to wait for it
 	for (uint32_t i = 0; i < f->session->n_views; i++) {
@@ -171,10 +132,7 @@ TEST_WITH_EACH(fixture, dmabuf_guarantees, injected_fence_costs_no_other_client_
 		check(ret == 0 || errno == EACCES);
 	}
 	uint32_t n_frames = honest->n_frames;
-	for (uint32_t i = 0; i < 100; i++) {
-		fixture_paint(f, fixture_color(i));
-		check_int(test_session_get_pixel(honest, 3, 3), ==, fixture_color(i));
-	}
+	fixture_show_frames(f, honest, 0, 99);
 	check_int(honest->n_frames, ==, n_frames + 100);
 	fence_signal(&fence);
 	fence_finish(&fence);
