@@ -227,10 +227,7 @@ TEST_WITH_EACH(fixture, each_reader, steady_state_carries_no_fd_and_makes_no_obj
 	fixture_paint_frames(f, 1, 16);
 	uint32_t n_fds = f->session->n_fds;
 	int open_fds = harness_count_fds();
-	for (uint32_t i = 17; i <= 600; i++) {
-		fixture_paint(f, fixture_color(i));
-		check_int(test_session_get_pixel(f->session, 30, 30), ==, fixture_color(i));
-	}
+	fixture_show_frames(f, f->session, 17, 600);
 	check_int(f->session->n_frames, ==, 600);
 	check_int(f->session->n_skipped, ==, 0);
 	// One fd a plane and distinct buffer, and none of them in steady state
@@ -252,50 +249,43 @@ TEST_WITH_EACH(fixture, each_reader, steady_state_carries_no_fd_and_makes_no_obj
 TEST_WITH_EACH(fixture, each_guarantee, held_pixels_do_not_change) {
 	struct test_session *other = test_session_start_reader(f->client, param->options.acceptable);
 	fixture_paint(f, 0x0a0b0c);
-	struct test_view *view = &f->session->views[f->session->frames[0].index];
-	uint64_t checksum = test_view_checksum(view);
-	for (uint32_t i = 1; i <= 50; i++) {
-		fixture_paint(f, fixture_color(i));
-		check_int(test_view_checksum(view), ==, checksum);
-	}
+	fixture_check_unchanged(f, f->session);
 	check_int(other->n_frames, ==, 51);
 	check_int(f->session->n_revoked, ==, 0);
 }
 
 /* Invariant 2 */
 
-enum ending { END_DESTROY, END_STOP, END_LOCK, END_DISCONNECT, END_POLICY };
+static void end_by_destroy(struct fixture *f) {
+	test_session_end(f->session);
+}
 
-static uint32_t deny_all(const struct vitrine_view_request *request, void *data) {
+static void end_by_stop(struct fixture *f) {
+	vitrine_view_manager_v1_stop_sessions(f->server.manager, VITRINE_VIEW_STOP_REVOKED);
+}
+
+static void end_by_lock(struct fixture *f) {
+	vitrine_view_manager_v1_set_locked(f->server.manager, true);
+}
+
+static void end_by_disconnect(struct fixture *f) {
+	wl_client_destroy(f->client->wl_client);
+}
+
+static uint32_t deny(const struct vitrine_view_request *request, void *data) {
 	return 0;
 }
 
-static void end_session(struct fixture *f, enum ending ending) {
-	switch (ending) {
-	case END_DESTROY:
-		test_session_end(f->session);
-		break;
-	case END_STOP:
-		vitrine_view_manager_v1_stop_sessions(f->server.manager, VITRINE_VIEW_STOP_REVOKED);
-		break;
-	case END_LOCK:
-		vitrine_view_manager_v1_stop_sessions(f->server.manager, VITRINE_VIEW_STOP_LOCKED);
-		break;
-	case END_DISCONNECT:
-		wl_client_destroy(f->client->wl_client);
-		break;
-	case END_POLICY:
-		vitrine_view_manager_v1_set_policy(f->server.manager, deny_all, NULL);
-		break;
-	}
-	pump(&f->server);
+static void end_by_policy(struct fixture *f) {
+	vitrine_view_manager_v1_set_policy(f->server.manager, deny, NULL);
 }
 
 /**
  * What a client keeps of an ended session must not show what is drawn later;
  * and the control: without the end, the same mapping does show it.
  */
-static void check_kept_memory(struct fixture *f, enum ending ending, bool release) {
+static void check_kept_memory(struct fixture *f, void (*end)(struct fixture *f),
+		bool release) {
 	struct test_session *session = f->session;
 	for (uint32_t i = 1; i <= 3; i++) {
 		fixture_paint(f, fixture_color(i));
@@ -315,20 +305,9 @@ static void check_kept_memory(struct fixture *f, enum ending ending, bool releas
 		check(changed);
 	}
 
-	uint32_t n_views = session->n_views;
-	check_int(n_views, >, 0);
-	end_session(f, ending);
-	uint64_t checksums[SESSION_VIEWS_CAP];
-	for (uint32_t i = 0; i < n_views; i++) {
-		checksums[i] = test_view_checksum(&session->views[i]);
-	}
-	for (uint32_t n = 20; n < 50; n++) {
-		check(output_paint(f->server.output, fixture_color(n), NULL));
-		wl_display_flush_clients(f->server.display);
-		for (uint32_t i = 0; i < n_views; i++) {
-			check_int(test_view_checksum(&session->views[i]), ==, checksums[i]);
-		}
-	}
+	end(f);
+	pump(&f->server);
+	fixture_check_unchanged(f, session);
 	check_int(f->server.sessions_stopped, ==, 1);
 }
 
@@ -340,23 +319,23 @@ TEST_PARAMS(fixture, keepers, bool releases) = {
 };
 
 TEST_WITH_EACH(fixture, keepers, memory_never_changes_after_destroy) {
-	check_kept_memory(f, END_DESTROY, param->releases);
+	check_kept_memory(f, end_by_destroy, param->releases);
 }
 
 TEST_WITH_EACH(fixture, keepers, memory_never_changes_after_stop) {
-	check_kept_memory(f, END_STOP, param->releases);
+	check_kept_memory(f, end_by_stop, param->releases);
 }
 
 TEST_WITH_EACH(fixture, keepers, memory_never_changes_after_lock) {
-	check_kept_memory(f, END_LOCK, param->releases);
+	check_kept_memory(f, end_by_lock, param->releases);
 }
 
 TEST_WITH_EACH(fixture, keepers, memory_never_changes_after_disconnect) {
-	check_kept_memory(f, END_DISCONNECT, param->releases);
+	check_kept_memory(f, end_by_disconnect, param->releases);
 }
 
 TEST_WITH_EACH(fixture, keepers, memory_never_changes_after_a_change_of_policy) {
-	check_kept_memory(f, END_POLICY, param->releases);
+	check_kept_memory(f, end_by_policy, param->releases);
 }
 
 /** The first pixel of the page at the other end of a pipe. */
@@ -454,8 +433,7 @@ TEST_WITH_EACH(fixture, each_guarantee, static_output_is_shown_again_without_dra
 	// nor does the next one see what was there before
 	struct test_session *next = test_session_start(f->client, acceptable);
 	check_int(next->n_frames, ==, 0);
-	fixture_paint(f, 0x654321);
-	check_int(test_session_get_pixel(next, 63, 47), ==, 0x654321);
+	fixture_show(f, next, 0x654321);
 }
 
 TEST_WITH_EACH(fixture, each_reader, session_on_retired_memory_goes_on_with_fresh_memory) {
@@ -470,10 +448,7 @@ TEST_WITH_EACH(fixture, each_reader, session_on_retired_memory_goes_on_with_fres
 	fixture_paint(f, fixture_color(5));
 	// Holds two other buffers, so that all take their turns
 	struct test_session *holder = test_session_start(f->client, param->options.acceptable);
-	for (uint32_t i = 6; i <= 17; i++) {
-		fixture_paint(f, fixture_color(i));
-		check_int(test_session_get_pixel(session, 63, 47), ==, fixture_color(i));
-	}
+	fixture_show_frames(f, session, 6, 17);
 	check_int(session->n_frames, ==, 1 + 13);
 	check_int(session->n_retired, ==, 1); // what it began with
 	test_session_destroy(holder);
@@ -543,10 +518,7 @@ TEST_WITH(fixture, other_sessions_go_on_with_new_views) {
 	test_session_end(ending);
 	pump(&f->server);
 	check_int(other->n_retired, ==, n_views);
-	for (uint32_t i = 3; i <= 10; i++) {
-		fixture_paint(f, fixture_color(i));
-		check_int(test_session_get_pixel(other, 7, 7), ==, fixture_color(i));
-	}
+	fixture_show_frames(f, other, 3, 10);
 	check_int(other->n_frames, ==, 10);
 	check(other->n_views > n_views);
 }
@@ -586,10 +558,7 @@ TEST_WITH_EACH(fixture, holders, holders_cost_nobody_a_frame) {
 	}
 	uint32_t before = f->session->n_frames;
 	const uint32_t n = 400;
-	for (uint32_t i = 0; i < n; i++) {
-		fixture_paint(f, fixture_color(i)); // fails if the output has no buffer left
-		check_int(test_session_get_pixel(f->session, 2, 2), ==, fixture_color(i));
-	}
+	fixture_show_frames(f, f->session, 0, n - 1); // fails if the output has no buffer left
 	check_int(f->session->n_frames - before, >=, n * 95 / 100);
 	check_int(f->session->n_revoked, ==, 0);
 	for (uint32_t i = 0; i < param->len; i++) {
@@ -608,8 +577,7 @@ TEST_WITH(fixture, holders_that_come_back_again_and_again_cost_nobody_a_frame,
 			test_session_destroy(*slot);
 		}
 		*slot = test_session_start(client, ALL);
-		fixture_paint(f, fixture_color(i));
-		check_int(test_session_get_pixel(f->session, 2, 2), ==, fixture_color(i));
+		fixture_show(f, f->session, fixture_color(i));
 	}
 	check_int(f->session->n_frames, ==, 200);
 }
@@ -697,15 +665,13 @@ TEST_WITH_EACH(fixture, each_reader, resize_announces_new_views_and_retires_the_
 	fixture_paint_frames(f, 0, 3);
 	uint32_t n_views = session->n_views;
 	output_resize(f->server.output, 100, 30);
-	for (uint32_t i = 0; i < 4; i++) {
-		fixture_paint(f, 0x556677);
-	}
+	fixture_paint_frames(f, 4, 7);
 	check(!session->stopped);
 	check_int(session->n_retired, ==, n_views);
 	struct test_view *view = &session->views[session->n_views - 1];
 	check_int(view->width, ==, 100);
 	check_int(view->height, ==, 30);
-	check_int(test_session_get_pixel(session, 99, 29), ==, 0x556677);
+	check_int(test_session_get_pixel(session, 99, 29), ==, fixture_color(7));
 }
 
 TEST_WITH_EACH(fixture, each_reader, first_frame_after_a_resize_is_damaged_entirely) {
@@ -761,9 +727,7 @@ TEST_WITH_EACH(fixture, bad_serials, release_of_a_bad_serial_is_invalid_serial) 
 
 TEST_WITH(fixture, release_of_a_serial_of_another_session_is_invalid_serial, .acceptable = ALL) {
 	struct test_session *other = test_session_start_reader(f->client, ALL);
-	for (uint32_t i = 0; i < 5; i++) {
-		fixture_paint(f, i);
-	}
+	fixture_paint_frames(f, 0, 4);
 	test_session_release(f->session, test_session_last_frame(other)->serial);
 	client_expect_error(f->client, &xx_dmabuf_view_session_v1_interface,
 		XX_DMABUF_VIEW_SESSION_V1_ERROR_INVALID_SERIAL);
@@ -785,9 +749,7 @@ TEST_WITH(fixture, frame_held_past_the_deadline_is_revoked) {
 	f->server.manager->limits.contended_frame_deadline_ms = 20;
 	struct test_session *session = test_session_start(f->client, ALL);
 	uint64_t start = now_ns();
-	for (uint32_t i = 1; i <= 4; i++) {
-		fixture_paint(f, i); // the buffer is in the way only when newer frames come
-	}
+	fixture_paint_frames(f, 1, 4); // the buffer is in the way only when newer ones come
 	pump_until(&f->server, session->n_revoked > 0);
 	check(now_ns() - start >= 60 * 1000000ull);
 	check(session->frames[0].revoked);
@@ -971,8 +933,7 @@ TEST_WITH(fixture, ten_thousand_sessions_leave_others_alone) {
 	for (uint32_t i = 0; i < 10000; i++) {
 		sessions[i] = test_session_create_for(f->client, source, 0, ALL);
 		if (i % 100 == 99) {
-			fixture_paint(f, fixture_color(i));
-			check_int(test_session_get_pixel(honest, 0, 0), ==, fixture_color(i));
+			fixture_show(f, honest, fixture_color(i));
 		}
 	}
 	client_roundtrip(f->client);
@@ -1036,8 +997,7 @@ TEST_WITH(fixture, sessions_on_a_still_screen_start_later_as_well) {
 		test_session_destroy(session);
 		client_roundtrip(f->client);
 	}
-	struct test_session *late = test_session_create(f->client, 0, ALL);
-	client_roundtrip(f->client);
+	struct test_session *late = test_session_try(f->client, ALL);
 	check(late->n_depth_events == 0 && !late->stopped);
 }
 
@@ -1065,36 +1025,14 @@ TEST_WITH(fixture, session_that_waits_to_start_can_be_destroyed) {
 	test_session_destroy(waiting[1]);
 	test_session_destroy(waiting[2]);
 
-	struct test_session *last = test_session_create(f->client, 0, ALL);
-	client_roundtrip(f->client);
+	struct test_session *last = test_session_try(f->client, ALL);
 	wlr_output_destroy(f->server.output->wlr_output);
 	client_roundtrip(f->client);
 	test_session_check_stop(last, VITRINE_VIEW_STOP_SOURCE_GONE);
 }
 
 TEST_WITH(fixture, client_that_keeps_retired_memory_gets_no_more) {
-	f->server.manager->limits.retired_bytes_per_process = 64 * 48 * 4 * 3;
-	struct test_session *kept[16] = {0};
-	uint32_t n_kept = 0;
-	while (true) {
-		check_int(n_kept, <, 16);
-		struct test_session *session = test_session_create(f->client, 0, ALL);
-		kept[n_kept++] = session;
-		client_roundtrip(f->client);
-		if (session->stopped) {
-			check_int(session->stop_reason, ==, VITRINE_VIEW_STOP_NO_RESOURCES);
-			break;
-		}
-		fixture_paint(f, fixture_color(n_kept));
-		test_session_end(session);
-		client_roundtrip(f->client);
-	}
-	check_int(n_kept, >, 2);
-	for (uint32_t i = 0; i < n_kept; i++) {
-		test_session_destroy(kept[i]);
-	}
-	// Everything is closed: the client may go on
-	test_session_start(f->client, ALL);
+	fixture_check_keeper(f, ALL);
 }
 
 /** Goes on in buffers of wlroots' own after two frames that were shared. */
@@ -1212,18 +1150,6 @@ static void handle_session_stop(struct wl_listener *listener, void *data) {
 			vitrine_view_session_v1_stop(session, VITRINE_VIEW_STOP_REVOKED);
 		}
 	}
-}
-
-static uint32_t deny(const struct vitrine_view_request *request, void *data) {
-	return 0;
-}
-
-static void end_by_lock(struct fixture *f) {
-	vitrine_view_manager_v1_set_locked(f->server.manager, true);
-}
-
-static void end_by_policy(struct fixture *f) {
-	vitrine_view_manager_v1_set_policy(f->server.manager, deny, NULL);
 }
 
 static void end_by_output(struct fixture *f) {
