@@ -25,7 +25,7 @@
 
 /** A frame, and all that the compositor said of it. */
 struct frame {
-	struct wl_list link; // exporter.frames
+	struct wl_list link; // frames
 	struct zwlr_export_dmabuf_frame_v1 *proxy; // NULL once it is destroyed
 	char events[16]; // a letter for each
 	uint32_t width, height, x, y, buffer_flags, flags, format, n_objects;
@@ -95,26 +95,22 @@ static const struct zwlr_export_dmabuf_frame_v1_listener frame_listener = {
 	.cancel = handle_cancel,
 };
 
-/** A client of the protocol. */
-struct exporter {
-	struct client *client;
-	struct wl_list frames; // frame.link
-};
+static struct wl_list frames; // frame.link
 
-static struct frame *capture_with(struct exporter *exporter, int32_t overlay_cursor) {
+static struct frame *capture_with(struct client *client, int32_t overlay_cursor) {
 	struct frame *frame = calloc(1, sizeof(*frame));
 	check(frame != NULL);
 	frame->fd = -1;
-	wl_list_insert(&exporter->frames, &frame->link);
-	frame->proxy = zwlr_export_dmabuf_manager_v1_capture_output(exporter->client->export_dmabuf,
-		overlay_cursor, exporter->client->outputs[0]);
+	wl_list_insert(&frames, &frame->link);
+	frame->proxy = zwlr_export_dmabuf_manager_v1_capture_output(client->export_dmabuf,
+		overlay_cursor, client->outputs[0]);
 	zwlr_export_dmabuf_frame_v1_add_listener(frame->proxy, &frame_listener, frame);
-	client_roundtrip(exporter->client);
+	client_roundtrip(client);
 	return frame;
 }
 
-static struct frame *capture(struct exporter *exporter) {
-	return capture_with(exporter, 0);
+static struct frame *capture(struct client *client) {
+	return capture_with(client, 0);
 }
 
 static const uint8_t *frame_map(struct frame *frame) {
@@ -157,10 +153,10 @@ static uint32_t frame_get_pixel(struct frame *frame) {
 }
 
 /** A frame that is there, of a colour of its own. */
-static struct frame *capture_color(struct exporter *exporter, uint32_t color) {
-	struct frame *frame = capture(exporter);
-	check(output_paint(exporter->client->server->output, color, NULL));
-	pump(exporter->client->server);
+static struct frame *capture_color(struct client *client, uint32_t color) {
+	struct frame *frame = capture(client);
+	check(output_paint(client->server->output, color, NULL));
+	pump(client->server);
 	check_str(frame->events, "for");
 	check_int(frame_get_pixel(frame), ==, color);
 	return frame;
@@ -174,38 +170,35 @@ static void check_cancelled(struct frame *frame, uint32_t reason) {
 
 /* The fixture */
 
-#define EXPORTERS_CAP 6
+#define CLIENTS_CAP 6
 
 struct exporting {
 	struct server server;
-	struct exporter exporters[EXPORTERS_CAP];
-	struct exporter *exporter; // the first one
-	uint32_t n_exporters;
+	struct client *clients[CLIENTS_CAP];
+	struct client *client; // the first one
 };
 
 struct exporting_options {
 	struct server_options server;
-	uint32_t n_exporters; // 0 for one
+	uint32_t n_clients; // 0 for one
 };
 
 static void exporting_set_up(struct exporting *f, const struct exporting_options *options) {
-	*f = (struct exporting){ .exporter = &f->exporters[0] };
+	wl_list_init(&frames);
 	server_init(&f->server, &options->server);
 	check(vitrine_export_dmabuf_manager_v1_create(f->server.manager) != NULL);
+	uint32_t n = 0;
 	do {
-		struct exporter *exporter = &f->exporters[f->n_exporters++];
-		exporter->client = client_create(&f->server);
-		check(exporter->client->export_dmabuf != NULL);
-		wl_list_init(&exporter->frames);
-	} while (f->n_exporters < options->n_exporters);
+		f->clients[n] = client_create(&f->server);
+		check(f->clients[n]->export_dmabuf != NULL);
+	} while (++n < options->n_clients);
+	f->client = f->clients[0];
 }
 
 static void exporting_tear_down(struct exporting *f) {
-	for (uint32_t i = 0; i < f->n_exporters; i++) {
-		struct frame *frame, *tmp;
-		wl_list_for_each_safe(frame, tmp, &f->exporters[i].frames, link) {
-			frame_free(frame);
-		}
+	struct frame *frame, *tmp;
+	wl_list_for_each_safe(frame, tmp, &frames, link) {
+		frame_free(frame);
 	}
 	server_finish(&f->server);
 }
@@ -218,7 +211,7 @@ static void paint(struct exporting *f, uint32_t color) {
 /* The wire */
 
 TEST_WITH(exporting, frame_is_described_as_the_stock_protocol_does) {
-	struct frame *frame = capture(f->exporter);
+	struct frame *frame = capture(f->client);
 	check_str(frame->events, "");
 	paint(f, 0x123456);
 	check_str(frame->events, "for");
@@ -244,7 +237,7 @@ TEST_WITH(exporting, frame_is_described_as_the_stock_protocol_does) {
 }
 
 TEST_WITH(exporting, frame_cannot_be_written) {
-	struct frame *frame = capture_color(f->exporter, 0x0000ff);
+	struct frame *frame = capture_color(f->client, 0x0000ff);
 	check_int(fcntl(frame->fd, F_GETFL) & O_ACCMODE, ==, O_RDONLY);
 	check_errno(mmap(NULL, frame->size, PROT_READ | PROT_WRITE, MAP_SHARED, frame->fd, 0),
 		EACCES);
@@ -256,7 +249,7 @@ TEST_WITH(exporting, capture_draws_a_frame_of_a_static_output) {
 	f->server.output->repaint = true;
 	paint(f, 0x777777);
 	for (int i = 0; i < 5; i++) {
-		struct frame *frame = capture(f->exporter);
+		struct frame *frame = capture(f->client);
 		pump_until(&f->server, strcmp(frame->events, "for") == 0);
 		check_int(frame_get_pixel(frame), ==, 0x777777);
 		frame_free(frame);
@@ -264,45 +257,45 @@ TEST_WITH(exporting, capture_draws_a_frame_of_a_static_output) {
 }
 
 TEST_WITH(exporting, all_frames_that_are_waited_for_are_the_next_one) {
-	struct frame *frames[3];
+	struct frame *waiting[3];
 	for (int i = 0; i < 3; i++) {
-		frames[i] = capture(f->exporter);
+		waiting[i] = capture(f->client);
 	}
-	frame_free(capture(f->exporter)); // given up
+	frame_free(capture(f->client)); // given up
 	paint(f, 0x00aa00);
 	for (int i = 0; i < 3; i++) {
-		check_str(frames[i]->events, "for");
-		check_int(frame_get_pixel(frames[i]), ==, 0x00aa00);
+		check_str(waiting[i]->events, "for");
+		check_int(frame_get_pixel(waiting[i]), ==, 0x00aa00);
 	}
 }
 
 TEST_WITH(exporting, steady_captures_leave_nothing_behind) {
 	for (uint32_t i = 1; i <= 8; i++) {
-		frame_free(capture_color(f->exporter, i));
+		frame_free(capture_color(f->client, i));
 	}
 	int n_fds = harness_count_fds();
 	for (uint32_t i = 1; i <= 300; i++) {
-		frame_free(capture_color(f->exporter, i));
+		frame_free(capture_color(f->client, i));
 	}
-	client_roundtrip(f->exporter->client);
+	client_roundtrip(f->client);
 	check_int(harness_count_fds(), ==, n_fds);
 	check_int(f->server.sessions_started, ==, 1);
 	check_int(f->server.sessions_stopped, ==, 0);
 }
 
 TEST_WITH(exporting, frames_outlive_their_manager) {
-	struct frame *frame = capture(f->exporter);
-	zwlr_export_dmabuf_manager_v1_destroy(f->exporter->client->export_dmabuf);
-	f->exporter->client->export_dmabuf = NULL;
+	struct frame *frame = capture(f->client);
+	zwlr_export_dmabuf_manager_v1_destroy(f->client->export_dmabuf);
+	f->client->export_dmabuf = NULL;
 	paint(f, 0x445566);
 	check_str(frame->events, "for");
 }
 
 TEST_WITH(exporting, overlay_cursor_is_in_software_while_it_is_captured) {
 	struct wlr_output *output = f->server.output->wlr_output;
-	frame_free(capture_color(f->exporter, 1));
+	frame_free(capture_color(f->client, 1));
 	check_int(output->software_cursor_locks, ==, 0);
-	struct frame *frame = capture_with(f->exporter, 1);
+	struct frame *frame = capture_with(f->client, 1);
 	paint(f, 2);
 	check_str(frame->events, "for");
 	check_int(output->software_cursor_locks, ==, 1);
@@ -322,15 +315,15 @@ static void check_never_changes(struct exporting *f, struct frame *frame, uint32
 }
 
 TEST_WITH(exporting, frame_is_held_after_destroy) {
-	struct frame *frame = capture_color(f->exporter, 0xabcdef);
+	struct frame *frame = capture_color(f->client, 0xabcdef);
 	frame_end(frame);
 	check_never_changes(f, frame, 0xabcdef);
 }
 
 TEST_WITH(exporting, frame_is_held_until_the_one_after_the_next_is_asked_for) {
-	struct frame *first = capture_color(f->exporter, 0xff0000);
+	struct frame *first = capture_color(f->client, 0xff0000);
 	frame_end(first);
-	struct frame *second = capture(f->exporter);
+	struct frame *second = capture(f->client);
 	check_int(frame_get_pixel(first), ==, 0xff0000);
 	paint(f, 0x00ff00);
 	check_str(second->events, "for");
@@ -340,7 +333,7 @@ TEST_WITH(exporting, frame_is_held_until_the_one_after_the_next_is_asked_for) {
 		check_int(frame_get_pixel(second), ==, 0x00ff00);
 	}
 	// The positive case: it is the hold that kept it
-	capture(f->exporter);
+	capture(f->client);
 	bool reused = false;
 	for (uint32_t i = 0; i < 4; i++) {
 		paint(f, i);
@@ -350,12 +343,12 @@ TEST_WITH(exporting, frame_is_held_until_the_one_after_the_next_is_asked_for) {
 	check_int(frame_get_pixel(second), ==, 0x00ff00);
 }
 
-TEST_WITH(exporting, holders_never_stop_the_output, .n_exporters = 6) {
+TEST_WITH(exporting, holders_never_stop_the_output, .n_clients = 6) {
 	for (uint32_t i = 0; i < 6; i++) {
-		capture_color(&f->exporters[i], 0x100000 + i);
+		capture_color(f->clients[i], 0x100000 + i);
 	}
 	struct test_session *session =
-		test_session_create(f->exporter->client, 0, VITRINE_GUARANTEE_SEALED);
+		test_session_create(f->client, 0, VITRINE_GUARANTEE_SEALED);
 	session->auto_release = true;
 	// What is there. If a holder's time has run out by now, it has to be drawn again
 	f->server.output->repaint = true;
@@ -369,27 +362,26 @@ TEST_WITH(exporting, holders_never_stop_the_output, .n_exporters = 6) {
 	check_int(session->n_frames, ==, before + 30);
 }
 
-TEST_WITH(exporting, clients_that_keep_up_get_each_frame, .n_exporters = 3) {
+TEST_WITH(exporting, clients_that_keep_up_get_each_frame, .n_clients = 3) {
 	struct frame *previous[3] = { NULL };
 	struct test_session *session =
-		test_session_start(f->exporters[0].client, VITRINE_GUARANTEE_SEALED);
-	session->auto_release = true;
+		test_session_start_reader(f->clients[0], VITRINE_GUARANTEE_SEALED);
 	// Slow, and held back by none of the others
 	struct test_session *slow =
-		test_session_start(f->exporters[1].client, VITRINE_GUARANTEE_SEALED);
+		test_session_start(f->clients[1], VITRINE_GUARANTEE_SEALED);
 	for (uint32_t n = 1; n <= 40; n++) {
-		struct frame *frames[3];
+		struct frame *newest[3];
 		for (int i = 0; i < 3; i++) {
-			frames[i] = capture(&f->exporters[i]);
+			newest[i] = capture(f->clients[i]);
 		}
 		paint(f, n);
 		for (int i = 0; i < 3; i++) {
-			check_str(frames[i]->events, "for");
-			check_int(frame_get_pixel(frames[i]), ==, n);
+			check_str(newest[i]->events, "for");
+			check_int(frame_get_pixel(newest[i]), ==, n);
 			if (previous[i] != NULL) {
 				frame_free(previous[i]);
 			}
-			previous[i] = frames[i];
+			previous[i] = newest[i];
 		}
 		check_int(session->n_frames, ==, n);
 		if (n % 4 == 0) {
@@ -400,20 +392,20 @@ TEST_WITH(exporting, clients_that_keep_up_get_each_frame, .n_exporters = 3) {
 }
 
 TEST_WITH(exporting, waiting_frames_are_bounded) {
-	struct frame *frames[64];
+	struct frame *frame;
 	int n_cancelled = 0;
 	for (int i = 0; i < 64; i++) {
-		frames[i] = capture(f->exporter);
-		if (frames[i]->events[0] == 'c') {
-			check_int(frames[i]->reason, ==, TEMPORARY);
+		frame = capture(f->client);
+		if (frame->events[0] == 'c') {
+			check_int(frame->reason, ==, TEMPORARY);
 			n_cancelled++;
 		}
 	}
 	check_int(n_cancelled, >, 0);
 	check_int(n_cancelled, <, 64);
 	paint(f, 3);
-	for (int i = 0; i < 64; i++) {
-		check(frames[i]->events[0] == 'f' || frames[i]->events[0] == 'c');
+	wl_list_for_each(frame, &frames, link) {
+		check(frame->events[0] == 'f' || frame->events[0] == 'c');
 	}
 }
 
@@ -421,56 +413,56 @@ TEST_WITH(exporting, waiting_frames_are_bounded) {
 
 TEST_WITH(exporting, client_that_stops_asking_sees_nothing_more) {
 	f->server.manager->limits.frame_deadline_ms = 20;
-	struct frame *older = capture_color(f->exporter, 0xaa0000);
-	struct frame *frame = capture_color(f->exporter, 0x00aa00);
+	struct frame *older = capture_color(f->client, 0xaa0000);
+	struct frame *frame = capture_color(f->client, 0x00aa00);
 	pump_until(&f->server, f->server.sessions_stopped == f->server.sessions_started);
 	uint32_t n_sessions = f->server.sessions_started; // 2 if the first one took as long as that
 	check_never_changes(f, frame, 0x00aa00);
 	check_never_changes(f, older, 0xaa0000);
 	// And may ask again
-	capture_color(f->exporter, 0x0000aa);
+	capture_color(f->client, 0x0000aa);
 	check_int(f->server.sessions_started, ==, n_sessions + 1);
 }
 
 TEST_WITH(exporting, client_that_is_gone_sees_nothing_more) {
-	struct frame *frame = capture_color(f->exporter, 0x0a0b0c);
+	struct frame *frame = capture_color(f->client, 0x0a0b0c);
 	frame_end(frame);
-	client_destroy(f->exporter->client);
+	client_destroy(f->client);
 	check_int(f->server.sessions_stopped, ==, 1);
 	check_never_changes(f, frame, 0x0a0b0c);
 }
 
 TEST_WITH(exporting, client_that_is_locked_out_sees_nothing_more) {
-	struct frame *frame = capture_color(f->exporter, 0x0a0b0c);
-	struct frame *waiting = capture(f->exporter);
+	struct frame *frame = capture_color(f->client, 0x0a0b0c);
+	struct frame *waiting = capture(f->client);
 	vitrine_view_manager_v1_set_locked(f->server.manager, true);
 	pump(&f->server);
 	check_cancelled(waiting, TEMPORARY);
 	check_never_changes(f, frame, 0x0a0b0c);
-	check_cancelled(capture(f->exporter), TEMPORARY);
+	check_cancelled(capture(f->client), TEMPORARY);
 	vitrine_view_manager_v1_set_locked(f->server.manager, false);
-	frame_free(capture_color(f->exporter, 0x111111));
+	frame_free(capture_color(f->client, 0x111111));
 }
 
-TEST_WITH(exporting, client_may_vanish_with_frames_waiting, .n_exporters = 2) {
-	struct frame *frame = capture(f->exporter);
-	wl_client_destroy(f->exporter->client->wl_client);
-	frame_free(capture_color(&f->exporters[1], 0x050505));
+TEST_WITH(exporting, client_may_vanish_with_frames_waiting, .n_clients = 2) {
+	struct frame *frame = capture(f->client);
+	wl_client_destroy(f->client->wl_client);
+	frame_free(capture_color(f->clients[1], 0x050505));
 	check_str(frame->events, "");
 }
 
 TEST_WITH(exporting, output_that_goes_is_permanent) {
-	capture_color(f->exporter, 5);
-	struct frame *waiting = capture(f->exporter);
+	capture_color(f->client, 5);
+	struct frame *waiting = capture(f->client);
 	wlr_output_destroy(f->server.output->wlr_output);
 	pump(&f->server);
 	check_cancelled(waiting, PERMANENT);
-	check_cancelled(capture(f->exporter), PERMANENT);
+	check_cancelled(capture(f->client), PERMANENT);
 }
 
 TEST_WITH(exporting, server_may_end_with_frames_waiting) {
-	capture_color(f->exporter, 5);
-	capture(f->exporter);
+	capture_color(f->client, 5);
+	capture(f->client);
 }
 
 /* What there is none of */
@@ -490,44 +482,44 @@ static uint32_t decide(const struct vitrine_view_request *request, void *data) {
 TEST_WITH(exporting, what_policy_does_not_allow_is_permanent) {
 	allowed = VITRINE_GUARANTEE_ALL;
 	vitrine_view_manager_v1_set_policy(f->server.manager, decide, &f->server);
-	frame_free(capture_color(f->exporter, 1));
-	struct frame *waiting = capture(f->exporter);
+	frame_free(capture_color(f->client, 1));
+	struct frame *waiting = capture(f->client);
 	allowed = 0;
 	vitrine_view_manager_v1_update_policy(f->server.manager);
 	pump(&f->server);
 	check_cancelled(waiting, PERMANENT);
-	check_cancelled(capture(f->exporter), PERMANENT);
+	check_cancelled(capture(f->client), PERMANENT);
 	// No dma-buf can be that
 	allowed = VITRINE_GUARANTEE_SEALED | VITRINE_GUARANTEE_SNAPSHOT;
-	check_cancelled(capture(f->exporter), PERMANENT);
+	check_cancelled(capture(f->client), PERMANENT);
 }
 
 TEST_WITH(exporting, buffers_that_cannot_be_derived_from_are_permanent,
 		.server = { .stock_allocator = true }) {
-	struct frame *frame = capture(f->exporter);
+	struct frame *frame = capture(f->client);
 	check(output_paint(f->server.output, 1, NULL));
 	pump_until(&f->server, frame->events[0] != '\0');
 	check_cancelled(frame, PERMANENT);
 }
 
 TEST_WITH(exporting, output_that_is_off_is_permanent) {
-	frame_free(capture_color(f->exporter, 1));
+	frame_free(capture_color(f->client, 1));
 	struct wlr_output_state state;
 	wlr_output_state_init(&state);
 	wlr_output_state_set_enabled(&state, false);
 	check(wlr_output_commit_state(f->server.output->wlr_output, &state));
 	wlr_output_state_finish(&state);
-	check_cancelled(capture(f->exporter), PERMANENT);
+	check_cancelled(capture(f->client), PERMANENT);
 }
 
 TEST_WITH(exporting, resized_output_goes_on) {
-	frame_free(capture_color(f->exporter, 1));
-	struct frame *frame = capture(f->exporter);
+	frame_free(capture_color(f->client, 1));
+	struct frame *frame = capture(f->client);
 	output_resize(f->server.output, 128, 96);
 	paint(f, 0x22);
 	check_str(frame->events, "for");
 	frame_free(frame);
-	frame = capture_color(f->exporter, 0x33);
+	frame = capture_color(f->client, 0x33);
 	check_int(frame->width, ==, 128);
 	check_int(frame->height, ==, 96);
 }
