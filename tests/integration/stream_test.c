@@ -7,27 +7,33 @@
 #include <wlr/render/swapchain.h>
 #include <wlr/types/wlr_output.h>
 
-#include "fence.h"
 #include "fixture.h"
 #include "harness.h"
 #include "viewed_output.h"
-#include "xx-dmabuf-view-v1-client-protocol.h"
 
 #define ALL VITRINE_GUARANTEE_ALL
 
 /* What stands in for a renderer that has only flushed: an eventfd as the fence */
 
-static int next_fence_fd = -1;
+static int fence_fd = -1; // of each frame from now on
 
 int __wrap_vt_render_fence(struct wlr_renderer *renderer,
 	const struct wlr_output_state *state, struct wlr_buffer *buffer);
 int __wrap_vt_render_fence(struct wlr_renderer *renderer,
 		const struct wlr_output_state *state, struct wlr_buffer *buffer) {
-	return next_fence_fd >= 0 ? fcntl(next_fence_fd, F_DUPFD_CLOEXEC, 0) : -1;
+	return fence_fd >= 0 ? fcntl(fence_fd, F_DUPFD_CLOEXEC, 0) : -1;
 }
 
-static void fence_signal(int fd) {
-	check(eventfd_write(fd, 1) == 0);
+static void begin_fence(void) {
+	fence_fd = eventfd(0, EFD_CLOEXEC);
+	check(fence_fd >= 0);
+}
+
+/** All frames since its beginning are finished, and those from now on are at once. */
+static void signal_fence(void) {
+	check(eventfd_write(fence_fd, 1) == 0);
+	close(fence_fd);
+	fence_fd = -1;
 }
 
 /* What stands in for a nested output: the headless one, with its present event */
@@ -127,35 +133,31 @@ TEST_WITH_EACH(fixture, each_reader, frame_is_sent_when_its_fence_is_signalled) 
 	fixture_paint(f, 0x010101);
 	check_int(f->session->n_frames, ==, 1); // finished at once
 
-	next_fence_fd = eventfd(0, EFD_CLOEXEC);
+	begin_fence();
 	fixture_paint(f, 0x020202);
 	client_roundtrip(f->client);
 	check_int(f->session->n_frames, ==, 1);
-	fence_signal(next_fence_fd);
+	signal_fence();
 	pump(&f->server);
 	check_int(f->session->n_frames, ==, 2);
 	check_int(test_session_get_pixel(f->session, 1, 1), ==, 0x020202);
-	close(next_fence_fd);
 }
 
 TEST_WITH(fixture, output_goes_on_while_a_fence_is_pending) {
 	f->server.output->repaint = true;
 	// The first frame, which the session asks for, does not finish
-	next_fence_fd = eventfd(0, EFD_CLOEXEC);
+	begin_fence();
 	struct test_session *session = test_session_start_reader(f->client, ALL);
 	pump(&f->server);
 	fixture_paint_frames(f, 1, 20);
 	check_int(session->n_frames, ==, 0);
 
 	// The frame that waited is delivered, and then the newest one
-	int fence_fd = next_fence_fd;
-	next_fence_fd = -1;
-	fence_signal(fence_fd);
+	signal_fence();
 	pump_until(&f->server, session->n_frames == 2);
 	check_int(test_session_get_pixel(session, 1, 1), ==, fixture_color(20));
 	check_int(test_session_last_frame(session)->skipped, >=, 20);
 	check_int(test_session_last_frame(session)->n_damage, ==, 1);
-	close(fence_fd);
 }
 
 TEST_PARAMS(fixture, endings, enum { END_DESTROY, END_DISCONNECT, END_OUTPUT } ending) = {
@@ -166,7 +168,7 @@ TEST_PARAMS(fixture, endings, enum { END_DESTROY, END_DISCONNECT, END_OUTPUT } e
 
 TEST_WITH_EACH(fixture, endings, session_can_end_while_a_fence_is_pending) {
 	fixture_paint(f, 1);
-	next_fence_fd = eventfd(0, EFD_CLOEXEC);
+	begin_fence();
 	fixture_paint(f, 2);
 	if (param->ending == END_DESTROY) {
 		test_session_end(f->session);
@@ -176,25 +178,21 @@ TEST_WITH_EACH(fixture, endings, session_can_end_while_a_fence_is_pending) {
 		wlr_output_destroy(f->server.output->wlr_output);
 	}
 	pump(&f->server);
-	fence_signal(next_fence_fd);
+	signal_fence();
 	pump(&f->server);
 	check_int(f->session->n_frames, ==, 1);
-	close(next_fence_fd);
 }
 
 TEST_WITH(fixture, resize_while_a_fence_is_pending_loses_nothing_but_frames,
 		.acceptable = ALL, .auto_release = true) {
-	next_fence_fd = eventfd(0, EFD_CLOEXEC);
+	begin_fence();
 	check(output_paint(f->server.output, 1, NULL));
 	output_resize(f->server.output, 20, 20);
 	pump(&f->server);
-	int fence_fd = next_fence_fd;
-	next_fence_fd = -1;
-	fence_signal(fence_fd);
+	signal_fence();
 	pump(&f->server);
 	fixture_show(f, f->session, 0x0c0c0c);
 	check_int(f->session->views[test_session_last_frame(f->session)->index].width, ==, 20);
-	close(fence_fd);
 }
 
 /* Nested outputs: the parent's wl_shm maps the memory writable, so that it must
