@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The n-th call that can fail does fail, for each n until none is left. */
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +27,6 @@
 static unsigned calls_left;
 static _Thread_local bool in_server;
 static bool failed;
-static const char *failed_call;
 /** A call that fails each time, or NULL. */
 static const char *fails_for_ever;
 
@@ -42,7 +39,6 @@ static bool fails(const char *call) {
 		return false;
 	}
 	failed = true;
-	failed_call = call;
 	return true;
 }
 

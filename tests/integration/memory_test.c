@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include <fcntl.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -16,14 +15,10 @@ static bool is_zero(const struct vt_memory *memory) {
 	return data[0] == 0 && memcmp(data, data + 1, memory->size - 1) == 0;
 }
 
-static void wait_a_little(void) {
-	nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
-}
-
 /** The thread tells nobody, but its pieces are file descriptors; the harness has a timeout. */
 static void wait_for_fds(int count) {
 	while (harness_count_fds() != count) {
-		wait_a_little();
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 	}
 }
 
