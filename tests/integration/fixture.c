@@ -2,7 +2,6 @@
 #include <drm_fourcc.h>
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -356,7 +355,8 @@ static void registry_handle_global(void *data, struct wl_registry *registry, uin
 	for (size_t i = 0; i < N_GLOBALS; i++) {
 		if (strcmp(interface, globals[i].interface->name) == 0) {
 			check_int(version, ==, globals[i].version);
-			void *proxy = wl_registry_bind(registry, name, globals[i].interface, version);
+			void *proxy =
+				wl_registry_bind(registry, name, globals[i].interface, version);
 			memcpy((char *)client + globals[i].offset, &proxy, sizeof(proxy));
 		}
 	}
@@ -700,6 +700,12 @@ void test_session_destroy(struct test_session *session) {
 	}
 	free(session->views);
 	free(session);
+}
+
+void test_session_close(struct test_session *session) {
+	struct client *client = session->client;
+	test_session_destroy(session);
+	client_roundtrip(client);
 }
 
 struct test_frame *test_session_last_frame(struct test_session *session) {

@@ -183,6 +183,8 @@ struct test_session *test_session_start_reader(struct client *client, uint32_t a
 void test_session_check_stop(const struct test_session *session, uint32_t reason);
 /** Destroys the session, then unmaps and closes what it got. */
 void test_session_destroy(struct test_session *session);
+/** The same, and waits until the compositor has handled it. */
+void test_session_close(struct test_session *session);
 /** Destroys the protocol object alone: fds and mappings are kept. */
 void test_session_end(struct test_session *session);
 /** The last frame; the test fails if there is none. */

@@ -130,7 +130,8 @@ static struct message raw_client_make_request(struct raw_client *client) {
 		return MESSAGE(client->ids[MANAGER], 1, client->next_id++,
 			next_random(client, client->first_id + 1), next_random(client, 32));
 	default: // destroy of another object
-		return MESSAGE(client->ids[next_random(client, OBJECT_COUNT)], next_random(client, 2));
+		return MESSAGE(client->ids[next_random(client, OBJECT_COUNT)],
+			next_random(client, 2));
 	}
 }
 

@@ -359,13 +359,11 @@ TEST_WITH(fixture, pages_in_a_pipe_never_change_after_the_end,
 
 	check_int(splice(view_fd, &(off64_t){ 0 }, ends[1], NULL, 4096, 0), ==, 4096);
 	// Nobody has it open or mapped any more, as far as the kernel can tell
-	test_session_destroy(f->session);
-	client_roundtrip(f->client);
+	test_session_close(f->session);
 	for (uint32_t i = 0; i < 20; i++) {
 		struct test_session *next = test_session_start(f->client, SEALED);
 		fixture_paint(f, 0x333333);
-		test_session_destroy(next);
-		client_roundtrip(f->client);
+		test_session_close(next);
 	}
 	check_int(read_pixel(ends[0]), ==, 0x222222);
 	close(ends[0]);
@@ -460,8 +458,7 @@ TEST_WITH_EACH(fixture, each_reader, session_on_retired_memory_goes_on_with_fres
 
 TEST_WITH(fixture, what_is_about_to_be_drawn_comes_first, .acceptable = ALL) {
 	fixture_paint(f, 1);
-	test_session_destroy(f->session);
-	client_roundtrip(f->client);
+	test_session_close(f->session);
 	wlr_output_update_needs_frame(f->server.output->wlr_output); // something has changed
 	f->session = test_session_start(f->client, ALL);
 	check_int(f->session->n_frames, ==, 0);
@@ -475,8 +472,7 @@ TEST_WITH(fixture, output_can_go_while_its_last_frame_is_kept) {
 	struct test_session *copy = test_session_start(f->client, SNAPSHOT);
 	fixture_paint(f, 1);
 	test_session_destroy(sealed);
-	test_session_destroy(copy);
-	client_roundtrip(f->client);
+	test_session_close(copy);
 	check_int(f->server.output->wlr_output->attach_render_locks, ==, 0);
 	// A session that has been promised the frame, and does not get it
 	struct test_session *late = test_session_create(f->client, 0, ALL);
@@ -497,8 +493,7 @@ TEST_WITH(fixture, memory_that_is_shown_again_is_charged_once) {
 		struct test_session *session = test_session_start(f->client, ALL);
 		pump_until(&f->server, session->n_frames == 1 || session->stopped);
 		check(!session->stopped);
-		test_session_destroy(session);
-		client_roundtrip(f->client);
+		test_session_close(session);
 	}
 }
 
@@ -528,8 +523,7 @@ TEST_WITH(fixture, session_that_saw_nothing_retires_nothing,
 	fixture_paint(f, 1);
 	struct wlr_swapchain *swapchain = f->server.output->wlr_output->swapchain;
 	struct test_session *other = test_session_create(f->client, 0, ALL);
-	test_session_destroy(other); // before it has been shown what is there
-	client_roundtrip(f->client);
+	test_session_close(other); // before it has been shown what is there
 	check(f->server.output->wlr_output->swapchain == swapchain);
 	check_int(f->session->n_retired, ==, 0);
 }
@@ -818,11 +812,9 @@ TEST_WITH(fixture, paint_cursors_locks_software_cursors_while_the_session_lives)
 		XX_DMABUF_VIEW_MANAGER_V1_OPTION_PAINT_CURSORS, ALL);
 	client_roundtrip(f->client);
 	check_int(output->software_cursor_locks, ==, 1);
-	test_session_destroy(with);
-	client_roundtrip(f->client);
+	test_session_close(with);
 	check_int(output->software_cursor_locks, ==, 0);
-	test_session_destroy(without);
-	client_roundtrip(f->client);
+	test_session_close(without);
 	check_int(output->attach_render_locks, ==, 0);
 }
 
@@ -960,8 +952,7 @@ TEST_WITH(fixture, sessions_that_retire_too_often_start_later) {
 		fixture_paint(f, fixture_color(i));
 		check(session->n_frames > 0); // what was there before may come first
 		check_int(test_session_get_pixel(session, 0, 0), ==, fixture_color(i));
-		test_session_destroy(session);
-		client_roundtrip(f->client);
+		test_session_close(session);
 	}
 	check(now_ns() - start >= 2 * 40 * 1000000ull);
 }
@@ -994,8 +985,7 @@ TEST_WITH(fixture, sessions_on_a_still_screen_start_later_as_well) {
 			fixture_paint(f, 0x111111);
 		}
 		pump_until(&f->server, session->n_frames == 1);
-		test_session_destroy(session);
-		client_roundtrip(f->client);
+		test_session_close(session);
 	}
 	struct test_session *late = test_session_try(f->client, ALL);
 	check(late->n_depth_events == 0 && !late->stopped);
@@ -1006,8 +996,7 @@ TEST_WITH(fixture, session_that_waits_to_start_can_be_destroyed) {
 	f->server.manager->limits.retire_interval_ms = 100000;
 	struct test_session *first = test_session_start(f->client, ALL);
 	fixture_paint(f, 1);
-	test_session_destroy(first);
-	client_roundtrip(f->client);
+	test_session_close(first);
 
 	struct test_session *waiting[3];
 	for (int i = 0; i < 3; i++) {
@@ -1017,8 +1006,7 @@ TEST_WITH(fixture, session_that_waits_to_start_can_be_destroyed) {
 	for (int i = 0; i < 3; i++) {
 		check(waiting[i]->n_depth_events == 0 && !waiting[i]->stopped);
 	}
-	test_session_destroy(waiting[0]);
-	client_roundtrip(f->client);
+	test_session_close(waiting[0]);
 	vitrine_view_manager_v1_stop_sessions(f->server.manager, VITRINE_VIEW_STOP_LOCKED);
 	client_roundtrip(f->client);
 	check(waiting[1]->stopped && waiting[2]->stopped);
