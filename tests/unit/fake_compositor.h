@@ -44,6 +44,9 @@ struct fake_script {
 	uint32_t width, height; // of the mode; 0 for 64 by 32
 };
 
+/** For the options of a fixture. */
+#define SCRIPT(...) .script = &(const struct fake_script){ __VA_ARGS__ }
+
 /**
  * Starts the compositor. Returns the socket of its client; the compositor ends
  * once that is closed.
