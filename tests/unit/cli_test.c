@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <png.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +21,8 @@
  * fake compositor. Each test runs in a directory of its own.
  */
 
-#define MAX_ARGS 16
+/** A command line of vitrine, which ends at the first NULL. */
+#define ARGS(...) ((const char *const[]){ "vitrine", __VA_ARGS__, NULL })
 
 struct run {
 	int status; // exit status, or 128 + signal
@@ -37,6 +36,7 @@ struct process {
 
 struct fixture {
 	const struct fake_script *script; // NULL for no compositor
+	size_t max_file; // bytes that a file may have; 0 for no limit
 };
 
 struct fixture_options {
@@ -45,16 +45,15 @@ struct fixture_options {
 
 /** Goes to an empty directory, which the harness removes. */
 static void fixture_set_up(struct fixture *f, const struct fixture_options *options) {
-	f->script = options->script;
+	*f = (struct fixture){ .script = options->script };
 	check(chdir(getenv("XDG_RUNTIME_DIR")) == 0);
 }
 
 static void fixture_tear_down(struct fixture *f) {
 }
 
-#define SCRIPT(...) .script = &(const struct fake_script){ __VA_ARGS__ }
-
-static void child_exec(int socket, int out, int err, size_t max_file, char **args) {
+static void child_exec(int socket, const struct process *process, size_t max_file,
+		const char *const *args) {
 	const char *vitrine = getenv("VITRINE");
 	check(vitrine != NULL);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -65,18 +64,17 @@ static void child_exec(int socket, int out, int err, size_t max_file, char **arg
 		setenv("WAYLAND_SOCKET", value, 1);
 	}
 	if (max_file > 0) {
-		struct rlimit limit = { max_file, max_file };
-		setrlimit(RLIMIT_FSIZE, &limit);
+		setrlimit(RLIMIT_FSIZE, &(struct rlimit){ max_file, max_file });
 		signal(SIGXFSZ, SIG_IGN);
 	}
-	dup2(out, STDOUT_FILENO);
-	dup2(err, STDERR_FILENO);
-	execv(vitrine, args);
+	dup2(process->out, STDOUT_FILENO);
+	dup2(process->err, STDERR_FILENO);
+	execv(vitrine, (char *const *)args);
 	_exit(127);
 }
 
 /** Starts vitrine; `out` is -1 for a file. */
-static struct process start(struct fixture *f, int out, size_t max_file, char **args) {
+static struct process start(struct fixture *f, int out, const char *const *args) {
 	struct process process = {
 		.out = out >= 0 ? out : memfd_create("out", MFD_CLOEXEC),
 		.err = memfd_create("err", MFD_CLOEXEC),
@@ -85,7 +83,7 @@ static struct process start(struct fixture *f, int out, size_t max_file, char **
 	process.pid = fork();
 	check(process.pid >= 0);
 	if (process.pid == 0) {
-		child_exec(socket, process.out, process.err, max_file, args);
+		child_exec(socket, &process, f->max_file, args);
 	}
 	if (socket >= 0) {
 		close(socket);
@@ -115,14 +113,9 @@ static struct run *finish(struct process *process) {
 	return &run;
 }
 
-/** Runs vitrine to its end. The arguments end with NULL. */
-static struct run *run_with(struct fixture *f, va_list list) {
-	static char name[] = "vitrine";
-	char *args[MAX_ARGS] = { name };
-	for (int i = 1; (args[i] = va_arg(list, char *)) != NULL; i++) {
-		check_int(i, <, MAX_ARGS - 1);
-	}
-	struct process process = start(f, -1, 0, args);
+/** Runs vitrine to its end. */
+static struct run *run_to_end(struct fixture *f, const char *const *args) {
+	struct process process = start(f, -1, args);
 	return finish(&process);
 }
 
@@ -147,35 +140,28 @@ static int count_files(void) {
 }
 
 /** Each of the strings, which end with NULL, is in the text. */
-static void check_has(const char *text, ...) {
-	const char *string;
-	va_list list;
-	va_start(list, text);
-	while ((string = va_arg(list, const char *)) != NULL) {
-		if (strstr(text, string) == NULL) {
-			harness_fail(__FILE__, __LINE__, "no \"%s\" in \"%s\"", string, text);
+static void check_strings(const char *text, const char *const *strings) {
+	for (; *strings != NULL; strings++) {
+		if (strstr(text, *strings) == NULL) {
+			harness_fail(__FILE__, __LINE__, "no \"%s\" in \"%s\"", *strings, text);
 		}
 	}
-	va_end(list);
 }
 
+#define check_has(text, ...) check_strings(text, (const char *const[]){ __VA_ARGS__, NULL })
+
 /** Runs vitrine, which has to work. */
-static struct run *works(struct fixture *f, ...) {
-	va_list list;
-	va_start(list, f);
-	struct run *run = run_with(f, list);
-	va_end(list);
+static struct run *works(struct fixture *f, const char *const *args) {
+	struct run *run = run_to_end(f, args);
 	check_int(run->status, ==, 0);
 	return run;
 }
 
 /** Runs vitrine, which has to fail with this status, say in one line why, and leave no file. */
-static struct run *fails(struct fixture *f, int status, const char *text, ...) {
+static struct run *fails(struct fixture *f, int status, const char *text,
+		const char *const *args) {
 	int n_files = count_files();
-	va_list list;
-	va_start(list, text);
-	struct run *run = run_with(f, list);
-	va_end(list);
+	struct run *run = run_to_end(f, args);
 	check_int(run->status, ==, status);
 	check_one_line(run, text);
 	check_int(count_files(), ==, n_files);
@@ -198,63 +184,60 @@ TEST_PARAMS(fixture, commands, const char *file; bool needs_compositor, needs_se
 };
 
 TEST_WITH_EACH(fixture, commands, help_and_version) {
-	check(strstr(works(f, "--help", NULL)->out, param->name) != NULL);
-	struct run *run = works(f, param->name, "--help", NULL);
-	check(strstr(run->out, "usage: vitrine") != NULL);
+	check_has(works(f, ARGS("--help"))->out, param->name);
+	struct run *run = works(f, ARGS(param->name, "--help"));
+	check_has(run->out, "usage: vitrine");
 	check_str(run->err, "");
-	works(f, param->name, "-V", NULL);
-	works(f, "--version", NULL);
+	works(f, ARGS(param->name, "-V"));
+	works(f, ARGS("--version"));
 }
 
-TEST_PARAMS(fixture, wrong_usages, const char *text; const char *args[5]) = {
-	{ "unknown command", .args = { "frobnicate" }, .text = "frobnicate" },
-	{ "shot without a file", .args = { "shot" } },
-	{ "shot of two files", .args = { "shot", "a", "b" } },
-	{ "watch of a file", .args = { "watch", "x" } },
-	{ "no frames", .args = { "record", "--frames", "0", "x" } },
-	{ "no seconds", .args = { "record", "--seconds", "nan", "x" } },
-	{ "unknown format", .args = { "record", "--format", "mp4", "x" } },
+TEST_PARAMS(fixture, wrong_usages, const char *text; const char *const *args) = {
+	{ "unknown command", .args = ARGS("frobnicate"), .text = "frobnicate" },
+	{ "shot without a file", .args = ARGS("shot") },
+	{ "shot of two files", .args = ARGS("shot", "a", "b") },
+	{ "watch of a file", .args = ARGS("watch", "x") },
+	{ "no frames", .args = ARGS("record", "--frames", "0", "x") },
+	{ "no seconds", .args = ARGS("record", "--seconds", "nan", "x") },
+	{ "unknown format", .args = ARGS("record", "--format", "mp4", "x") },
 	{ "unknown guarantee", .text = "fd_read_only",
-		.args = { "watch", "--guarantee", "sealed,nope" } },
-	{ "audit of nothing", .args = { "audit", "--no-machine", "--no-session" } },
-	{ "audit of an output alone", .args = { "audit", "--no-session", "-o", "FAKE-1" } },
+		.args = ARGS("watch", "--guarantee", "sealed,nope") },
+	{ "audit of nothing", .args = ARGS("audit", "--no-machine", "--no-session") },
+	{ "audit of an output alone", .args = ARGS("audit", "--no-session", "-o", "FAKE-1") },
 };
 
 TEST_WITH_EACH(fixture, wrong_usages, wrong_usage) {
-	const char *const *args = param->args;
-	const char *text = param->text != NULL ? param->text : "";
-	fails(f, 2, text, args[0], args[1], args[2], args[3], args[4]);
+	fails(f, 2, param->text != NULL ? param->text : "", param->args);
 }
 
 TEST_WITH(fixture, no_command_is_wrong_usage) {
-	struct process process = start(f, -1, 0, (char *[]){ "vitrine", NULL });
-	check_int(finish(&process)->status, ==, 2);
+	check_int(run_to_end(f, ARGS(NULL))->status, ==, 2);
 }
 
 TEST_WITH_EACH(fixture, commands, unknown_option_is_wrong_usage) {
-	fails(f, 2, "--nope", param->name, "--nope", NULL);
+	fails(f, 2, "--nope", ARGS(param->name, "--nope"));
 }
 
 TEST_WITH_EACH(fixture, commands, no_compositor) {
 	if (param->needs_compositor) {
-		fails(f, 1, "cannot connect", param->name, param->file, NULL);
+		fails(f, 1, "cannot connect", ARGS(param->name, param->file));
 	} else { // of the machine there is something to say nevertheless
-		works(f, param->name, "--json", NULL);
+		works(f, ARGS(param->name, "--json"));
 		check_int(count_files(), ==, 0);
 	}
 }
 
 TEST_WITH(fixture, probe_without_a_compositor_is_of_the_machine) {
-	struct run *run = works(f, "probe", "--json", NULL);
-	check_has(run->out, "\"reachable\": false", "\"snapshot\"", NULL);
+	struct run *run = works(f, ARGS("probe", "--json"));
+	check_has(run->out, "\"reachable\": false", "\"snapshot\"");
 }
 
 TEST_WITH(fixture, compositor_without_the_protocol, SCRIPT(.no_manager = true)) {
-	fails(f, 1, "xx_dmabuf_view_manager_v1", "shot", "x.png", NULL);
+	fails(f, 1, "xx_dmabuf_view_manager_v1", ARGS("shot", "x.png"));
 }
 
 TEST_WITH(fixture, unknown_output, .script = &fake_animation) {
-	fails(f, 1, "FAKE-1", "shot", "-o", "NOPE", "x.png", NULL);
+	fails(f, 1, "FAKE-1", ARGS("shot", "-o", "NOPE", "x.png"));
 }
 
 static const struct fake_script denial = {
@@ -264,26 +247,26 @@ static const struct fake_script denial = {
 TEST_WITH_EACH(fixture, commands, no_permission) {
 	f->script = &denial;
 	if (param->needs_session) {
-		fails(f, 1, "denies", param->name, param->file, NULL);
+		fails(f, 1, "denies", ARGS(param->name, param->file));
 	} else {
-		works(f, param->name, NULL);
+		works(f, ARGS(param->name));
 	}
 	check_int(count_files(), ==, 0);
 }
 
 TEST_WITH(fixture, no_frame, SCRIPT(0)) {
-	fails(f, 1, "--timeout", "shot", "--timeout", "0.1", "x.png", NULL);
+	fails(f, 1, "--timeout", ARGS("shot", "--timeout", "0.1", "x.png"));
 }
 
 TEST_WITH(fixture, lying_compositor, .script = &fake_animation) {
-	fails(f, 1, "not accepted", "shot", "--guarantee", "guarded", "x.png", NULL);
+	fails(f, 1, "not accepted", ARGS("shot", "--guarantee", "guarded", "x.png"));
 }
 
 TEST_WITH(fixture, info_says_what_an_output_is, .script = &fake_animation) {
-	struct run *run = works(f, "info", "--json", NULL);
+	struct run *run = works(f, ARGS("info", "--json"));
 	check_has(run->out, "\"name\": \"FAKE-1\"", "\"format\": \"XR24\"",
-		"\"guarantee\": \"sealed\"", NULL);
-	check_has(works(f, "info", NULL)->out, "FAKE-1: 320x200 at 60.00 Hz", NULL);
+		"\"guarantee\": \"sealed\"");
+	check_has(works(f, ARGS("info"))->out, "FAKE-1: 320x200 at 60.00 Hz");
 }
 
 /* Pictures */
@@ -347,13 +330,13 @@ TEST_PARAMS(fixture, transforms, unsigned transform, width, height; const char *
 
 TEST_WITH_EACH(fixture, transforms, shot_is_upright) {
 	picture_transform = param->transform;
-	works(f, "shot", "x.png", NULL);
+	works(f, ARGS("shot", "x.png"));
 	check_picture("x.png", param->width, param->height, param->pixels);
 	check_int(count_files(), ==, 1);
 }
 
 TEST_WITH(fixture, shot_to_standard_output, .script = &fake_animation) {
-	struct run *run = works(f, "shot", "-", NULL);
+	struct run *run = works(f, ARGS("shot", "-"));
 	check(memcmp(run->out, "\x89PNG", 4) == 0);
 	check_int(count_files(), ==, 0);
 }
@@ -366,16 +349,16 @@ static void write_file(const char *path, const char *text) {
 TEST_WITH(fixture, links_are_followed_and_devices_kept, .script = &fake_animation) {
 	write_file("target", "old");
 	check(symlink("target", "link") == 0);
-	works(f, "shot", "link", NULL);
+	works(f, ARGS("shot", "link"));
 	struct stat st;
 	check(lstat("link", &st) == 0 && S_ISLNK(st.st_mode));
 	check(get_size("target") > 3);
 	check_int(count_files(), ==, 2);
-	works(f, "shot", "/dev/null", NULL);
+	works(f, ARGS("shot", "/dev/null"));
 	check(stat("/dev/null", &st) == 0 && S_ISCHR(st.st_mode));
-	fails(f, 1, "No space left", "shot", "/dev/full", NULL);
-	fails(f, 1, "nowhere/x.png", "shot", "nowhere/x.png", NULL);
-	fails(f, 1, "directory", "shot", ".", NULL);
+	fails(f, 1, "No space left", ARGS("shot", "/dev/full"));
+	fails(f, 1, "nowhere/x.png", ARGS("shot", "nowhere/x.png"));
+	fails(f, 1, "directory", ARGS("shot", "."));
 }
 
 /* Recordings */
@@ -403,40 +386,34 @@ static int count_frames(const char *path) {
 }
 
 TEST_WITH(fixture, record_frames, .script = &fake_animation) {
-	struct run *run = works(f, "record", "--frames", "10", "x.y4m", NULL);
+	struct run *run = works(f, ARGS("record", "--frames", "10", "x.y4m"));
 	check_str(run->err, "");
 	check_int(count_frames("x.y4m"), ==, 10);
 	check_int(count_files(), ==, 1);
 }
 
 TEST_WITH(fixture, record_raw, .script = &fake_animation) {
-	struct run *run = works(f, "record", "--frames", "3", "--format", "raw", "x", NULL);
+	struct run *run = works(f, ARGS("record", "--frames", "3", "--format", "raw", "x"));
 	check_one_line(run, "320x200, XR24");
 	check_int(get_size("x"), ==, 3 * 320 * 200 * 4);
 }
 
 TEST_WITH(fixture, record_raw_removes_padding, .script = &picture) {
-	works(f, "record", "--frames", "1", "--format", "raw", "x", NULL);
+	works(f, ARGS("record", "--frames", "1", "--format", "raw", "x"));
 	check_int(get_size("x"), ==, 3 * 2 * 4);
 }
 
 TEST_WITH(fixture, record_with_a_constant_rate, .script = &fake_animation) {
-	works(f, "record", "--cfr", "--seconds", "1", "x.y4m", NULL);
+	works(f, ARGS("record", "--cfr", "--seconds", "1", "x.y4m"));
 	int n = count_frames("x.y4m");
 	check_int(n, >=, 58);
 	check_int(n, <=, 75);
 }
 
-TEST_WITH(fixture, record_with_a_constant_rate_repeats_frames,
-		.script = &picture) {
+TEST_WITH(fixture, record_with_a_constant_rate_repeats_frames, .script = &picture) {
 	// One frame, whose time is long ago, and nothing after it
-	works(f, "record", "--cfr", "--frames", "100", "x.y4m", NULL);
+	works(f, ARGS("record", "--cfr", "--frames", "100", "x.y4m"));
 	check_int(get_size("x.y4m"), >, 100 * (6 + 6 + 4));
-}
-
-/** Starts a recording that goes on. */
-static struct process start_recording(struct fixture *f, int out, char *path) {
-	return start(f, out, 0, (char *[]){ "vitrine", "record", path, NULL });
 }
 
 TEST_PARAMS(fixture, signals, int number) = {
@@ -448,7 +425,7 @@ TEST_WITH_EACH(fixture, signals, record_ends_well_on_a_signal) {
 	// A pipe tells when there are frames
 	int fds[2];
 	check(pipe2(fds, O_CLOEXEC) == 0);
-	struct process process = start_recording(f, fds[1], "-");
+	struct process process = start(f, fds[1], ARGS("record", "-"));
 	FILE *file = fdopen(fds[0], "r");
 	static char frame[FRAME_SIZE];
 	check(fgets(frame, sizeof(frame), file) != NULL);
@@ -472,7 +449,7 @@ static void tell_of_release(struct fake_session *session, uint32_t serial) {
 }
 
 /** Returns when the third frame has been given back, and the first is in the file. */
-static struct process start_recording_frames(struct fixture *f, char *path) {
+static struct process start_recording_frames(struct fixture *f, const char *path) {
 	static struct fake_script script;
 	script = fake_animation;
 	script.release = tell_of_release;
@@ -481,7 +458,7 @@ static struct process start_recording_frames(struct fixture *f, char *path) {
 	sigemptyset(&told);
 	sigaddset(&told, SIGUSR1);
 	check_ok(sigprocmask(SIG_BLOCK, &told, NULL));
-	struct process process = start_recording(f, -1, path);
+	struct process process = start(f, -1, ARGS("record", path));
 	for (int number, i = 0; i < 3; i++) {
 		check_ok(sigwait(&told, &number));
 	}
@@ -508,7 +485,7 @@ TEST_WITH(fixture, record_that_is_killed_leaves_nothing) {
 TEST_WITH(fixture, record_to_a_reader_that_goes_away, .script = &fake_animation) {
 	int fds[2];
 	check(pipe2(fds, O_CLOEXEC) == 0);
-	struct process process = start_recording(f, fds[1], "-");
+	struct process process = start(f, fds[1], ARGS("record", "-"));
 	char byte;
 	check(read(fds[0], &byte, 1) == 1);
 	close(fds[0]);
@@ -523,20 +500,16 @@ TEST_PARAMS(fixture, full_disks, size_t room) = {
 };
 
 TEST_WITH_EACH(fixture, full_disks, full_disk_leaves_no_file) {
-	char command[16];
-	snprintf(command, sizeof(command), "%s", param->name);
 	write_file("x", "old");
-	struct process process =
-		start(f, -1, param->room, (char *[]){ "vitrine", command, "x", NULL });
-	struct run *run = finish(&process);
-	check_int(run->status, ==, 1);
-	check_one_line(run, "cannot write \"x\"");
+	f->max_file = param->room;
+	fails(f, 1, "cannot write \"x\"", ARGS(param->name, "x"));
 	check_int(get_size("x"), ==, 3);
 	check_int(count_files(), ==, 1);
 }
 
 TEST_WITH(fixture, full_device_ends_a_recording, .script = &fake_animation) {
-	struct process process = start_recording(f, open("/dev/full", O_WRONLY | O_CLOEXEC), "-");
+	int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+	struct process process = start(f, full, ARGS("record", "-"));
 	struct run *run = finish(&process);
 	check_int(run->status, ==, 1);
 	check_one_line(run, "No space left");
@@ -546,7 +519,7 @@ TEST_WITH(fixture, record_ends_at_a_change_of_size,
 		SCRIPT(.events = SAY(EVENT(DEPTH, 3), ANNOUNCE(0), FRAME(0), FRAME(0),
 			VIEW(.index = 1, .width = 32, .height = 16),
 			PLANE(0, .index = 1, .stride = 128), EVENT(VIEW_DONE, 1), FRAME(1)))) {
-	struct run *run = works(f, "record", "x.y4m", NULL);
+	struct run *run = works(f, ARGS("record", "x.y4m"));
 	check_one_line(run, "after 2 frames");
 	check_int(get_size("x.y4m"), >, 2 * FAKE_WIDTH * FAKE_HEIGHT * 3 / 2);
 	check_int(get_size("x.y4m"), <, 3 * FAKE_WIDTH * FAKE_HEIGHT * 3 / 2);
@@ -562,8 +535,7 @@ static void stop_on_second_release(struct fake_session *session, uint32_t serial
 TEST_WITH(fixture, record_keeps_what_came_before_the_end_of_the_session,
 		SCRIPT(.release = stop_on_second_release,
 			.events = SAY(EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0), FRAME(0)))) {
-	struct process process = start_recording(f, -1, "x.y4m");
-	struct run *run = finish(&process);
+	struct run *run = run_to_end(f, ARGS("record", "x.y4m"));
 	check_int(run->status, ==, 1);
 	check_one_line(run, "does not exist any more");
 	check_int(get_size("x.y4m"), >, 2 * FAKE_WIDTH * FAKE_HEIGHT * 3 / 2);
@@ -572,52 +544,50 @@ TEST_WITH(fixture, record_keeps_what_came_before_the_end_of_the_session,
 /* Figures */
 
 TEST_WITH(fixture, watch_reports_at_the_end, .script = &fake_animation) {
-	struct run *run = works(f, "watch", "--frames", "60", "--json", NULL);
+	struct run *run = works(f, ARGS("watch", "--frames", "60", "--json"));
 	check_has(run->out, "\"frames\": 60", "\"fps\": ", "\"guarantee\": \"sealed\"",
 		"\"storage\": \"memfd\"", "\"distinct_buffers\": ", "\"fds_received\": ",
 		"\"latency_us_p50\": ", "\"latency_us_p99\": ", "\"skipped\": ",
-		"\"revoked\": 0", NULL);
-	run = works(f, "watch", "--frames", "10", NULL);
-	check(strstr(run->out, "sealed, memfd") != NULL);
+		"\"revoked\": 0");
+	run = works(f, ARGS("watch", "--frames", "10"));
+	check_has(run->out, "sealed, memfd");
 }
 
 TEST_WITH(fixture, audit_of_an_honest_compositor, .script = &fake_animation) {
-	struct run *run = works(f, "audit", "--no-machine", "--verbose", NULL);
+	struct run *run = works(f, ARGS("audit", "--no-machine", "--verbose"));
 	check(strstr(run->out, "BROKEN") == NULL);
-	check(strstr(run->out, "\n15  ok") != NULL);
-	run = works(f, "audit", "--guarantee", "snapshot", "--json", NULL);
+	check_has(run->out, "\n15  ok");
+	run = works(f, ARGS("audit", "--guarantee", "snapshot", "--json"));
 	check_has(run->out, "\"broken\": 0", "\"guarantee\": \"snapshot\"",
-		"\"output\": \"FAKE-1\"", "\"backend\": \"snapshot\"", NULL);
+		"\"output\": \"FAKE-1\"", "\"backend\": \"snapshot\"");
 	check(strstr(run->out, "\"backend\": \"sealed\"") == NULL);
 }
 
 TEST_WITH(fixture, audit_of_a_compositor_that_draws_into_what_was_retired,
 		.script = &fake_animation_that_leaks) {
-	struct run *run = fails(f, 1, "broken by 1", "audit", "--no-machine", NULL);
-	check_has(run->out, "\n15  BROKEN", "1 BROKEN\n", NULL);
+	struct run *run = fails(f, 1, "broken by 1", ARGS("audit", "--no-machine"));
+	check_has(run->out, "\n15  BROKEN", "1 BROKEN\n");
 }
 
 TEST_WITH(fixture, audit_without_a_compositor_is_of_the_machine) {
-	struct run *run = works(f, "audit", "--json", NULL);
-	check(strstr(run->err, "no session is audited: cannot connect") != NULL);
+	struct run *run = works(f, ARGS("audit", "--json"));
+	check_has(run->err, "no session is audited: cannot connect");
 	check_has(run->out,
 		"\"session\": null", "\"output\": null", "\"broken\": 0", "\"inconclusive\": 0",
 		"\"name\": \"sealed\"", "\"exercised\": true", "\"exporter\": \"memfd\"",
-		"\"kernel\": ", NULL);
-	run = works(f, "audit", "--no-session", NULL);
+		"\"kernel\": ");
+	run = works(f, ARGS("audit", "--no-session"));
 	check_has(run->out, "sealed of memfd, sealed in a memfd: ",
-		"snapshot of memfd, snapshot in a memfd: ", NULL);
+		"snapshot of memfd, snapshot in a memfd: ");
 	check(strstr(run->err, "cannot connect") == NULL);
 }
 
-TEST_PARAMS(fixture, asked_sessions, const char *args[2]) = {
-	{ "no machine", .args = { "--no-machine" } },
-	{ "output", .args = { "-o", "NOPE" } },
-	{ "socket", .args = { "--socket", "nothing-there" } },
+TEST_PARAMS(fixture, asked_sessions, const char *const *args) = {
+	{ "no machine", .args = ARGS("audit", "--no-machine") },
+	{ "output", .args = ARGS("audit", "-o", "NOPE") },
+	{ "socket", .args = ARGS("audit", "--socket", "nothing-there") },
 };
 
 TEST_WITH_EACH(fixture, asked_sessions, audit_of_a_session_that_was_asked_for_needs_a_compositor) {
-	struct run *run =
-		fails(f, 1, "cannot connect", "audit", param->args[0], param->args[1], NULL);
-	check_str(run->out, "");
+	check_str(fails(f, 1, "cannot connect", param->args)->out, "");
 }
