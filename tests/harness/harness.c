@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,7 +10,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,8 +17,6 @@
 
 #define TESTS_CAP 256
 #define EXIT_SKIP 77
-#define EXIT_LEAKED_FDS 78
-#define EXIT_LEFT_CHILDREN 79
 
 #define TIMEOUT_S 20
 #define NAME_SIZE 256
@@ -26,10 +24,16 @@
 static const struct harness_test *tests[TESTS_CAP];
 static size_t tests_len;
 
-void harness_register(const struct harness_test *test) {
-	if (tests_len == TESTS_CAP) {
+/** For what the runner needs of the system. */
+static void must(bool ok, const char *what) {
+	if (!ok) {
+		perror(what);
 		abort();
 	}
+}
+
+void harness_register(const struct harness_test *test) {
+	must(tests_len < TESTS_CAP, "TESTS_CAP");
 	tests[tests_len++] = test;
 }
 
@@ -51,23 +55,20 @@ void harness_check_str(const char *file, int line, const char *expr, const char 
 	}
 }
 
-/** The child passes the reason on to the runner, through a pipe. */
-static int skip_fd = -1;
+/** The child tells the runner through a pipe why it was skipped, or failed. */
+static int reason_fd = -1;
 
 _Noreturn void harness_skip(const char *format, ...) {
 	va_list args;
 	va_start(args, format);
-	int ret = vdprintf(skip_fd, format, args);
+	int ret = vdprintf(reason_fd, format, args);
 	va_end(args);
 	_exit(ret > 0 ? EXIT_SKIP : 1);
 }
 
 int harness_count_fds(void) {
 	DIR *dir = opendir("/proc/self/fd");
-	if (dir == NULL) {
-		perror("opendir(/proc/self/fd)");
-		abort();
-	}
+	must(dir != NULL, "opendir(/proc/self/fd)");
 	int count = 0;
 	while (readdir(dir) != NULL) {
 		count++;
@@ -134,8 +135,7 @@ struct point {
 	char name[NAME_SIZE];
 };
 
-_Noreturn static void run_in_child(const struct point *point, int reason_fd) {
-	skip_fd = reason_fd;
+_Noreturn static void run_in_child(const struct point *point) {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	// A test that spins is killed as well as one that waits
 	harness_set_timeout(TIMEOUT_S);
@@ -144,61 +144,43 @@ _Noreturn static void run_in_child(const struct point *point, int reason_fd) {
 	if (harness_count_fds() != n_fds) {
 		fprintf(stderr, "%d file descriptors before, %d after:\n", n_fds, harness_count_fds());
 		list_open_fds();
-		_exit(EXIT_LEAKED_FDS);
+		dprintf(reason_fd, "leaked file descriptors");
+		_exit(1);
 	}
 	if (waitpid(-1, NULL, WNOHANG) != -1 || errno != ECHILD) {
-		_exit(EXIT_LEFT_CHILDREN);
+		dprintf(reason_fd, "left children behind");
+		_exit(1);
 	}
 	exit(0); // with the sanitizer's look for leaked memory
 }
 
-static void remove_dir(const char *path) {
-	DIR *dir = opendir(path);
-	if (dir == NULL) {
-		return;
-	}
-	struct dirent *entry;
-	while ((entry = readdir(dir)) != NULL) {
-		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-			unlinkat(dirfd(dir), entry->d_name, 0);
-		}
-	}
-	closedir(dir);
-	rmdir(path);
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw) {
+	return remove(path);
 }
 
-static const char *describe_status(int status, char *text, size_t size) {
+/** Says why it failed, unless the child has. */
+static void describe_status(int status, char *reason, size_t size) {
 	if (WIFSIGNALED(status)) {
 		bool timeout = WTERMSIG(status) == SIGALRM;
-		snprintf(text, size, "%s", timeout ? "timed out" : strsignal(WTERMSIG(status)));
-	} else if (WEXITSTATUS(status) == EXIT_LEAKED_FDS) {
-		snprintf(text, size, "leaked file descriptors");
-	} else if (WEXITSTATUS(status) == EXIT_LEFT_CHILDREN) {
-		snprintf(text, size, "left children behind");
-	} else {
-		snprintf(text, size, "exit status %d", WEXITSTATUS(status));
+		snprintf(reason, size, "%s", timeout ? "timed out" : strsignal(WTERMSIG(status)));
+	} else if (reason[0] == '\0') {
+		snprintf(reason, size, "exit status %d", WEXITSTATUS(status));
 	}
-	return text;
 }
 
-/** Runs a point; returns its wait status. What it is skipped for goes to `reason`. */
+/** Runs a point; returns its wait status. What the child tells goes to `reason`. */
 static int run_and_wait(const struct point *point, char *reason, size_t size) {
 	int reason_pipe[2];
-	if (pipe2(reason_pipe, O_CLOEXEC | O_NONBLOCK) != 0) {
-		perror("pipe2");
-		abort();
-	}
+	must(pipe2(reason_pipe, O_CLOEXEC | O_NONBLOCK) == 0, "pipe2");
 	fflush(NULL);
 	pid_t pid = fork();
-	if (pid < 0) {
-		perror("fork");
-		abort();
-	}
+	must(pid >= 0, "fork");
 	if (pid == 0) {
 		setpgid(0, 0);
 		close(reason_pipe[0]);
 		dup2(STDERR_FILENO, STDOUT_FILENO); // stdout is for TAP
-		run_in_child(point, reason_pipe[1]);
+		reason_fd = reason_pipe[1];
+		run_in_child(point);
 	}
 	close(reason_pipe[1]);
 	int status;
@@ -214,28 +196,28 @@ static int run_and_wait(const struct point *point, char *reason, size_t size) {
 /** Returns whether the point did not fail. */
 static bool run_point(const struct point *point, size_t number) {
 	char runtime_dir[] = "/tmp/vitrine-test-XXXXXX";
-	if (mkdtemp(runtime_dir) == NULL) {
-		perror("mkdtemp");
-		abort();
-	}
+	must(mkdtemp(runtime_dir) != NULL, "mkdtemp");
 	setenv("XDG_RUNTIME_DIR", runtime_dir, 1);
 	unsetenv("WAYLAND_DISPLAY");
 	unsetenv("WAYLAND_SOCKET");
 	fprintf(stderr, "# %s\n", point->name);
 	int n_watched = watched != NULL ? count_watched() : 0;
-	char reason[256], text[128];
+	char reason[256];
 	int status = run_and_wait(point, reason, sizeof(reason));
-	remove_dir(runtime_dir);
+	nftw(runtime_dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 
-	bool passed = WIFEXITED(status) && WEXITSTATUS(status) == 0;
 	bool skipped = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SKIP;
-	const char *why = !passed && !skipped ? describe_status(status, text, sizeof(text)) :
-		!check_watched(n_watched) ? "left something behind" : NULL;
-	printf("%s %zu - %s%s%s\n", why != NULL ? "not ok" : "ok", number, point->name,
-		why != NULL ? " # " : skipped ? " # SKIP " : "",
-		why != NULL ? why : skipped ? reason : "");
+	bool failed = status != 0 && !skipped;
+	if (failed) {
+		describe_status(status, reason, sizeof(reason));
+	} else if (!check_watched(n_watched)) {
+		failed = true;
+		snprintf(reason, sizeof(reason), "left something behind");
+	}
+	printf("%s %zu - %s%s%s\n", failed ? "not ok" : "ok", number, point->name,
+		failed ? " # " : skipped ? " # SKIP " : "", failed || skipped ? reason : "");
 	fflush(stdout);
-	return why == NULL;
+	return !failed;
 }
 
 /** A name of a test stands for all of its points. */
