@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* Accounting by itself: linked without sessions, buffers and wlroots. */
-#include <stdlib.h>
 #include <vitrine/view_v1.h>
 
 #include "harness.h"
@@ -37,6 +36,12 @@ static void quota_fixture_tear_down(struct quota_fixture *f) {
 	vt_quota_registry_finish(&f->registry);
 }
 
+static void take_tokens(struct quota_fixture *f, int n) {
+	for (int i = 0; i < n; i++) {
+		vt_quota_take_token(f->quota, START);
+	}
+}
+
 /* Whose it is */
 
 TEST_WITH(quota_fixture, quota_is_the_same_for_a_process_and_another_for_others) {
@@ -50,9 +55,7 @@ TEST_WITH(quota_fixture, quota_is_the_same_for_a_process_and_another_for_others)
 }
 
 TEST_WITH(quota_fixture, debt_outlives_the_references) {
-	for (int i = 0; i < 4; i++) {
-		vt_quota_take_token(f->quota, START);
-	}
+	take_tokens(f, 4);
 	vt_quota_unref(f->quota);
 	f->quota = vt_quota_get(&f->registry, PID, START);
 	check_int(f->quota->tokens, ==, -2);
@@ -61,8 +64,8 @@ TEST_WITH(quota_fixture, debt_outlives_the_references) {
 TEST_WITH(quota_fixture, process_that_owes_nothing_is_forgotten) {
 	vt_quota_take_token(f->quota, START);
 	vt_quota_unref(f->quota);
-	// A token short: kept
 	f->quota = NULL;
+	// A token short: kept
 	vt_quota_unref(vt_quota_get(&f->registry, PID + 1, START + 99));
 	check_int(wl_list_length(&f->registry.quotas), ==, 2);
 	vt_quota_unref(vt_quota_get(&f->registry, PID + 2, START + 100));
@@ -83,20 +86,14 @@ TEST_WITH(quota_fixture, charge_keeps_the_quota) {
 
 /* Charges */
 
-static const struct {
-	const char *name;
-	enum vt_quota_kind kind;
-	uint64_t limit;
-} kinds[] = {
-	{ "objects", VT_QUOTA_OBJECTS, 3 },
-	{ "copies", VT_QUOTA_COPIES, 1 },
-	{ "retired bytes", VT_QUOTA_RETIRED_BYTES, 1000 },
-	{ "retired pieces", VT_QUOTA_RETIRED_PIECES, 256 },
+TEST_PARAMS(quota_fixture, kinds, enum vt_quota_kind kind; uint64_t limit) = {
+	{ "objects", {0}, VT_QUOTA_OBJECTS, 3 },
+	{ "copies", {0}, VT_QUOTA_COPIES, 1 },
+	{ "retired bytes", {0}, VT_QUOTA_RETIRED_BYTES, 1000 },
+	{ "retired pieces", {0}, VT_QUOTA_RETIRED_PIECES, 256 },
 };
 
-TEST_EACH(kinds, charges_end_at_the_limit) {
-	struct quota_fixture fixture, *f = &fixture;
-	quota_fixture_set_up(f, NULL);
+TEST_WITH_EACH(quota_fixture, kinds, charges_end_at_the_limit) {
 	struct vt_charge most = { 0 }, more = { 0 };
 	check(vt_charge_try(&most, f->quota, param->kind, param->limit));
 	check_int(f->quota->used[param->kind], ==, param->limit);
@@ -114,7 +111,6 @@ TEST_EACH(kinds, charges_end_at_the_limit) {
 	check(vt_quota_has_room(f->quota, param->kind, 0));
 	vt_charge_drop(&most);
 	check_int(f->quota->used[param->kind], ==, 0);
-	quota_fixture_tear_down(f);
 }
 
 TEST_WITH(quota_fixture, kinds_do_not_count_together) {
@@ -172,9 +168,7 @@ TEST_WITH(quota_fixture, burst_is_free_and_what_follows_is_paced) {
 }
 
 TEST_WITH(quota_fixture, debt_is_paid_back_one_an_interval) {
-	for (int i = 0; i < 5; i++) {
-		vt_quota_take_token(f->quota, START);
-	}
+	take_tokens(f, 5);
 	check_int(vt_quota_get_delay(f->quota, START), ==, 400);
 	check_int(vt_quota_get_delay(f->quota, START + 399), ==, 1);
 	check_int(vt_quota_get_delay(f->quota, START + 400), ==, 0);
@@ -190,16 +184,12 @@ TEST_WITH(quota_fixture, tokens_are_saved_up_to_the_burst) {
 
 TEST_WITH(quota_fixture, without_an_interval_there_is_no_debt) {
 	f->limits.retire_interval_ms = 0;
-	for (int i = 0; i < 100; i++) {
-		vt_quota_take_token(f->quota, START);
-	}
+	take_tokens(f, 100);
 	check_int(vt_quota_get_delay(f->quota, START), ==, 0);
 }
 
 TEST_WITH(quota_fixture, delay_fits_a_timer) {
 	f->limits.retire_interval_ms = UINT32_MAX;
-	for (int i = 0; i < 1000; i++) {
-		vt_quota_take_token(f->quota, START);
-	}
+	take_tokens(f, 1000);
 	check_int(vt_quota_get_delay(f->quota, START), ==, 3600000);
 }
