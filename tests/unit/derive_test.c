@@ -242,11 +242,15 @@ TEST(memory_sizes_are_checked) {
 
 /* vitrine_verify_fd() */
 
-static void expect_verify_error(int fd, const char *expected) {
+static void expect_verify_error(int fd, uint32_t storage, uint32_t guarantee,
+		const char *expected) {
 	const char *reason = NULL;
-	check_int(vitrine_verify_fd(fd, VITRINE_STORAGE_MEMFD, VITRINE_GUARANTEE_SEALED, SIZE,
-		&reason), ==, -EPERM);
+	check_int(vitrine_verify_fd(fd, storage, guarantee, SIZE, &reason), ==, -EPERM);
 	check_str(reason, expected);
+}
+
+static void expect_not_sealed(int fd, const char *expected) {
+	expect_verify_error(fd, VITRINE_STORAGE_MEMFD, VITRINE_GUARANTEE_SEALED, expected);
 }
 
 /** A memfd with these seals, reopened read-only. */
@@ -273,7 +277,7 @@ TEST(verify_accepts_what_is_sealed) {
 }
 
 TEST_WITH(owner, verify_refuses_a_writable_fd, .seals = GOOD_SEALS) {
-	expect_verify_error(f->fd, "not open with O_RDONLY");
+	expect_not_sealed(f->fd, "not open with O_RDONLY");
 }
 
 static const struct {
@@ -291,16 +295,16 @@ static const struct {
 
 TEST_EACH(bad_memfds, verify_refuses_a_memfd_that) {
 	int fd = make_memfd(GOOD_SEALS & ~param->missing_seals, param->size);
-	expect_verify_error(fd, param->reason);
+	expect_not_sealed(fd, param->reason);
 	close(fd);
 }
 
 TEST(verify_refuses_what_is_no_memfd) {
 	int fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
-	expect_verify_error(fd, "not a memfd");
+	expect_not_sealed(fd, "not a memfd");
 	close(fd);
 	fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
-	expect_verify_error(fd, "not open with O_RDONLY");
+	expect_not_sealed(fd, "not open with O_RDONLY");
 	close(fd);
 	check_int(vitrine_verify_fd(-1, VITRINE_STORAGE_MEMFD, VITRINE_GUARANTEE_SEALED, 1, NULL),
 		==, -EBADF);
@@ -308,20 +312,15 @@ TEST(verify_refuses_what_is_no_memfd) {
 
 TEST(verify_refuses_a_plain_file_as_a_dmabuf) {
 	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-	const char *reason;
-	check_int(vitrine_verify_fd(fd, VITRINE_STORAGE_DMABUF, VITRINE_GUARANTEE_FD_READ_ONLY, 1,
-		&reason), ==, -EPERM);
-	check_str(reason, "not a dma-buf");
+	expect_verify_error(fd, VITRINE_STORAGE_DMABUF, VITRINE_GUARANTEE_FD_READ_ONLY,
+		"not a dma-buf");
 	close(fd);
 }
 
 TEST(verify_refuses_a_storage_that_does_not_fit) {
+	const char *reason = "the storage does not fit the guarantee";
 	int fd = make_memfd(GOOD_SEALS, SIZE);
-	const char *reason;
-	check_int(vitrine_verify_fd(fd, VITRINE_STORAGE_DMABUF, VITRINE_GUARANTEE_SEALED, SIZE,
-		&reason), ==, -EPERM);
-	check_str(reason, "the storage does not fit the guarantee");
-	check_int(vitrine_verify_fd(fd, VITRINE_STORAGE_MEMFD, VITRINE_GUARANTEE_GUARDED, SIZE,
-		&reason), ==, -EPERM);
+	expect_verify_error(fd, VITRINE_STORAGE_DMABUF, VITRINE_GUARANTEE_SEALED, reason);
+	expect_verify_error(fd, VITRINE_STORAGE_MEMFD, VITRINE_GUARANTEE_GUARDED, reason);
 	close(fd);
 }
