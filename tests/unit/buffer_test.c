@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Deriving from a buffer is asked once, and its result is kept. */
 #include <errno.h>
-#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 

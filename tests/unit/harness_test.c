@@ -13,20 +13,16 @@ static int run_fixture(const char *name, char *lines, size_t size) {
 		getenv("HARNESS_FIXTURE"), name);
 	FILE *output = popen(command, "r");
 	check(output != NULL);
-	size_t len = 0;
-	char buffer[512];
-	lines[0] = '\0';
-	while (fgets(buffer, sizeof(buffer), output) != NULL) {
-		check(len + strlen(buffer) < size);
-		len += (size_t)sprintf(lines + len, "%s", buffer);
-	}
+	size_t len = fread(lines, 1, size, output);
+	check_int(len, <, size);
+	lines[len] = '\0';
 	int status = pclose(output);
 	check(WIFEXITED(status));
 	return WEXITSTATUS(status);
 }
 
 /** What a test of the fixture does, and what is said of it. */
-static const struct outcome {
+static const struct {
 	const char *name;
 	int status;
 	const char *line;
