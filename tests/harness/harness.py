@@ -38,6 +38,15 @@ def need(condition, message):
         raise Failure(message)
 
 
+def need_raised(kind, function, *arguments):
+    """Returns what the function raises, which is to be of this kind."""
+    try:
+        function(*arguments)
+    except kind as error:
+        return error
+    raise Failure(f'no {kind.__name__}')
+
+
 # --- points --------------------------------------------------------------------------
 
 def note(text):

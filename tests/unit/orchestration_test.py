@@ -3,6 +3,7 @@
 """How `./run test` chooses tests, counts their points and ends. Prints TAP."""
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -12,7 +13,7 @@ import time
 
 import test
 import testlog
-from harness import Failure, Group, collect, need, run_groups
+from harness import Group, collect, need, need_raised, run_groups
 
 
 def need_equal(value, expected):
@@ -20,12 +21,8 @@ def need_equal(value, expected):
 
 
 def need_error(words, function, *arguments):
-    try:
-        function(*arguments)
-    except test.Error as error:
-        need(words in str(error), str(error))
-    else:
-        raise Failure('no error')
+    error = need_raised(test.Error, function, *arguments)
+    need(words in str(error), error)
 
 
 def choose(*words):
@@ -169,12 +166,8 @@ def test_interrupt():
     for script in 'kill -HUP $PPID; read -r _', \
             "trap 'kill -HUP $PPID' TERM; kill -HUP $PPID; read -r _; read -r _":
         start = time.monotonic()
-        try:
-            test.run('sh', '-c', script, stdin=silence)
-        except test.Interrupted as interrupted:
-            need_equal(interrupted.args, (signal.SIGHUP,))
-        else:
-            raise Failure('it was not interrupted')
+        run = functools.partial(test.run, 'sh', '-c', script, stdin=silence)
+        need_equal(need_raised(test.Interrupted, run).args, (signal.SIGHUP,))
         need(time.monotonic() - start < 15, 'it took too long')
     os.close(mouth)
     os.close(silence)

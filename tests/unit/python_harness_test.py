@@ -8,10 +8,11 @@ import io
 import os
 import subprocess
 import time
+from unittest import mock
 
 import harness
-from harness import (Compositor, Failure, Group, Skip, Tap, collect, given, need, run_groups,
-                     skip_if)
+from harness import (Compositor, Failure, Group, Skip, Tap, collect, given, need, need_raised,
+                     run_groups, skip_if)
 
 # The least that is taken for a compositor.
 FAKE = 'echo WAYLAND_DISPLAY=fake; exec sleep 1000'
@@ -24,14 +25,8 @@ class FakeCompositor(Compositor):
         super().__init__(['sh', '-c', script])
 
 
-@contextlib.contextmanager
-def impatience():
-    """What takes longer than a second is a failure."""
-    limit, harness.LIMIT = harness.LIMIT, 1
-    try:
-        yield
-    finally:
-        harness.LIMIT = limit
+# What takes longer than a second is a failure.
+impatience = functools.partial(mock.patch.object, harness, 'LIMIT', 1)
 
 
 def print_tap(function):
@@ -51,12 +46,8 @@ def need_lines(text, *lines):
 
 
 def need_failure(words, function, *arguments):
-    try:
-        function(*arguments)
-    except Failure as failure:
-        need(words in str(failure), failure)
-    else:
-        raise Failure(f'no failure with {words}')
+    failure = need_raised(Failure, function, *arguments)
+    need(words in str(failure), failure)
 
 
 def fail(*_):
@@ -79,12 +70,8 @@ def test_points():
 def test_status():
     """the status of a program tells whether a point has failed"""
     for function, status in (skip, 0), (fail, 1):
-        try:
-            print_tap(lambda: run_groups(Group([('a', function)])))
-        except SystemExit as end:
-            need(int(end.code) == status, end.code)
-        else:
-            raise Failure('no end')
+        end = need_raised(SystemExit, print_tap, lambda: run_groups(Group([('a', function)])))
+        need(int(end.code) == status, end.code)
 
 
 def test_limit():
