@@ -9,6 +9,7 @@ import contextlib
 import functools
 import glob
 import os
+import pathlib
 import re
 import select
 import shutil
@@ -182,7 +183,7 @@ def run(*command, status=0, **how):
     """Runs a program to its end, which is to have that status."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           errors='replace', timeout=2 * LIMIT, check=False, **how)
-    need(done.returncode == status, f'{" ".join(command)}: status {done.returncode}: '
+    need(done.returncode == status, f'{" ".join(map(str, command))}: status {done.returncode}: '
          f'{(done.stdout + done.stderr)[-1200:]}')
     return done
 
@@ -211,9 +212,9 @@ def find_processes(variable):
     """Those that have this in their environment."""
     for pid in filter(str.isdigit, os.listdir('/proc')):
         with contextlib.suppress(OSError):  # gone, or another user's
-            with open(f'/proc/{pid}/environ', 'rb') as file:
-                if variable.encode() in file.read().split(b'\0'):
-                    yield int(pid)
+            environ = pathlib.Path(f'/proc/{pid}/environ').read_bytes()
+            if variable.encode() in environ.split(b'\0'):
+                yield int(pid)
 
 
 def wait_for_end(pids):
@@ -221,8 +222,7 @@ def wait_for_end(pids):
     killed, end = [], time.monotonic() + LIMIT
     for pid in pids:
         with contextlib.suppress(OSError):  # gone
-            with open(f'/proc/{pid}/comm', encoding='utf-8') as file:
-                name = file.read().strip()
+            name = pathlib.Path(f'/proc/{pid}/comm').read_text().strip()
             fd = os.pidfd_open(pid)
             try:
                 if not select.select([fd], [], [], max(0, end - time.monotonic()))[0]:
@@ -268,13 +268,15 @@ class Compositor:
     """
 
     good_statuses = (0,)
+    stdout = 'ready'
 
     def __init__(self, command, environment=(), **how):
-        self.dir = tempfile.mkdtemp(prefix='vitrine-test.')
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix='vitrine-test.'))
         self.process = self.app = self.ready = None
         self.clients = []
         self.env = make_environment(
-            ENVIRONMENT, dict(environment), {'XDG_RUNTIME_DIR': self.dir, 'HOME': self.dir})
+            ENVIRONMENT, dict(environment),
+            {'XDG_RUNTIME_DIR': str(self.dir), 'HOME': str(self.dir)})
         try:
             self.launch(command, how)
         except BaseException:
@@ -285,16 +287,14 @@ class Compositor:
         os.mkfifo(self.path('ready'))
         # Open until the end, as the compositor may have more to say
         self.ready = os.open(self.path('ready'), os.O_RDONLY | os.O_NONBLOCK)
-        with open(self.path('stderr'), 'wb') as stderr, self.open_stdout() as stdout:
+        with open(self.path('stderr'), 'wb') as stderr, \
+                open(self.path(self.stdout), 'wb') as stdout:
             self.process = subprocess.Popen(
                 command, env=self.env, cwd=self.dir, stdin=subprocess.DEVNULL,
                 stdout=stdout, stderr=stderr, **how)
         variable, *app = self.wait_until_ready().split()
         self.app = int(app[0]) if app else None
         self.env['WAYLAND_DISPLAY'] = variable.partition('=')[2]
-
-    def open_stdout(self):
-        return open(self.path('ready'), 'wb')
 
     def wait_until_ready(self):
         line, end = b'', time.monotonic() + LIMIT
@@ -346,12 +346,11 @@ class Compositor:
         need(failure is not None or problem is None, problem)
 
     def path(self, name):
-        return os.path.join(self.dir, name)
+        return self.dir / name
 
     def read(self, name):
         try:
-            with open(self.path(name), errors='replace', encoding='utf-8') as file:
-                return file.read()
+            return self.path(name).read_text(errors='replace')
         except FileNotFoundError:
             return ''
 
@@ -403,6 +402,8 @@ class PluginCompositor(Compositor):
     `log` and `events` are the files of what the plugin tells; `config` has more lines of sway's.
     """
 
+    stdout = 'stdout'  # it is the script that tells its socket
+
     def __init__(self, name, *options, plugin=True, environment=(), config=''):
         self.name, self.options, self.plugin, self.config = name, options, plugin, config
         # cage ends with the status of what it started
@@ -410,36 +411,31 @@ class PluginCompositor(Compositor):
         super().__init__(None, environment)
 
     def launch(self, command, how):
-        with open(self.path('start'), 'w', encoding='utf-8') as file:
-            file.write(START)
-        os.chmod(self.path('start'), 0o700)
+        self.path('start').write_text(START)
+        self.path('start').chmod(0o700)
         super().launch(self.make_run_command() + self.make_command(), how)
-
-    def open_stdout(self):
-        return open(self.path('stdout'), 'wb')
 
     def make_run_command(self):
         if not self.plugin:
             return []
         # To a file rather than a pipe, so that the command ends without a reader
         hook = 'printf "%s %s %s %s %s\\n" "$VITRINE_EVENT" "$VITRINE_SOURCE" ' \
-            '"$VITRINE_GUARANTEE" "$VITRINE_PID" "${LD_PRELOAD-none}" >>' + self.path('events')
+            f'"$VITRINE_GUARANTEE" "$VITRINE_PID" "${{LD_PRELOAD-none}}" >>{self.path("events")}'
         return ['vitrine-run', '--strict', '--log', self.path('log'), '--on-capture', hook,
                 *self.options, '--']
 
     def make_command(self):
         start = self.path('start')
         if self.name == 'sway':
-            with open(self.path('config'), 'w', encoding='utf-8') as file:
-                file.write(f'xwayland disable\n{self.config}\nexec {start}\n')
+            self.path('config').write_text(f'xwayland disable\n{self.config}\nexec {start}\n')
             return ['sway', '-c', self.path('config')]
         if self.name == 'labwc':
-            os.mkdir(self.path('labwc'))
+            self.path('labwc').mkdir()
             return ['labwc', '-C', self.path('labwc'), '-s', start]
         return ['cage', '--', start]
 
     def swaymsg(self, *command):
-        self.run('swaymsg', '--socket', glob.glob(self.path('sway-ipc.*.sock'))[0], *command)
+        self.run('swaymsg', '--socket', next(self.dir.glob('sway-ipc.*.sock')), *command)
 
     @contextlib.contextmanager
     def frozen(self):
@@ -455,8 +451,7 @@ class PluginCompositor(Compositor):
         """Frames as a list of pictures, in red, green, blue."""
         done = self.run('vitrine', 'record', '--frames', str(count), '--format', 'raw', *options,
                         'raw')
-        with open(self.path('raw'), 'rb') as file:
-            data = file.read()
+        data = self.path('raw').read_bytes()
         need(len(data) % count == 0, f'{len(data)} bytes in {count} frames: {done.stderr}')
         size = len(data) // count
         return [to_rgb(data[i * size:(i + 1) * size]) for i in range(count)]
@@ -464,8 +459,7 @@ class PluginCompositor(Compositor):
     def grim(self):
         """The picture that grim takes, in red, green, blue."""
         self.run('grim', '-t', 'ppm', 'grim.ppm')
-        with open(self.path('grim.ppm'), 'rb') as file:
-            data = file.read()
+        data = self.path('grim.ppm').read_bytes()
         return data[re.match(rb'P6\s+(\d+)\s+(\d+)\s+255\s', data).end():]
 
 
