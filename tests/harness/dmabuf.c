@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include <drm/drm.h>
-#include <drm/drm_mode.h>
 #include <drm/vgem_drm.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +13,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xf86drm.h>
+#include <xf86drmMode.h>
 
 #include "dmabuf.h"
 #include "harness.h"
@@ -61,12 +61,12 @@ int dmabuf_create_from_heap(int access, size_t size) {
 
 static int create_dumb_buffer(const char *driver, size_t size) {
 	int device = drm_open(driver), fd;
-	struct drm_mode_create_dumb create = {
-		.width = DMABUF_WIDTH, .height = (uint32_t)(size / DMABUF_WIDTH / 4), .bpp = 32,
-	};
-	check_ok(ioctl(device, DRM_IOCTL_MODE_CREATE_DUMB, &create));
-	check_int(create.size, ==, size);
-	check_ok(drm_export(device, create.handle, DRM_RDWR | DRM_CLOEXEC, &fd));
+	uint32_t handle, pitch;
+	uint64_t created_size;
+	check_ok(drmModeCreateDumbBuffer(device, DMABUF_WIDTH, (uint32_t)(size / DMABUF_WIDTH / 4),
+		32, 0, &handle, &pitch, &created_size));
+	check_int(created_size, ==, size);
+	check_ok(drmPrimeHandleToFD(device, handle, DRM_RDWR | DRM_CLOEXEC, &fd));
 	close(device);
 	return fd;
 }
@@ -127,11 +127,10 @@ uint8_t dmabuf_read_first_byte(int fd) {
 	return value;
 }
 
-void dmabuf_fill(int fd, size_t size, uint8_t value) {
-	uint8_t *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	check(data != MAP_FAILED);
-	memset(data, value, size);
-	munmap(data, size);
+void dmabuf_fill(int fd, uint8_t value) {
+	uint8_t *data = dmabuf_map(fd, PROT_READ | PROT_WRITE);
+	memset(data, value, DMABUF_SIZE);
+	dmabuf_unmap(data);
 }
 
 /* What an owner does */
@@ -191,32 +190,22 @@ struct dmabuf_info dmabuf_info(uint64_t inode) {
 	return info;
 }
 
-/** Nothing tells when the kernel has dropped a reference: its worker gets two seconds. */
-static bool has_references(uint64_t inode, int objects, long references,
-		struct dmabuf_info *info) {
+void dmabuf_check_references(uint64_t inode, long references) {
+	struct dmabuf_info info;
+	// Nothing tells when the kernel has dropped a reference: its worker gets two seconds
 	for (int i = 0; i < 200; i++) {
-		*info = dmabuf_info(inode);
-		if (info->objects == objects && info->references == references) {
-			return true;
+		info = dmabuf_info(inode);
+		if (info.objects == (references > 0) && info.references == references) {
+			return;
 		}
 		usleep(10 * 1000);
 	}
-	return false;
-}
-
-void dmabuf_check_references(uint64_t inode, long references) {
-	struct dmabuf_info info;
-	if (!has_references(inode, 1, references, &info)) {
-		harness_fail(__FILE__, __LINE__, "%d objects, %ld references, not %ld",
-			info.objects, info.references, references);
-	}
+	harness_fail(__FILE__, __LINE__, "inode %" PRIu64 ": %d objects, %ld references, not %ld",
+		inode, info.objects, info.references, references);
 }
 
 void dmabuf_check_gone(uint64_t inode) {
-	struct dmabuf_info info;
-	if (!has_references(inode, 0, 0, &info)) {
-		harness_fail(__FILE__, __LINE__, "inode %" PRIu64 " is still there", inode);
-	}
+	dmabuf_check_references(inode, 0);
 }
 
 static int count_objects(void) {
@@ -274,24 +263,6 @@ int drm_open(const char *driver) {
 	return fd;
 }
 
-int drm_import(int drm_fd, int fd, uint32_t *handle) {
-	struct drm_prime_handle prime = { .fd = fd };
-	int ret = ioctl(drm_fd, DRM_IOCTL_PRIME_FD_TO_HANDLE, &prime);
-	*handle = prime.handle;
-	return ret;
-}
-
-int drm_export(int drm_fd, uint32_t handle, uint32_t flags, int *fd) {
-	struct drm_prime_handle prime = { .handle = handle, .flags = flags, .fd = -1 };
-	int ret = ioctl(drm_fd, DRM_IOCTL_PRIME_HANDLE_TO_FD, &prime);
-	*fd = prime.fd;
-	return ret;
-}
-
-int drm_close_handle(int drm_fd, uint32_t handle) {
-	return ioctl(drm_fd, DRM_IOCTL_GEM_CLOSE, &(struct drm_gem_close){ .handle = handle });
-}
-
 void *drm_map_fake_offset(int drm_fd, int prot) {
 	int error = EINVAL;
 	for (off_t page = 0; page < DRM_FAKE_OFFSET_PAGES; page++) {
@@ -328,18 +299,18 @@ void timeline_increase(int timeline, uint32_t by) {
 static void fence_init_vgem(struct fence *fence) {
 	fence->device_fd = drm_try_open("vgem");
 	check_int(fence->device_fd, >=, 0);
-	struct drm_mode_create_dumb create = { .width = 16, .height = 16, .bpp = 32 };
-	check_ok(ioctl(fence->device_fd, DRM_IOCTL_MODE_CREATE_DUMB, &create));
-	struct drm_vgem_fence_attach attach = {
-		.handle = create.handle, .flags = VGEM_FENCE_WRITE,
-	};
+	struct drm_vgem_fence_attach attach = { .flags = VGEM_FENCE_WRITE };
+	uint32_t pitch;
+	uint64_t size;
+	check_ok(drmModeCreateDumbBuffer(fence->device_fd, 16, 16, 32, 0, &attach.handle, &pitch,
+		&size));
 	check_ok(ioctl(fence->device_fd, DRM_IOCTL_VGEM_FENCE_ATTACH, &attach));
 	fence->vgem_fence = attach.out_fence;
 	int dmabuf_fd;
-	check_ok(drm_export(fence->device_fd, create.handle, DRM_CLOEXEC, &dmabuf_fd));
+	check_ok(drmPrimeHandleToFD(fence->device_fd, attach.handle, DRM_CLOEXEC, &dmabuf_fd));
 	fence->fd = dmabuf_export_fence(dmabuf_fd, DMA_BUF_SYNC_READ);
 	close(dmabuf_fd);
-	check_ok(drm_close_handle(fence->device_fd, create.handle));
+	check_ok(drmCloseBufferHandle(fence->device_fd, attach.handle));
 }
 
 void fence_init(struct fence *fence) {

@@ -8,8 +8,8 @@
 #include <sys/ioctl.h>
 
 /**
- * Real dma-bufs for tests in guests, and what can be done to one: map it, import
- * it into a DRM device, put a fence on it, look at it in debugfs.
+ * Real dma-bufs for tests in guests, and what can be done to one: map it, put a
+ * fence on it, look at it in debugfs. DRM devices import it by libdrm.
  *
  * Functions fail the test when the kernel refuses, but for those that say what
  * they return then. Fds that are returned are the caller's, and are CLOEXEC.
@@ -45,7 +45,7 @@ void *dmabuf_map(int fd, int prot);
 void *dmabuf_try_map(int fd, int prot);
 void dmabuf_unmap(const volatile void *map);
 uint8_t dmabuf_read_first_byte(int fd);
-void dmabuf_fill(int fd, size_t size, uint8_t value);
+void dmabuf_fill(int fd, uint8_t value);
 
 /** These return 0, or -1 with errno set. */
 int dmabuf_sync(int fd, uint64_t flags);
@@ -77,10 +77,6 @@ const char *dmabuf_fdinfo(int fd, const char *key);
 int drm_open(const char *driver);
 /** The same, but returns -1 where there is none. */
 int drm_try_open(const char *driver);
-/** These return 0, or -1 with errno set. */
-int drm_import(int drm_fd, int fd, uint32_t *handle);
-int drm_export(int drm_fd, uint32_t handle, uint32_t flags, int *fd);
-int drm_close_handle(int drm_fd, uint32_t handle);
 /**
  * Maps what the device has at its fake offsets, which a client need not be told.
  * Returns MAP_FAILED with the errno of the last that was refused with something

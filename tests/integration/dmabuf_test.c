@@ -337,7 +337,7 @@ TEST_PARAMS(viewing, exported_views, uint32_t guarantee) = {
 
 TEST_WITH_EACH(viewing, exported_views, buffer_view_is_read_only_memory_of_the_buffer) {
 	need(param->guarantee);
-	dmabuf_fill(f->fd, DMABUF_SIZE, 0x11);
+	dmabuf_fill(f->fd, 0x11);
 	struct buffer_view *view = viewing_get_and_wait(f, param->guarantee);
 	check(view->done && !view->failed);
 	check_int(view->guarantee, ==, param->guarantee);
@@ -353,7 +353,7 @@ TEST_WITH_EACH(viewing, exported_views, buffer_view_is_read_only_memory_of_the_b
 	viewing_destroy_buffer(f);
 	client_roundtrip(f->client);
 	check_int(dmabuf_read_first_byte(view->fds[0]), ==, 0x11);
-	dmabuf_fill(f->fd, DMABUF_SIZE, 0x22);
+	dmabuf_fill(f->fd, 0x22);
 	check_int(dmabuf_read_first_byte(view->fds[0]), ==,
 		param->guarantee == SNAPSHOT ? 0x11 : 0x22);
 }
@@ -478,11 +478,11 @@ static const uint64_t copied_sizes[WLR_DMABUF_MAX_PLANES] = { DMABUF_SIZE };
 
 TEST_WITH(viewing, copy_waits_for_a_fence_in_its_own_thread, .fence = true) {
 	const struct wlr_dmabuf_attributes dmabuf = { .n_planes = 1, .fd = { f->fd } };
-	dmabuf_fill(f->fd, DMABUF_SIZE, 0x11);
+	dmabuf_fill(f->fd, 0x11);
 	struct vt_buffer_copy *copy = vt_buffer_copy_start(&dmabuf, copied_sizes);
 	check(copy != NULL);
 	check(!dmabuf_poll(vt_buffer_copy_get_fd(copy), POLLIN, 100));
-	dmabuf_fill(f->fd, DMABUF_SIZE, 0x22);
+	dmabuf_fill(f->fd, 0x22);
 	fence_signal(&f->fence);
 	check(dmabuf_poll(vt_buffer_copy_get_fd(copy), POLLIN, -1));
 	struct vitrine_derived_fd derived[WLR_DMABUF_MAX_PLANES];

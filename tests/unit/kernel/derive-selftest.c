@@ -9,13 +9,13 @@
 #include "dma_buf_derive.h"
 #include "vitrine_importer.h"
 
-#include <drm/drm.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <xf86drm.h>
 
 /* The derived fd, or -1. */
 static int derive(int fd, uint32_t flags) {
@@ -139,7 +139,7 @@ TEST_WITH(buffer, exported_rdonly_files_are_as_before) {
 	int vgem = drm_try_open("vgem");
 	if (vgem >= 0) {
 		uint32_t handle;
-		check_ok(drm_import(vgem, fd, &handle));
+		check_ok(drmPrimeFDToHandle(vgem, fd, &handle));
 	}
 }
 
@@ -233,8 +233,8 @@ TEST_EACH_EXPORTER(imports_keep_the_references_exact) {
 	for (size_t i = 0; i < 2; i++) {
 		for (int j = 0; j < 50; j++) {
 			uint32_t handle;
-			check_ok(drm_import(vgem, derived[i], &handle));
-			check_ok(drm_close_handle(vgem, handle));
+			check_ok(drmPrimeFDToHandle(vgem, derived[i], &handle));
+			check_ok(drmCloseBufferHandle(vgem, handle));
 		}
 	}
 	/* vgem's own buffer got an import cache entry while it was imported. */
@@ -242,7 +242,7 @@ TEST_EACH_EXPORTER(imports_keep_the_references_exact) {
 	int guarded = derive_checked(f->fd, O_RDONLY);
 	for (int j = 0; j < 50; j++) {
 		uint32_t handle;
-		check_errno(drm_import(vgem, guarded, &handle), EACCES);
+		check_errno(drmPrimeFDToHandle(vgem, guarded, &handle), EACCES);
 	}
 	dmabuf_check_references(f->inode, base + 1);
 	close(vgem);
@@ -258,10 +258,10 @@ TEST_EACH_EXPORTER(rdwr_imports_as_the_original) {
 	int vgem = drm_open("vgem");
 	int full = derive_checked(f->fd, O_RDWR);
 	uint32_t handle, same;
-	check_ok(drm_import(vgem, full, &handle));
-	check(drm_import(vgem, f->fd, &same) == 0 && same == handle);
+	check_ok(drmPrimeFDToHandle(vgem, full, &handle));
+	check(drmPrimeFDToHandle(vgem, f->fd, &same) == 0 && same == handle);
 	int again;
-	check_ok(drm_export(vgem, handle, DRM_RDWR, &again));
+	check_ok(drmPrimeHandleToFD(vgem, handle, DRM_RDWR, &again));
 	check((fcntl(again, F_GETFL) & O_ACCMODE) == O_RDWR);
 	check(dmabuf_inode(again) == f->inode);
 }
@@ -273,29 +273,29 @@ TEST_EACH_EXPORTER(unguarded_imports_and_writes) {
 	int unguarded = derive_checked(f->fd, O_RDONLY | DMA_BUF_DERIVE_UNGUARDED);
 	int vgem = drm_open("vgem");
 	uint32_t handle;
-	check_ok(drm_import(vgem, unguarded, &handle));
+	check_ok(drmPrimeFDToHandle(vgem, unguarded, &handle));
 	volatile uint8_t *map = drm_map_fake_offset(vgem, PROT_READ | PROT_WRITE);
 	check(map != MAP_FAILED);
 	map[0] = 2;
 	check(owner[0] == 2);
 	/* It is not handed out as what it was derived from. */
 	int again;
-	check_errno(drm_export(vgem, handle, DRM_RDWR, &again), EACCES);
-	check_errno(drm_export(vgem, handle, 0, &again), EACCES);
+	check_errno(drmPrimeHandleToFD(vgem, handle, DRM_RDWR, &again), EACCES);
+	check_errno(drmPrimeHandleToFD(vgem, handle, 0, &again), EACCES);
 	/* Unless the importer has that too. */
 	uint32_t same;
-	check(drm_import(vgem, f->fd, &same) == 0 && same == handle);
-	check_ok(drm_export(vgem, handle, DRM_RDWR, &again));
+	check(drmPrimeFDToHandle(vgem, f->fd, &same) == 0 && same == handle);
+	check_ok(drmPrimeHandleToFD(vgem, handle, DRM_RDWR, &again));
 }
 
 TEST_EACH_EXPORTER(guarded_importers_are_refused) {
 	int vgem = drm_open("vgem");
 	int guarded = derive_checked(f->fd, O_RDONLY);
 	uint32_t handle;
-	check_errno(drm_import(vgem, guarded, &handle), EACCES);
+	check_errno(drmPrimeFDToHandle(vgem, guarded, &handle), EACCES);
 	/* Not either where the same file has the buffer already. */
-	check_ok(drm_import(vgem, f->fd, &handle));
-	check_errno(drm_import(vgem, guarded, &handle), EACCES);
+	check_ok(drmPrimeFDToHandle(vgem, f->fd, &handle));
+	check_errno(drmPrimeFDToHandle(vgem, guarded, &handle), EACCES);
 }
 
 /* vkms only reads what it scans out: it takes guarded buffers. */
@@ -305,33 +305,33 @@ TEST_EACH_EXPORTER(guarded_an_importer_that_reads) {
 	uint32_t handle, other;
 	if (param->options.exporter == EXPORTER_VKMS) {
 		/* Its own object: there is one, and others write to it. */
-		check_errno(drm_import(vkms, guarded, &handle), EACCES);
-		check_ok(drm_import(vkms, f->fd, &handle));
+		check_errno(drmPrimeFDToHandle(vkms, guarded, &handle), EACCES);
+		check_ok(drmPrimeFDToHandle(vkms, f->fd, &handle));
 		return;
 	}
-	check_ok(drm_import(vkms, guarded, &handle));
-	check(drm_import(vkms, guarded, &other) == 0 && other == handle);
+	check_ok(drmPrimeFDToHandle(vkms, guarded, &handle));
+	check(drmPrimeFDToHandle(vkms, guarded, &other) == 0 && other == handle);
 
 	/* No way back to the original. */
 	int again;
-	check_errno(drm_export(vkms, handle, DRM_RDWR, &again), EACCES);
-	check_errno(drm_export(vkms, handle, 0, &again), EACCES);
+	check_errno(drmPrimeHandleToFD(vkms, handle, DRM_RDWR, &again), EACCES);
+	check_errno(drmPrimeHandleToFD(vkms, handle, 0, &again), EACCES);
 	check_errno(drm_map_fake_offset(vkms, PROT_READ | PROT_WRITE), EACCES);
 	check_errno(drm_map_fake_offset(vkms, PROT_READ), EACCES);
 
 	/* A holder of the original gets an object that does all of this. */
-	check(drm_import(vkms, f->fd, &other) == 0 && other != handle);
-	check_ok(drm_export(vkms, other, DRM_RDWR, &again));
+	check(drmPrimeFDToHandle(vkms, f->fd, &other) == 0 && other != handle);
+	check_ok(drmPrimeHandleToFD(vkms, other, DRM_RDWR, &again));
 	void *map = drm_map_fake_offset(vkms, PROT_READ | PROT_WRITE);
 	check(map != MAP_FAILED);
 	dmabuf_unmap(map);
 	close(again);
-	check_errno(drm_export(vkms, handle, DRM_RDWR, &again), EACCES);
+	check_errno(drmPrimeHandleToFD(vkms, handle, DRM_RDWR, &again), EACCES);
 
 	/* The other order. */
-	check_ok(drm_close_handle(vkms, handle));
-	check(drm_import(vkms, guarded, &handle) == 0 && other != handle);
-	check_errno(drm_export(vkms, handle, DRM_RDWR, &again), EACCES);
+	check_ok(drmCloseBufferHandle(vkms, handle));
+	check(drmPrimeFDToHandle(vkms, guarded, &handle) == 0 && other != handle);
+	check_errno(drmPrimeHandleToFD(vkms, handle, DRM_RDWR, &again), EACCES);
 
 	close(vkms);
 	close(guarded);

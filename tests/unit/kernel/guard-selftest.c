@@ -9,7 +9,6 @@
 #include "dma_buf_guard.h"
 #include "vitrine_importer.h"
 
-#include <drm/drm.h>
 #include <drm/vgem_drm.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -18,6 +17,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <xf86drm.h>
 
 static int device_open(void) {
 	int device = open(DMA_BUF_GUARD_DEVICE, O_RDWR | O_CLOEXEC);
@@ -114,7 +114,7 @@ TEST_EACH_EXPORTER(drivers_fences_are_shared) {
 	int guard = guard_checked(f->fd);
 	int vgem = drm_open("vgem");
 	struct drm_vgem_fence_attach attach = {.flags = VGEM_FENCE_WRITE};
-	check_ok(drm_import(vgem, f->fd, &attach.handle));
+	check_ok(drmPrimeFDToHandle(vgem, f->fd, &attach.handle));
 	check_ok(ioctl(vgem, DRM_IOCTL_VGEM_FENCE_ATTACH, &attach));
 	check(!dmabuf_poll(guard, POLLIN, 20));
 	struct drm_vgem_fence_signal signal = {.fence = attach.out_fence};
@@ -199,7 +199,7 @@ static void check_device_refused(int fd, int guard, const char *driver) {
 	volatile uint8_t *owner = dmabuf_map(fd, PROT_READ | PROT_WRITE);
 	owner[0] = 1;
 	uint32_t handle;
-	check_ok(drm_import(device, fd, &handle));
+	check_ok(drmPrimeFDToHandle(device, fd, &handle));
 	volatile uint8_t *map = drm_map_fake_offset(device, PROT_READ | PROT_WRITE);
 	check(map != MAP_FAILED);
 	map[0] = 2;
@@ -207,7 +207,7 @@ static void check_device_refused(int fd, int guard, const char *driver) {
 	close(device);
 
 	device = drm_open(driver);
-	if (drm_import(device, guard, &handle) < 0) {
+	if (drmPrimeFDToHandle(device, guard, &handle) < 0) {
 		check(errno == EACCES);
 		printf("# %s refuses the import\n", driver);
 		return;
@@ -217,7 +217,7 @@ static void check_device_refused(int fd, int guard, const char *driver) {
 	check_errno(drm_map_fake_offset(device, PROT_WRITE), EACCES);
 	check_errno(drm_map_fake_offset(device, PROT_READ), EACCES);
 	int again;
-	check_ok(drm_export(device, handle, DRM_RDWR, &again));
+	check_ok(drmPrimeHandleToFD(device, handle, DRM_RDWR, &again));
 	check(dmabuf_inode(again) == dmabuf_inode(guard));
 	check((fcntl(again, F_GETFL) & O_ACCMODE) == O_RDONLY);
 	check_errno(dmabuf_try_map(again, PROT_WRITE), EACCES);

@@ -111,7 +111,7 @@ static void output_init(struct output *output) {
 
 static uint32_t framebuffer(struct output *output, int buffer) {
 	uint32_t handles[4] = {0}, pitches[4] = {DMABUF_WIDTH * 4}, offsets[4] = {0}, id;
-	check_ok(drm_import(output->fd, buffer, &handles[0]));
+	check_ok(drmPrimeFDToHandle(output->fd, buffer, &handles[0]));
 	check_ok(drmModeAddFB2(output->fd, DMABUF_WIDTH, DMABUF_HEIGHT, DRM_FORMAT_XRGB8888,
 		      handles, pitches, offsets, &id, 0));
 	return id;
@@ -151,7 +151,7 @@ TEST_EACH_EXPORTER(vkms_shows_a_guarded_buffer) {
 	/* vkms has one object of its own buffers, so there can be no second one. */
 	uint32_t handle;
 	if (param->options.exporter == EXPORTER_VKMS) {
-		check_errno(drm_import(output.fd, guarded, &handle), EACCES);
+		check_errno(drmPrimeFDToHandle(output.fd, guarded, &handle), EACCES);
 		return;
 	}
 	int target = dmabuf_create(EXPORTER_UDMABUF);

@@ -28,6 +28,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include <xf86drm.h>
 
 #define WORKERS 4
 #define SLOTS 32
@@ -176,11 +177,11 @@ static void do_import(struct worker *worker, unsigned *seed) {
 	int fd = fd_take(worker, seed), again;
 	uint32_t handle;
 	/* The other thread may close the handle: it is the same one for both. */
-	if (drm_import(drm, fd, &handle) == 0) {
-		if (drm_export(drm, handle, 0, &again) == 0) {
+	if (drmPrimeFDToHandle(drm, fd, &handle) == 0) {
+		if (drmPrimeHandleToFD(drm, handle, 0, &again) == 0) {
 			close(again);
 		}
-		drm_close_handle(drm, handle);
+		drmCloseBufferHandle(drm, handle);
 		worker->shared->done++;
 	} else {
 		check(errno == EACCES || errno == ENOENT);
