@@ -172,7 +172,7 @@ int importer_attach(int importer, int fd, uint32_t flags) {
 }
 
 int importer_export(int importer) {
-	struct vitrine_importer_export params = {.pages = DMABUF_SIZE / 4096};
-	check_ok(ioctl(importer, VITRINE_IMPORTER_EXPORT, &params));
-	return params.fd;
+	int fd = ioctl(importer, VITRINE_IMPORTER_EXPORT, DMABUF_SIZE / 4096);
+	check_int(fd, >=, 0);
+	return fd;
 }

@@ -191,8 +191,7 @@ static void do_import(struct worker *worker, unsigned *seed) {
 }
 
 static void do_driver(struct worker *worker, unsigned *seed) {
-	int importer = open(VITRINE_IMPORTER_DEVICE, O_RDWR | O_CLOEXEC);
-	check(importer >= 0);
+	int importer = importer_open();
 	int fd = fd_take(worker, seed);
 	if (importer_attach(importer, fd, rand_r(seed) % 8) == 0) {
 		close(fd);
@@ -212,21 +211,19 @@ static void do_driver(struct worker *worker, unsigned *seed) {
 
 /* One that moves, with its own guard, imported by a driver that follows. */
 static void do_move(struct worker *worker, unsigned *seed) {
-	int importer = open(VITRINE_IMPORTER_DEVICE, O_RDWR | O_CLOEXEC);
+	int importer = importer_open(), fd = importer_export(importer);
 	int device = open(DMA_BUF_GUARD_DEVICE, O_RDWR | O_CLOEXEC);
-	struct vitrine_importer_export params = {.pages = DMABUF_SIZE / 4096};
-	check(importer >= 0 && ioctl(importer, VITRINE_IMPORTER_EXPORT, &params) == 0);
-	struct dma_buf_guard_create create = {.fd = params.fd, .guard_fd = -1};
+	struct dma_buf_guard_create create = {.fd = fd, .guard_fd = -1};
 	if (device >= 0 && ioctl(device, DMA_BUF_GUARD_IOCTL_CREATE, &create) == 0) {
 		if (importer_attach(importer, create.guard_fd, VITRINE_IMPORTER_DYNAMIC) == 0) {
 			check_ok(ioctl(importer, VITRINE_IMPORTER_MAP, 1L));
 		}
 		slot_put(worker, seed, create.guard_fd);
 	}
-	int other = open(VITRINE_IMPORTER_DEVICE, O_RDWR | O_CLOEXEC);
-	check(other >= 0 && ioctl(other, VITRINE_IMPORTER_MOVE, (long)params.fd) == 0);
+	int other = importer_open();
+	check_ok(ioctl(other, VITRINE_IMPORTER_MOVE, (long)fd));
 	close(other);
-	close(params.fd);
+	close(fd);
 	close(importer);
 	if (device >= 0) {
 		close(device);

@@ -11,7 +11,6 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
-#include <linux/platform_device.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/version.h>
@@ -23,7 +22,7 @@
 #define dma_buf_invalidate_mappings dma_buf_move_notify
 #endif
 
-static struct platform_device *importer_device;
+static struct miscdevice importer_misc;
 
 /* What one open file has imported. */
 struct importer {
@@ -83,13 +82,13 @@ static int importer_attach(struct importer *importer, void __user *udata)
 		return PTR_ERR(dmabuf);
 
 	if (params.flags & VITRINE_IMPORTER_DYNAMIC)
-		attach = dma_buf_dynamic_attach(dmabuf, &importer_device->dev,
+		attach = dma_buf_dynamic_attach(dmabuf, importer_misc.this_device,
 						params.flags & VITRINE_IMPORTER_PEER ?
 							&importer_peer_attach_ops :
 							&importer_attach_ops,
 						importer);
 	else
-		attach = dma_buf_attach(dmabuf, &importer_device->dev);
+		attach = dma_buf_attach(dmabuf, importer_misc.this_device);
 	if (IS_ERR(attach)) {
 		dma_buf_put(dmabuf);
 		return PTR_ERR(attach);
@@ -135,8 +134,7 @@ static int importer_detach(struct importer *importer)
 	if (!importer->attach)
 		return -EINVAL;
 
-	if (importer->table)
-		importer_unmap(importer);
+	importer_unmap(importer);
 	dma_buf_detach(importer->dmabuf, importer->attach);
 	dma_buf_put(importer->dmabuf);
 	importer->attach = NULL;
@@ -162,11 +160,11 @@ static int importer_store(struct importer *importer, unsigned long value)
 
 /* The exporter. Nothing is really moved: what counts is who is told. */
 struct buffer {
-	struct page **pages;
-	unsigned int count;
 	/* Protected by the reservation object. */
 	int pins;
 	int mappings;
+	unsigned int count;
+	struct page *pages[];
 };
 
 static int buffer_pin(struct dma_buf_attachment *attach)
@@ -189,29 +187,24 @@ static void buffer_unpin(struct dma_buf_attachment *attach)
 static struct sg_table *buffer_map(struct dma_buf_attachment *attach,
 				   enum dma_data_direction direction)
 {
+	struct sg_table *table __free(kfree) = kzalloc(sizeof(*table), GFP_KERNEL);
 	struct buffer *buffer = attach->dmabuf->priv;
-	struct sg_table *table;
 	int ret;
 
 	dma_resv_assert_held(attach->dmabuf->resv);
-	table = kzalloc(sizeof(*table), GFP_KERNEL);
 	if (!table)
 		return ERR_PTR(-ENOMEM);
 	ret = sg_alloc_table_from_pages(table, buffer->pages, buffer->count, 0,
 					buffer->count << PAGE_SHIFT, GFP_KERNEL);
 	if (ret)
-		goto err_free;
+		return ERR_PTR(ret);
 	ret = dma_map_sgtable(attach->dev, table, direction, 0);
-	if (ret)
-		goto err_free_table;
+	if (ret) {
+		sg_free_table(table);
+		return ERR_PTR(ret);
+	}
 	buffer->mappings++;
-	return table;
-
-err_free_table:
-	sg_free_table(table);
-err_free:
-	kfree(table);
-	return ERR_PTR(ret);
+	return_ptr(table);
 }
 
 static void buffer_unmap(struct dma_buf_attachment *attach, struct sg_table *table,
@@ -237,7 +230,6 @@ static void buffer_free(struct buffer *buffer)
 {
 	while (buffer->count > 0)
 		__free_page(buffer->pages[--buffer->count]);
-	kfree(buffer->pages);
 	kfree(buffer);
 }
 
@@ -258,33 +250,29 @@ static const struct dma_buf_ops buffer_ops = {
 	.release = buffer_release,
 };
 
-static int buffer_export(void __user *udata)
+static int buffer_export(unsigned long count)
 {
 	DEFINE_DMA_BUF_EXPORT_INFO(exp_info);
-	struct vitrine_importer_export params;
 	struct dma_buf *dmabuf;
 	struct buffer *buffer;
 	int fd;
 
-	if (copy_from_user(&params, udata, sizeof(params)))
-		return -EFAULT;
-	if (params.pages == 0 || params.pages > 1024)
+	if (count == 0 || count > 1024)
 		return -EINVAL;
 
-	buffer = kzalloc(sizeof(*buffer), GFP_KERNEL);
+	buffer = kzalloc(struct_size(buffer, pages, count), GFP_KERNEL);
 	if (!buffer)
 		return -ENOMEM;
-	buffer->pages = kcalloc(params.pages, sizeof(*buffer->pages), GFP_KERNEL);
-	if (!buffer->pages)
-		goto err_free;
-	for (; buffer->count < params.pages; buffer->count++) {
+	for (; buffer->count < count; buffer->count++) {
 		buffer->pages[buffer->count] = alloc_page(GFP_KERNEL | __GFP_ZERO);
-		if (!buffer->pages[buffer->count])
-			goto err_free;
+		if (!buffer->pages[buffer->count]) {
+			buffer_free(buffer);
+			return -ENOMEM;
+		}
 	}
 
 	exp_info.ops = &buffer_ops;
-	exp_info.size = (size_t)params.pages << PAGE_SHIFT;
+	exp_info.size = count << PAGE_SHIFT;
 	exp_info.flags = O_RDWR;
 	exp_info.priv = buffer;
 	dmabuf = dma_buf_export(&exp_info);
@@ -294,16 +282,9 @@ static int buffer_export(void __user *udata)
 	}
 
 	fd = dma_buf_fd(dmabuf, O_CLOEXEC);
-	if (fd < 0) {
+	if (fd < 0)
 		dma_buf_put(dmabuf);
-		return fd;
-	}
-	params.fd = fd;
-	return copy_to_user(udata, &params, sizeof(params)) ? -EFAULT : 0;
-
-err_free:
-	buffer_free(buffer);
-	return -ENOMEM;
+	return fd;
 }
 
 static struct dma_buf *buffer_get(int fd)
@@ -338,17 +319,15 @@ static int importer_state(struct importer *importer, void __user *udata)
 
 	if (copy_from_user(&params, udata, sizeof(params)))
 		return -EFAULT;
-	if (params.fd >= 0) {
-		dmabuf = buffer_get(params.fd);
-		if (IS_ERR(dmabuf))
-			return PTR_ERR(dmabuf);
-		buffer = dmabuf->priv;
-		dma_resv_lock(dmabuf->resv, NULL);
-		params.pins = buffer->pins;
-		params.mappings = buffer->mappings;
-		dma_resv_unlock(dmabuf->resv);
-		dma_buf_put(dmabuf);
-	}
+	dmabuf = buffer_get(params.fd);
+	if (IS_ERR(dmabuf))
+		return PTR_ERR(dmabuf);
+	buffer = dmabuf->priv;
+	dma_resv_lock(dmabuf->resv, NULL);
+	params.pins = buffer->pins;
+	params.mappings = buffer->mappings;
+	dma_resv_unlock(dmabuf->resv);
+	dma_buf_put(dmabuf);
 	params.moves = importer->moves;
 	return copy_to_user(udata, &params, sizeof(params)) ? -EFAULT : 0;
 }
@@ -357,39 +336,28 @@ static long importer_ioctl(struct file *file, unsigned int cmd, unsigned long ar
 {
 	struct importer *importer = file->private_data;
 	void __user *udata = (void __user *)arg;
-	long ret;
 
-	mutex_lock(&importer->lock);
+	guard(mutex)(&importer->lock);
 	switch (cmd) {
 	case VITRINE_IMPORTER_ATTACH:
-		ret = importer_attach(importer, udata);
-		break;
+		return importer_attach(importer, udata);
 	case VITRINE_IMPORTER_DETACH:
-		ret = importer_detach(importer);
-		break;
+		return importer_detach(importer);
 	case VITRINE_IMPORTER_MAP:
-		ret = importer_map(importer, arg);
-		break;
+		return importer_map(importer, arg);
 	case VITRINE_IMPORTER_UNMAP:
-		ret = importer_unmap(importer);
-		break;
+		return importer_unmap(importer);
 	case VITRINE_IMPORTER_STORE:
-		ret = importer_store(importer, arg);
-		break;
+		return importer_store(importer, arg);
 	case VITRINE_IMPORTER_EXPORT:
-		ret = buffer_export(udata);
-		break;
+		return buffer_export(arg);
 	case VITRINE_IMPORTER_MOVE:
-		ret = buffer_move(arg);
-		break;
+		return buffer_move(arg);
 	case VITRINE_IMPORTER_STATE:
-		ret = importer_state(importer, udata);
-		break;
+		return importer_state(importer, udata);
 	default:
-		ret = -ENOTTY;
+		return -ENOTTY;
 	}
-	mutex_unlock(&importer->lock);
-	return ret;
 }
 
 static int importer_open(struct inode *inode, struct file *file)
@@ -427,17 +395,13 @@ static struct miscdevice importer_misc = {
 
 static int __init importer_init(void)
 {
-	int ret;
+	int ret = misc_register(&importer_misc);
 
-	importer_device = platform_device_register_simple("vitrine_importer", -1,
-							  NULL, 0);
-	if (IS_ERR(importer_device))
-		return PTR_ERR(importer_device);
-	ret = dma_coerce_mask_and_coherent(&importer_device->dev, DMA_BIT_MASK(64));
-	if (!ret)
-		ret = misc_register(&importer_misc);
 	if (ret)
-		platform_device_unregister(importer_device);
+		return ret;
+	ret = dma_coerce_mask_and_coherent(importer_misc.this_device, DMA_BIT_MASK(64));
+	if (ret)
+		misc_deregister(&importer_misc);
 	return ret;
 }
 module_init(importer_init);
@@ -445,7 +409,6 @@ module_init(importer_init);
 static void __exit importer_exit(void)
 {
 	misc_deregister(&importer_misc);
-	platform_device_unregister(importer_device);
 }
 module_exit(importer_exit);
 

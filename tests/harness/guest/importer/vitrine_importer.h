@@ -22,14 +22,8 @@ struct vitrine_importer_attach {
 	__u32 flags;
 };
 
-/* Exports a buffer that can be moved, and is pinned while mapped. */
-struct vitrine_importer_export {
-	__s32 fd;
-	__u32 pages;
-};
-
 struct vitrine_importer_state {
-	/* of the dma-buf with this fd, made by VITRINE_IMPORTER_EXPORT, or -1 */
+	/* of the dma-buf with this fd, made by VITRINE_IMPORTER_EXPORT */
 	__s32 fd;
 	__s32 pins;
 	__s32 mappings;
@@ -45,7 +39,11 @@ struct vitrine_importer_state {
 #define VITRINE_IMPORTER_UNMAP	_IO(VITRINE_IMPORTER_BASE, 3)
 /* Maps into the kernel and stores the argument at the start. */
 #define VITRINE_IMPORTER_STORE	_IO(VITRINE_IMPORTER_BASE, 4)
-#define VITRINE_IMPORTER_EXPORT	_IOWR(VITRINE_IMPORTER_BASE, 5, struct vitrine_importer_export)
+/*
+ * Returns an fd of a new buffer that can be moved, and is pinned while mapped. The
+ * argument is how many pages it has.
+ */
+#define VITRINE_IMPORTER_EXPORT	_IO(VITRINE_IMPORTER_BASE, 5)
 /* The argument is the fd of what was exported: tells all importers. */
 #define VITRINE_IMPORTER_MOVE	_IO(VITRINE_IMPORTER_BASE, 6)
 #define VITRINE_IMPORTER_STATE	_IOWR(VITRINE_IMPORTER_BASE, 7, struct vitrine_importer_state)
