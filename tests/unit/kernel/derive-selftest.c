@@ -10,29 +10,11 @@
 #include "vitrine_importer.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <xf86drm.h>
-
-/* The derived fd, or -1. */
-static int derive(int fd, uint32_t flags) {
-	struct dma_buf_derive params = {.flags = flags, .fd = -1};
-	int ret = ioctl(fd, DMA_BUF_IOCTL_DERIVE, &params);
-	return ret < 0 ? -1 : params.fd;
-}
-
-static int derive_checked(int fd, uint32_t flags) {
-	int derived = derive(fd, flags);
-	if (derived < 0 && errno == ENOTTY) {
-		dmabuf_skip_without_derive();
-	}
-	check(derived >= 0);
-	check((uint32_t)(fcntl(derived, F_GETFL) & O_ACCMODE) == (flags & O_ACCMODE));
-	return derived;
-}
 
 static const struct {
 	const char *name;
@@ -99,23 +81,12 @@ TEST_EACH_READ_ONLY(owners_state_is_read_only) {
 	fence_init(&fence);
 	fence_signal(&fence);
 
-	int full = derive_checked(f->fd, O_RDWR);
-	int writers[] = {f->fd, full};
+	int writers[] = {f->fd, derive_checked(f->fd, O_RDWR)};
+	int derived = derive_checked(f->fd, param->flags);
 	for (size_t i = 0; i < 2; i++) {
-		for (uint64_t when = 0; when <= DMA_BUF_SYNC_END; when += DMA_BUF_SYNC_END) {
-			check_ok(dmabuf_sync(writers[i], when | DMA_BUF_SYNC_READ));
-			check_ok(dmabuf_sync(writers[i], when | DMA_BUF_SYNC_WRITE));
-			check_ok(dmabuf_sync(writers[i], when | DMA_BUF_SYNC_RW));
-		}
+		check_syncs_for_reading_only(writers[i], derived);
 		check_ok(dmabuf_set_name(writers[i], i == 0 ? "first" : "owner"));
 		check_ok(dmabuf_import_fence(writers[i], fence.fd, DMA_BUF_SYNC_RW));
-	}
-	int derived = derive_checked(f->fd, param->flags);
-	for (uint64_t when = 0; when <= DMA_BUF_SYNC_END; when += DMA_BUF_SYNC_END) {
-		check_ok(dmabuf_sync(derived, when | DMA_BUF_SYNC_READ));
-		check_errno(dmabuf_sync(derived, when | DMA_BUF_SYNC_WRITE), EACCES);
-		check_errno(dmabuf_sync(derived, when | DMA_BUF_SYNC_RW), EACCES);
-		check_errno(dmabuf_sync(derived, when), EINVAL);
 	}
 	check_errno(dmabuf_set_name(derived, "evil"), EACCES);
 	check_errno(ioctl(derived, DMA_BUF_SET_NAME_A, "evil"), EACCES);
@@ -144,28 +115,8 @@ TEST_WITH(buffer, exported_rdonly_files_are_as_before) {
 }
 
 TEST_EACH_READ_ONLY(fences_are_shared) {
-	int derived = derive_checked(f->fd, param->flags);
-	int full = derive_checked(f->fd, O_RDWR);
-	check(dmabuf_poll(derived, POLLIN, 0) && dmabuf_poll(derived, POLLOUT, 0));
-
-	/* A writer's fence, added through one file, is on all of them. */
-	struct fence fence;
-	fence_init(&fence);
-	check_ok(dmabuf_import_fence(full, fence.fd, DMA_BUF_SYNC_WRITE));
-	check(!dmabuf_poll(f->fd, POLLIN, 0));
-	check(!dmabuf_poll(derived, POLLIN, 20));
-	int exported = dmabuf_export_fence(derived, DMA_BUF_SYNC_READ);
-	check(!dmabuf_poll(exported, POLLIN, 0));
-	fence_signal(&fence);
-	check(dmabuf_poll(exported, POLLIN, 1000));
-	check(dmabuf_poll(derived, POLLIN, 1000) && dmabuf_poll(f->fd, POLLIN, 1000));
-
-	/* A reader's fence holds writers only. */
-	fence_init(&fence);
-	check_ok(dmabuf_import_fence(f->fd, fence.fd, DMA_BUF_SYNC_READ));
-	check(dmabuf_poll(derived, POLLIN, 0) && !dmabuf_poll(derived, POLLOUT, 0));
-	fence_signal(&fence);
-	check(dmabuf_poll(derived, POLLOUT, 1000));
+	check_fences_are_shared(f->fd, derive_checked(f->fd, O_RDWR),
+		derive_checked(f->fd, param->flags));
 }
 
 /* Fault 4: the callback of a pending poll refers to the exported file. */
@@ -245,12 +196,6 @@ TEST_EACH_EXPORTER(imports_keep_the_references_exact) {
 		check_errno(drmPrimeFDToHandle(vgem, guarded, &handle), EACCES);
 	}
 	dmabuf_check_references(f->inode, base + 1);
-	close(vgem);
-	close(guarded);
-	close(derived[0]);
-	close(derived[1]);
-	close(f->fd);
-	dmabuf_check_gone(f->inode);
 }
 
 /* O_RDWR imports as the original does, and gives the original back. */
@@ -332,11 +277,6 @@ TEST_EACH_EXPORTER(guarded_an_importer_that_reads) {
 	check_ok(drmCloseBufferHandle(vkms, handle));
 	check(drmPrimeFDToHandle(vkms, guarded, &handle) == 0 && other != handle);
 	check_errno(drmPrimeHandleToFD(vkms, handle, DRM_RDWR, &again), EACCES);
-
-	close(vkms);
-	close(guarded);
-	close(f->fd);
-	dmabuf_check_gone(f->inode);
 }
 
 /* Drivers in general: refused unless they ask, or were trusted. */
@@ -378,8 +318,6 @@ TEST_EACH_EXPORTER(drivers_are_refused_unless_they_ask) {
 	dmabuf_unmap(owner);
 	dmabuf_check_references(f->inode, 1);
 	check_ok(ioctl(importer, VITRINE_IMPORTER_MAP, 1));
-	close(importer);
-	dmabuf_check_gone(f->inode);
 }
 
 /* Of an exporter that can be mapped private, which the others can not. */

@@ -14,7 +14,6 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <xf86drm.h>
@@ -27,24 +26,13 @@ static int device_open(void) {
 	return device;
 }
 
-/* The guard, or -1. */
-static int guard_try(int device, int fd, uint32_t flags) {
-	struct dma_buf_guard_create params = {.flags = flags, .fd = fd, .guard_fd = -1};
-	int ret = ioctl(device, DMA_BUF_GUARD_IOCTL_CREATE, &params);
-	return ret < 0 ? -1 : params.guard_fd;
-}
-
 static int guard_create(int fd, uint32_t flags) {
 	int device = device_open();
-	int guard = guard_try(device, fd, flags);
+	int guard = guard_try(device, fd, flags | O_CLOEXEC);
 	check(guard >= 0);
 	close(device);
 	check((fcntl(guard, F_GETFL) & O_ACCMODE) == O_RDONLY);
 	return guard;
-}
-
-static int guard_checked(int fd) {
-	return guard_create(fd, O_CLOEXEC);
 }
 
 static struct dma_buf_guard_query guard_query(int fd) {
@@ -56,11 +44,11 @@ static struct dma_buf_guard_query guard_query(int fd) {
 }
 
 TEST_EACH_EXPORTER(read_only_map_sees_the_writers_data) {
-	check_sees_writes(f->fd, guard_checked(f->fd));
+	check_sees_writes(f->fd, guard_create(f->fd, 0));
 }
 
 TEST_EACH_EXPORTER(identity_and_query) {
-	int guard = guard_checked(f->fd);
+	int guard = guard_create(f->fd, 0);
 	check(dmabuf_inode(guard) != f->inode);
 	check(lseek(guard, 0, SEEK_END) == DMABUF_SIZE);
 	check_str(dmabuf_fdinfo(guard, "exp_name"), "dma_buf_guard");
@@ -76,42 +64,27 @@ TEST_EACH_EXPORTER(identity_and_query) {
 }
 
 TEST_EACH_EXPORTER(writable_map_is_refused) {
-	check_cannot_be_written(f->fd, guard_checked(f->fd));
+	check_cannot_be_written(f->fd, guard_create(f->fd, 0));
 }
 
 TEST_EACH_EXPORTER(sync_is_for_reading) {
-	int guard = guard_checked(f->fd);
-	for (uint64_t when = 0; when <= DMA_BUF_SYNC_END; when += DMA_BUF_SYNC_END) {
-		check_ok(dmabuf_sync(f->fd, when | DMA_BUF_SYNC_RW));
-		check_ok(dmabuf_sync(guard, when | DMA_BUF_SYNC_READ));
-		check_errno(dmabuf_sync(guard, when | DMA_BUF_SYNC_WRITE), EACCES);
-		check_errno(dmabuf_sync(guard, when | DMA_BUF_SYNC_RW), EACCES);
-	}
+	check_syncs_for_reading_only(f->fd, guard_create(f->fd, 0));
 }
 
 TEST_EACH_EXPORTER(name_is_its_own) {
-	int guard = guard_checked(f->fd);
+	int guard = guard_create(f->fd, 0);
 	check_ok(dmabuf_set_name(f->fd, "owner"));
 	check_ok(dmabuf_set_name(guard, "evil"));
 	check_str(dmabuf_fdinfo(f->fd, "name"), "owner");
 }
 
 TEST_EACH_EXPORTER(fences_are_shared) {
-	int guard = guard_checked(f->fd);
-	check(dmabuf_poll(guard, POLLIN, 0) && dmabuf_poll(guard, POLLOUT, 0));
-	struct fence fence;
-	fence_init(&fence);
-	check_ok(dmabuf_import_fence(f->fd, fence.fd, DMA_BUF_SYNC_WRITE));
-	check(!dmabuf_poll(guard, POLLIN, 20));
-	int exported = dmabuf_export_fence(guard, DMA_BUF_SYNC_READ);
-	check(!dmabuf_poll(exported, POLLIN, 0));
-	fence_signal(&fence);
-	check(dmabuf_poll(exported, POLLIN, 1000) && dmabuf_poll(guard, POLLIN, 1000));
+	check_fences_are_shared(f->fd, f->fd, guard_create(f->fd, 0));
 }
 
 /* The same by a fence that a driver itself has put there. */
 TEST_EACH_EXPORTER(drivers_fences_are_shared) {
-	int guard = guard_checked(f->fd);
+	int guard = guard_create(f->fd, 0);
 	int vgem = drm_open("vgem");
 	struct drm_vgem_fence_attach attach = {.flags = VGEM_FENCE_WRITE};
 	check_ok(drmPrimeFDToHandle(vgem, f->fd, &attach.handle));
@@ -124,9 +97,9 @@ TEST_EACH_EXPORTER(drivers_fences_are_shared) {
 
 /* Others do not wait for what a holder imports into its guard. */
 TEST_EACH_EXPORTER(own_fences_are_apart) {
-	int shared = guard_checked(f->fd);
-	int apart = guard_create(f->fd, O_CLOEXEC | DMA_BUF_GUARD_OWN_FENCES);
-	int other = guard_create(f->fd, O_CLOEXEC | DMA_BUF_GUARD_OWN_FENCES);
+	int shared = guard_create(f->fd, 0);
+	int apart = guard_create(f->fd, DMA_BUF_GUARD_OWN_FENCES);
+	int other = guard_create(f->fd, DMA_BUF_GUARD_OWN_FENCES);
 	struct fence fence;
 	fence_init(&fence);
 	check_ok(dmabuf_import_fence(shared, fence.fd, DMA_BUF_SYNC_WRITE));
@@ -146,7 +119,7 @@ TEST_EACH_EXPORTER(own_fences_are_apart) {
 
 /* The writer is waited for nonetheless, if it is asked for. */
 TEST_EACH_EXPORTER(own_fences_sync_waits_for_the_writer) {
-	int apart = guard_create(f->fd, O_CLOEXEC | DMA_BUF_GUARD_OWN_FENCES);
+	int apart = guard_create(f->fd, DMA_BUF_GUARD_OWN_FENCES);
 	struct fence fence;
 	fence_init(&fence);
 	check_ok(dmabuf_import_fence(f->fd, fence.fd, DMA_BUF_SYNC_WRITE));
@@ -163,8 +136,8 @@ TEST_EACH_EXPORTER(own_fences_sync_waits_for_the_writer) {
 }
 
 TEST_EACH_EXPORTER(no_way_back_to_the_original) {
-	int guard = guard_checked(f->fd);
-	int again = guard_checked(guard);
+	int guard = guard_create(f->fd, 0);
+	int again = guard_create(guard, 0);
 	check(guard_query(again).inode == f->inode);
 	check_errno(dmabuf_try_map(again, PROT_WRITE), EACCES);
 	/* Both hold the original, and neither the other. */
@@ -180,7 +153,7 @@ TEST_EACH_EXPORTER(guard_holds_the_original) {
 	uint8_t *writer = dmabuf_map(f->fd, PROT_WRITE);
 	writer[5] = 5;
 	dmabuf_unmap(writer);
-	int guard = guard_checked(f->fd);
+	int guard = guard_create(f->fd, 0);
 	uint64_t guard_inode = dmabuf_inode(guard);
 	close(f->fd);
 	dmabuf_check_references(f->inode, 1);
@@ -224,15 +197,15 @@ static void check_device_refused(int fd, int guard, const char *driver) {
 }
 
 TEST_EACH_EXPORTER(vgem_is_refused) {
-	check_device_refused(f->fd, guard_checked(f->fd), "vgem");
+	check_device_refused(f->fd, guard_create(f->fd, 0), "vgem");
 }
 
 TEST_EACH_EXPORTER(vkms_is_refused) {
-	check_device_refused(f->fd, guard_checked(f->fd), "vkms");
+	check_device_refused(f->fd, guard_create(f->fd, 0), "vkms");
 }
 
 static void check_device_reads_only(struct buffer *f, uint32_t flags) {
-	int guard = guard_create(f->fd, O_CLOEXEC | flags);
+	int guard = guard_create(f->fd, flags);
 	volatile uint8_t *owner = dmabuf_map(f->fd, PROT_READ);
 	int importer = importer_open();
 
@@ -273,20 +246,16 @@ TEST_EACH_EXPORTER(own_fences_device_reads_only) {
 	check_device_reads_only(f, DMA_BUF_GUARD_OWN_FENCES);
 }
 
-static int module_unload(void) {
-	return (int)syscall(SYS_delete_module, "dma_buf_guard", O_NONBLOCK);
-}
-
 /* What is mapped outlives the fds and the guard's owner. */
 TEST_EACH_EXPORTER(device_holds_the_guard) {
-	int guard = guard_checked(f->fd);
+	int guard = guard_create(f->fd, 0);
 	int importer = importer_open();
 	check_ok(importer_attach(importer, guard, 0));
 	check_ok(ioctl(importer, VITRINE_IMPORTER_MAP, TO_DEVICE));
 	close(f->fd);
 	close(guard);
 	dmabuf_check_references(f->inode, 1);
-	check_errno(module_unload(), EWOULDBLOCK);
+	check(!module_unload("dma_buf_guard"));
 	close(importer);
 	dmabuf_check_gone(f->inode);
 }
@@ -303,7 +272,7 @@ TEST_WITH(buffer, exporter_that_moves) {
 	int fd = importer_export(importer);
 	int device = device_open();
 	check_errno(guard_try(device, fd, DMA_BUF_GUARD_OWN_FENCES), EOPNOTSUPP);
-	int guard = guard_checked(fd);
+	int guard = guard_create(fd, 0);
 	volatile uint8_t *writer = dmabuf_map(fd, PROT_READ | PROT_WRITE);
 	writer[9] = 9;
 	volatile uint8_t *reader = dmabuf_map(guard, PROT_READ);
@@ -349,7 +318,7 @@ static void check_dynamic_importer(int importer, int fd, int guard, uint32_t fla
 }
 
 TEST_EACH_EXPORTER(importer_that_follows) {
-	int guard = guard_checked(f->fd);
+	int guard = guard_create(f->fd, 0);
 	int importer = importer_open();
 	check_dynamic_importer(importer, f->fd, guard, VITRINE_IMPORTER_DYNAMIC);
 	close(importer);
@@ -361,7 +330,7 @@ TEST_EACH_EXPORTER(importer_that_follows) {
 TEST_WITH(buffer, importer_that_follows_is_told) {
 	int importer = importer_open();
 	int fd = importer_export(importer);
-	int guard = guard_checked(fd);
+	int guard = guard_create(fd, 0);
 	check_ok(importer_attach(importer, fd, VITRINE_IMPORTER_DYNAMIC));
 	check_ok(ioctl(importer, VITRINE_IMPORTER_MOVE, fd));
 	check(importer_state(importer, fd).moves == 1);
@@ -383,7 +352,7 @@ TEST_WITH(buffer, importer_that_follows_is_told) {
 
 TEST_EACH_EXPORTER(not_a_dmabuf_not_an_fd) {
 	int device = device_open();
-	int guard = guard_checked(f->fd);
+	int guard = guard_create(f->fd, 0);
 	int memfd = memfd_create("selftest", MFD_CLOEXEC);
 	check_errno(guard_try(device, memfd, 0), EINVAL);
 	check_errno(guard_try(device, device, 0), EINVAL);
@@ -395,10 +364,9 @@ TEST_EACH_EXPORTER(not_a_dmabuf_not_an_fd) {
 	query.fd = -1;
 	check_errno(ioctl(device, DMA_BUF_GUARD_IOCTL_QUERY, &query), EBADF);
 
-	struct dma_buf_derive params = {.flags = O_RDONLY};
-	if (ioctl(f->fd, DMA_BUF_IOCTL_DERIVE, &params) == 0) {
-		check_errno(guard_try(device, params.fd, 0), EACCES);
-		query.fd = params.fd;
+	query.fd = derive(f->fd, O_RDONLY);
+	if (query.fd >= 0) {
+		check_errno(guard_try(device, query.fd, 0), EACCES);
 		check_errno(ioctl(device, DMA_BUF_GUARD_IOCTL_QUERY, &query), EACCES);
 	}
 }
@@ -406,7 +374,7 @@ TEST_EACH_EXPORTER(not_a_dmabuf_not_an_fd) {
 TEST_EACH_EXPORTER(bad_flags) {
 	int device = device_open();
 	int fds = harness_count_fds();
-	close(guard_checked(f->fd));
+	close(guard_create(f->fd, 0));
 	check_errno(guard_try(device, f->fd, O_RDWR), EINVAL);
 	check_errno(guard_try(device, f->fd, O_WRONLY), EINVAL);
 	for (int bit = 0; bit < 32; bit++) {
@@ -444,20 +412,20 @@ TEST_EACH_EXPORTER(fd_limit_leaks_nothing) {
 
 TEST_WITH(buffer, module_stays_while_used) {
 	int device = device_open();
-	check_errno(module_unload(), EWOULDBLOCK);
+	check(!module_unload("dma_buf_guard"));
 	int guard = guard_try(device, f->fd, 0);
 	close(device);
-	check_errno(module_unload(), EWOULDBLOCK);
+	check(!module_unload("dma_buf_guard"));
 	close(f->fd);
-	check_errno(module_unload(), EWOULDBLOCK);
+	check(!module_unload("dma_buf_guard"));
 	int copy = dup(guard);
 	close(guard);
-	check_errno(module_unload(), EWOULDBLOCK);
+	check(!module_unload("dma_buf_guard"));
 	close(copy);
 }
 
 static void guard_and_map(int fd) {
-	int guard = guard_checked(fd);
+	int guard = guard_create(fd, 0);
 	dmabuf_unmap(dmabuf_map(guard, PROT_READ));
 	check_errno(dmabuf_try_map(guard, PROT_WRITE), EACCES);
 }

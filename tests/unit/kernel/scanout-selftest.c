@@ -6,12 +6,9 @@
  */
 #include "selftest.h"
 
-#include "dma_buf_derive.h"
-
 #include <drm_fourcc.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <xf86drm.h>
@@ -22,21 +19,12 @@ struct output {
 	uint32_t crtc, plane, writeback, mode_blob;
 };
 
-static int derive(int fd, uint32_t flags) {
-	struct dma_buf_derive params = {.flags = flags, .fd = -1};
-	if (ioctl(fd, DMA_BUF_IOCTL_DERIVE, &params) < 0) {
-		check_int(errno, ==, ENOTTY);
-		dmabuf_skip_without_derive();
-	}
-	return params.fd;
-}
-
-static uint64_t property(struct output *output, uint32_t object, uint32_t type,
-		const char *name, uint32_t *id) {
+static uint64_t property(struct output *output, uint32_t object, const char *name,
+		uint32_t *id) {
 	uint64_t value = 0;
 	*id = 0;
 	drmModeObjectProperties *properties =
-		drmModeObjectGetProperties(output->fd, object, type);
+		drmModeObjectGetProperties(output->fd, object, DRM_MODE_OBJECT_ANY);
 	check(properties != NULL);
 	for (uint32_t i = 0; i < properties->count_props; i++) {
 		drmModePropertyRes *info = drmModeGetProperty(output->fd, properties->props[i]);
@@ -52,9 +40,9 @@ static uint64_t property(struct output *output, uint32_t object, uint32_t type,
 }
 
 static void set(struct output *output, drmModeAtomicReq *request, uint32_t object,
-		uint32_t type, const char *name, uint64_t value) {
+		const char *name, uint64_t value) {
 	uint32_t id;
-	property(output, object, type, name, &id);
+	property(output, object, name, &id);
 	check(id != 0);
 	check(drmModeAtomicAddProperty(request, object, id, value) > 0);
 }
@@ -84,7 +72,7 @@ static void output_init(struct output *output) {
 	check(planes != NULL);
 	for (uint32_t i = 0; i < planes->count_planes; i++) {
 		uint32_t id;
-		if (property(output, planes->planes[i], DRM_MODE_OBJECT_PLANE, "type", &id) ==
+		if (property(output, planes->planes[i], "type", &id) ==
 				DRM_PLANE_TYPE_PRIMARY) {
 			output->plane = planes->planes[i];
 			break;
@@ -122,20 +110,18 @@ static int show(struct output *output, uint32_t shown, uint32_t written, uint32_
 		int *fence) {
 	drmModeAtomicReq *request = drmModeAtomicAlloc();
 	check(request != NULL);
-	const uint32_t crtc = DRM_MODE_OBJECT_CRTC, plane = DRM_MODE_OBJECT_PLANE;
-	set(output, request, output->crtc, crtc, "MODE_ID", output->mode_blob);
-	set(output, request, output->crtc, crtc, "ACTIVE", 1);
-	set(output, request, output->plane, plane, "FB_ID", shown);
-	set(output, request, output->plane, plane, "CRTC_ID", output->crtc);
-	set(output, request, output->plane, plane, "SRC_W", DMABUF_WIDTH << 16);
-	set(output, request, output->plane, plane, "SRC_H", DMABUF_HEIGHT << 16);
-	set(output, request, output->plane, plane, "CRTC_W", DMABUF_WIDTH);
-	set(output, request, output->plane, plane, "CRTC_H", DMABUF_HEIGHT);
-	const uint32_t connector = DRM_MODE_OBJECT_CONNECTOR;
-	set(output, request, output->writeback, connector, "CRTC_ID", output->crtc);
-	set(output, request, output->writeback, connector, "WRITEBACK_FB_ID", written);
+	set(output, request, output->crtc, "MODE_ID", output->mode_blob);
+	set(output, request, output->crtc, "ACTIVE", 1);
+	set(output, request, output->plane, "FB_ID", shown);
+	set(output, request, output->plane, "CRTC_ID", output->crtc);
+	set(output, request, output->plane, "SRC_W", DMABUF_WIDTH << 16);
+	set(output, request, output->plane, "SRC_H", DMABUF_HEIGHT << 16);
+	set(output, request, output->plane, "CRTC_W", DMABUF_WIDTH);
+	set(output, request, output->plane, "CRTC_H", DMABUF_HEIGHT);
+	set(output, request, output->writeback, "CRTC_ID", output->crtc);
+	set(output, request, output->writeback, "WRITEBACK_FB_ID", written);
 	if (fence != NULL) {
-		set(output, request, output->writeback, connector, "WRITEBACK_OUT_FENCE_PTR",
+		set(output, request, output->writeback, "WRITEBACK_OUT_FENCE_PTR",
 			(uint64_t)(uintptr_t)fence);
 	}
 	int ret = drmModeAtomicCommit(output->fd, request,
@@ -147,7 +133,7 @@ static int show(struct output *output, uint32_t shown, uint32_t written, uint32_
 TEST_EACH_EXPORTER(vkms_shows_a_guarded_buffer) {
 	struct output output = {.fd = -1};
 	output_init(&output);
-	int guarded = derive(f->fd, O_RDONLY);
+	int guarded = derive_checked(f->fd, O_RDONLY);
 	/* vkms has one object of its own buffers, so there can be no second one. */
 	uint32_t handle;
 	if (param->options.exporter == EXPORTER_VKMS) {
@@ -182,9 +168,8 @@ TEST_EACH_EXPORTER(no_writeback_into_a_guarded_buffer) {
 	}
 	uint32_t shown = framebuffer(&output, dmabuf_create(EXPORTER_UDMABUF));
 	uint32_t full = framebuffer(&output, f->fd);
-	uint32_t guarded = framebuffer(&output, derive(f->fd, O_RDONLY));
+	uint32_t guarded = framebuffer(&output, derive_checked(f->fd, O_RDONLY));
 	check_int(show(&output, shown, full, DRM_MODE_ATOMIC_TEST_ONLY, NULL), ==, 0);
 	check_int(show(&output, shown, guarded, DRM_MODE_ATOMIC_TEST_ONLY, NULL), ==, -EACCES);
 	check_int(show(&output, shown, guarded, 0, NULL), ==, -EACCES);
 }
-

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "selftest.h"
 
+#include "dma_buf_derive.h"
+#include "dma_buf_guard.h"
 #include "vitrine_importer.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,14 +26,10 @@ const struct buffer_param buffer_params[EXPORTER_COUNT] = {
 
 static bool was_open[FDS_CAP];
 
-static bool fd_is_open(int fd) {
-	return fcntl(fd, F_GETFD) >= 0;
-}
-
 void buffer_set_up(struct buffer *f, const struct buffer_options *options) {
 	harness_set_timeout(TIMEOUT_S);
 	for (int fd = 0; fd < FDS_CAP; fd++) {
-		was_open[fd] = fd_is_open(fd);
+		was_open[fd] = fcntl(fd, F_GETFD) >= 0;
 	}
 	f->fd = dmabuf_create(options->exporter);
 	f->inode = dmabuf_inode(f->fd);
@@ -42,6 +42,36 @@ void buffer_tear_down(struct buffer *f) {
 			close(fd);
 		}
 	}
+}
+
+int derive(int fd, uint32_t flags) {
+	struct dma_buf_derive params = {.flags = flags, .fd = -1};
+	return ioctl(fd, DMA_BUF_IOCTL_DERIVE, &params) < 0 ? -1 : params.fd;
+}
+
+int derive_checked(int fd, uint32_t flags) {
+	int derived = derive(fd, flags);
+	if (derived < 0 && errno == ENOTTY) {
+		dmabuf_skip_without_derive();
+	}
+	check(derived >= 0);
+	check((uint32_t)(fcntl(derived, F_GETFL) & O_ACCMODE) == (flags & O_ACCMODE));
+	return derived;
+}
+
+int guard_try(int device, int fd, uint32_t flags) {
+	struct dma_buf_guard_create params = {.flags = flags, .fd = fd, .guard_fd = -1};
+	return ioctl(device, DMA_BUF_GUARD_IOCTL_CREATE, &params) < 0 ? -1 : params.guard_fd;
+}
+
+bool module_unload(const char *name) {
+	while (syscall(SYS_delete_module, name, O_NONBLOCK) < 0) {
+		if (errno != EINTR) {
+			check_int(errno, ==, EWOULDBLOCK);
+			return false;
+		}
+	}
+	return true;
 }
 
 void check_sees_writes(int fd, int read_only) {
@@ -104,6 +134,41 @@ void check_cannot_be_written_privately(int fd, int read_only) {
 	map = mmap(NULL, DMABUF_SIZE, PROT_READ, MAP_PRIVATE, read_only, 0);
 	check(map != MAP_FAILED);
 	check_errno(mprotect(map, DMABUF_SIZE, PROT_READ | PROT_WRITE), EACCES);
+}
+
+void check_syncs_for_reading_only(int fd, int read_only) {
+	for (uint64_t when = 0; when <= DMA_BUF_SYNC_END; when += DMA_BUF_SYNC_END) {
+		check_ok(dmabuf_sync(fd, when | DMA_BUF_SYNC_READ));
+		check_ok(dmabuf_sync(fd, when | DMA_BUF_SYNC_WRITE));
+		check_ok(dmabuf_sync(fd, when | DMA_BUF_SYNC_RW));
+		check_ok(dmabuf_sync(read_only, when | DMA_BUF_SYNC_READ));
+		check_errno(dmabuf_sync(read_only, when | DMA_BUF_SYNC_WRITE), EACCES);
+		check_errno(dmabuf_sync(read_only, when | DMA_BUF_SYNC_RW), EACCES);
+		check_errno(dmabuf_sync(read_only, when), EINVAL);
+	}
+}
+
+void check_fences_are_shared(int fd, int writer, int read_only) {
+	check(dmabuf_poll(read_only, POLLIN, 0) && dmabuf_poll(read_only, POLLOUT, 0));
+
+	/* A writer's fence, added through one file, is on all of them. */
+	struct fence fence;
+	fence_init(&fence);
+	check_ok(dmabuf_import_fence(writer, fence.fd, DMA_BUF_SYNC_WRITE));
+	check(!dmabuf_poll(fd, POLLIN, 0));
+	check(!dmabuf_poll(read_only, POLLIN, 20));
+	int exported = dmabuf_export_fence(read_only, DMA_BUF_SYNC_READ);
+	check(!dmabuf_poll(exported, POLLIN, 0));
+	fence_signal(&fence);
+	check(dmabuf_poll(exported, POLLIN, 1000));
+	check(dmabuf_poll(read_only, POLLIN, 1000) && dmabuf_poll(fd, POLLIN, 1000));
+
+	/* A reader's fence holds writers only. */
+	fence_init(&fence);
+	check_ok(dmabuf_import_fence(fd, fence.fd, DMA_BUF_SYNC_READ));
+	check(dmabuf_poll(read_only, POLLIN, 0) && !dmabuf_poll(read_only, POLLOUT, 0));
+	fence_signal(&fence);
+	check(dmabuf_poll(read_only, POLLOUT, 1000));
 }
 
 void check_as_other_user(void (*run)(int fd), int fd) {

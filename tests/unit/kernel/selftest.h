@@ -40,12 +40,24 @@ extern const struct buffer_param buffer_params[EXPORTER_COUNT];
 
 #define TEST_EACH_EXPORTER(name) TEST_WITH_EACH(buffer, buffer_params, name)
 
+/* A derived fd or a guard, or -1 with errno set. */
+int derive(int fd, uint32_t flags);
+int guard_try(int device, int fd, uint32_t flags);
+/* The same, but skips the test where the kernel cannot derive. */
+int derive_checked(int fd, uint32_t flags);
+/* False when it is in use. */
+bool module_unload(const char *name);
+
 /* What is written through `fd` is seen through `read_only`. */
 void check_sees_writes(int fd, int read_only);
 /* `read_only` cannot be mapped for writing, nor become so, while `fd` can. */
 void check_cannot_be_written(int fd, int read_only);
 /* The same of a mapping that is private, where the exporter has such. */
 void check_cannot_be_written_privately(int fd, int read_only);
+/* `read_only` does not tell the exporter that it writes, while `fd` does. */
+void check_syncs_for_reading_only(int fd, int read_only);
+/* What an access by one of these three waits for is the same for all. */
+void check_fences_are_shared(int fd, int writer, int read_only);
 /* Runs it in a child that is another user. */
 void check_as_other_user(void (*run)(int fd), int fd);
 /* `make` is called until there are no fds left; then it must fail with EMFILE. */

@@ -58,14 +58,14 @@ static time_t now(void) {
 	return time.tv_sec;
 }
 
+/* May be -1, which close() lets pass. */
 static int slot_take(struct worker *worker, unsigned *seed) {
 	return atomic_exchange(&worker->slots[rand_r(seed) % SLOTS], -1);
 }
 
 static void slot_put(struct worker *worker, unsigned *seed, int fd) {
-	int old = fd < 0 ? -1 : atomic_exchange(&worker->slots[rand_r(seed) % SLOTS], fd);
-	if (old >= 0) {
-		close(old);
+	if (fd >= 0) {
+		close(atomic_exchange(&worker->slots[rand_r(seed) % SLOTS], fd));
 	}
 }
 
@@ -91,11 +91,11 @@ static void do_derive(struct worker *worker, unsigned *seed) {
 		O_RDONLY | O_CLOEXEC,
 	};
 	int fd = fd_take(worker, seed);
-	struct dma_buf_derive params = {.flags = flags[rand_r(seed) % 4], .fd = -1};
-	if (ioctl(fd, DMA_BUF_IOCTL_DERIVE, &params) == 0) {
+	int derived = derive(fd, flags[rand_r(seed) % 4]);
+	if (derived >= 0) {
 		/* Never up. */
-		check(is_read_only(params.fd) || !is_read_only(fd));
-		slot_put(worker, seed, params.fd);
+		check(is_read_only(derived) || !is_read_only(fd));
+		slot_put(worker, seed, derived);
 		worker->shared->done++;
 	} else {
 		check(errno == EACCES || errno == ENOTTY || errno == EMFILE);
@@ -111,14 +111,10 @@ static void do_guard(struct worker *worker, unsigned *seed) {
 		return;
 	}
 	int fd = fd_take(worker, seed);
-	struct dma_buf_guard_create params = {
-		.flags = rand_r(seed) % 2 ? DMA_BUF_GUARD_OWN_FENCES : 0,
-		.fd = fd,
-		.guard_fd = -1,
-	};
-	if (ioctl(device, DMA_BUF_GUARD_IOCTL_CREATE, &params) == 0) {
-		check(is_read_only(params.guard_fd));
-		slot_put(worker, seed, params.guard_fd);
+	int guard = guard_try(device, fd, rand_r(seed) % 2 ? DMA_BUF_GUARD_OWN_FENCES : 0);
+	if (guard >= 0) {
+		check(is_read_only(guard));
+		slot_put(worker, seed, guard);
 		worker->shared->done++;
 	} else {
 		/* EOPNOTSUPP: a guard of do_move(), whose buffer moves. */
@@ -144,9 +140,7 @@ static void do_map(struct worker *worker, unsigned *seed) {
 		fd = -1;
 	}
 	dmabuf_unmap(map);
-	if (fd >= 0) {
-		close(fd);
-	}
+	close(fd);
 }
 
 static void do_poll(struct worker *worker, unsigned *seed) {
@@ -213,30 +207,23 @@ static void do_driver(struct worker *worker, unsigned *seed) {
 static void do_move(struct worker *worker, unsigned *seed) {
 	int importer = importer_open(), fd = importer_export(importer);
 	int device = open(DMA_BUF_GUARD_DEVICE, O_RDWR | O_CLOEXEC);
-	struct dma_buf_guard_create create = {.fd = fd, .guard_fd = -1};
-	if (device >= 0 && ioctl(device, DMA_BUF_GUARD_IOCTL_CREATE, &create) == 0) {
-		if (importer_attach(importer, create.guard_fd, VITRINE_IMPORTER_DYNAMIC) == 0) {
-			check_ok(ioctl(importer, VITRINE_IMPORTER_MAP, 1L));
-		}
-		slot_put(worker, seed, create.guard_fd);
+	int guard = device >= 0 ? guard_try(device, fd, 0) : -1;
+	if (guard >= 0 && importer_attach(importer, guard, VITRINE_IMPORTER_DYNAMIC) == 0) {
+		check_ok(ioctl(importer, VITRINE_IMPORTER_MAP, 1L));
 	}
+	slot_put(worker, seed, guard);
 	int other = importer_open();
 	check_ok(ioctl(other, VITRINE_IMPORTER_MOVE, (long)fd));
 	close(other);
 	close(fd);
 	close(importer);
-	if (device >= 0) {
-		close(device);
-	}
+	close(device);
 }
 
 static void do_fork(struct worker *worker, unsigned *seed) {
 	pid_t pid = fork();
 	if (pid == 0) {
-		int fd = slot_take(worker, seed);
-		if (fd >= 0) {
-			dmabuf_try_map(fd, PROT_READ);
-		}
+		dmabuf_try_map(slot_take(worker, seed), PROT_READ);
 		_exit(0);
 	}
 	check(pid > 0 && waitpid(pid, NULL, 0) == pid);
@@ -269,17 +256,6 @@ static void do_send(struct worker *worker, unsigned *seed) {
 	close(sockets[1]);
 }
 
-/* False when it is in use. */
-static bool module_unload(const char *name) {
-	while (syscall(SYS_delete_module, name, O_NONBLOCK) < 0) {
-		if (errno != EINTR) {
-			check(errno == EWOULDBLOCK);
-			return false;
-		}
-	}
-	return true;
-}
-
 static void do_look(struct worker *worker, unsigned *seed) {
 	int fd = fd_take(worker, seed);
 	dmabuf_fdinfo(fd, "count");
@@ -291,19 +267,13 @@ static void do_look(struct worker *worker, unsigned *seed) {
 
 static void do_close(struct worker *worker, unsigned *seed) {
 	for (int i = 0; i < 4; i++) {
-		int fd = slot_take(worker, seed);
-		if (fd >= 0) {
-			close(fd);
-		}
+		close(slot_take(worker, seed));
 	}
 }
 
 static void slots_clear(struct worker *worker) {
 	for (int i = 0; i < SLOTS; i++) {
-		int fd = atomic_exchange(&worker->slots[i], -1);
-		if (fd >= 0) {
-			close(fd);
-		}
+		close(atomic_exchange(&worker->slots[i], -1));
 	}
 }
 
@@ -397,34 +367,32 @@ static void run_workers(const char *module) {
 	for (int i = 0; i < EXPORTER_COUNT; i++) {
 		worker.buffers[i] = dmabuf_create((enum exporter)i);
 	}
-	/* Keeps the modules in use. */
+	/* Keeps the modules in use, but for one that is to come and go. */
 	int importer = importer_open();
 	int device = open(DMA_BUF_GUARD_DEVICE, O_RDWR | O_CLOEXEC);
 	check(device >= 0);
+	if (module != NULL) {
+		close(device);
+		device = -1;
+	}
 	pid_t pids[WORKERS];
 	for (int i = 0; i < WORKERS; i++) {
 		pids[i] = fork();
 		check(pids[i] >= 0);
 		if (pids[i] == 0) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
-			if (module != NULL) {
-				close(device);
-			}
 			worker_run(&worker);
 		}
 	}
 	if (module != NULL) {
-		close(device);
 		module_cycle(worker.shared, module, worker.end);
 	}
 	wait_for_workers(pids);
-	if (module == NULL) {
-		close(device);
-	}
 	printf("# %ld done, %ld refused\n", worker.shared->done, worker.shared->refused);
 	check(worker.shared->done > 0 && worker.shared->refused > 0);
 	munmap(worker.shared, sizeof(*worker.shared));
 	close(importer);
+	close(device);
 	for (int i = 0; i < EXPORTER_COUNT; i++) {
 		close(worker.buffers[i]);
 	}
