@@ -6,7 +6,6 @@ dir=$1
 stty -echo
 printf '\e[?25l'
 echo started >"$dir/drawn"
-read -r _ <"$dir/show"
 cat "$dir/text"
 # The terminal answers when it has parsed what came before
 printf '\e[6n'

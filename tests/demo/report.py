@@ -1,12 +1,9 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """Turns what `vitrine watch --json` and `vitrine audit --json` say into the
 report of the demo, a table, and the text that foot shows."""
 
-import json
-import os
+import collections
 import re
-import sys
 
 # The colour of a bar in the text: nothing else on the screen has it.
 MARKER = (0xE8, 0x59, 0x0C)
@@ -22,23 +19,12 @@ SHOWN = [
 ]
 
 
-def load(path):
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
+# What `vitrine watch` and `vitrine audit` said, and the exit status of the latter.
+Run = collections.namedtuple("Run", "watch audit status kernel")
 
 
 def count(audit, result):
     return sum(row["result"] == result for row in audit["audit"])
-
-
-class Run:
-    """What one run left in its directory."""
-
-    def __init__(self, directory):
-        self.watch = load(os.path.join(directory, "watch.json"))
-        self.audit = load(os.path.join(directory, "audit.json"))
-        with open(os.path.join(directory, "kernel"), encoding="utf-8") as file:
-            self.kernel = file.read().strip()
 
 
 def describe_run(run):
@@ -84,7 +70,15 @@ def color(red, green, blue):
     return f"\x1b[38;2;{red};{green};{blue}m"
 
 
-def make_text(watch, audit):
+def has_marker(pixels):
+    """A run of pixels of that colour, in either order of the channels."""
+    run = b"|".join(b"(?:" + re.escape(bytes(order)) + b".){32}"
+                    for order in (MARKER, MARKER[::-1]))
+    return re.search(run, pixels, re.DOTALL) is not None
+
+
+def make_text(run):
+    watch = run.watch
     grey, white, orange = color(150, 156, 170), color(240, 240, 240), color(*MARKER)
     green, red = color(130, 210, 120), color(240, 90, 90)
     bar = "\x1b[48;2;{};{};{}m".format(*MARKER) + " " * 52 + "\x1b[0m"
@@ -103,7 +97,7 @@ def make_text(watch, audit):
     ]
     if watch["guarantee"] == "snapshot":
         lines[8] = f"the compositor, {orange}in a private copy{white}. This is what"
-    results = {row["attack"]: row for row in audit["audit"]}
+    results = {row["attack"]: row for row in run.audit["audit"]}
     for attack, short in SHOWN:
         row = results.get(attack)
         if row is not None:
@@ -117,28 +111,3 @@ def make_text(watch, audit):
         f"  {grey}{'file descriptors received':<28}{white}{watch['fds_received']}",
     ]
     return "\r\n".join(lines) + "\x1b[0m"
-
-
-def main():
-    action = sys.argv[1]
-    if action == "find-marker":
-        # A run of pixels, in either order of the channels
-        run = b"|".join(b"(?:" + re.escape(bytes(order)) + b".){32}"
-                        for order in (MARKER, MARKER[::-1]))
-        return re.search(run, sys.stdin.buffer.read(), re.DOTALL) is None
-    if action == "can-guard":
-        backends = json.load(sys.stdin)["machine"]["backends"]
-        return not any(backend["available"] and "guarded" in backend["guarantees"]
-                       for backend in backends)
-    if action == "report":
-        json.dump(make_report([Run(directory) for directory in sys.argv[2:]]), sys.stdout, indent=2)
-        print()
-    elif action == "table":
-        print(make_table(sys.argv[2], [Run(directory) for directory in sys.argv[3:]]), end="")
-    elif action == "text":
-        print(make_text(load(sys.argv[2]), load(sys.argv[3])), end="")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
