@@ -29,6 +29,7 @@
 static int open_device(const char *path, int flags) {
 	int fd = open(path, flags | O_CLOEXEC);
 	if (fd < 0) {
+		check(getenv("VITRINE_GUEST") == NULL); // each guest has these
 		harness_skip("%s: %s", path, strerror(errno));
 	}
 	return fd;

@@ -358,6 +358,7 @@ class Compositor:
         """The lines of a file as they are written, without end."""
         for line in self.start('tail', '-n', '+1', '-F', name).stdout:
             yield line.rstrip('\n')
+        need(False, f'tail of {name} has ended')
 
     def run(self, *command, **how):
         return run(*command, env=self.env, cwd=self.dir, **how)

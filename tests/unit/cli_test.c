@@ -212,6 +212,7 @@ TEST_WITH_EACH(fixture, wrong_usages, wrong_usage) {
 
 TEST_WITH(fixture, no_command_is_wrong_usage) {
 	check_int(run_to_end(f, ARGS(NULL))->status, ==, 2);
+	check_int(count_files(), ==, 0);
 }
 
 TEST_WITH_EACH(fixture, commands, unknown_option_is_wrong_usage) {

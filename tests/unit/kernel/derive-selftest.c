@@ -196,6 +196,12 @@ TEST_EACH_EXPORTER(imports_keep_the_references_exact) {
 		check_errno(drmPrimeFDToHandle(vgem, guarded, &handle), EACCES);
 	}
 	dmabuf_check_references(f->inode, base + 1);
+	close(vgem);
+	close(guarded);
+	close(derived[0]);
+	close(derived[1]);
+	close(f->fd);
+	dmabuf_check_gone(f->inode);
 }
 
 /* O_RDWR imports as the original does, and gives the original back. */
@@ -277,6 +283,10 @@ TEST_EACH_EXPORTER(guarded_an_importer_that_reads) {
 	check_ok(drmCloseBufferHandle(vkms, handle));
 	check(drmPrimeFDToHandle(vkms, guarded, &handle) == 0 && other != handle);
 	check_errno(drmPrimeHandleToFD(vkms, handle, DRM_RDWR, &again), EACCES);
+	close(vkms);
+	close(guarded);
+	close(f->fd);
+	dmabuf_check_gone(f->inode);
 }
 
 /* Drivers in general: refused unless they ask, or were trusted. */
@@ -318,6 +328,8 @@ TEST_EACH_EXPORTER(drivers_are_refused_unless_they_ask) {
 	dmabuf_unmap(owner);
 	dmabuf_check_references(f->inode, 1);
 	check_ok(ioctl(importer, VITRINE_IMPORTER_MAP, 1));
+	close(importer);
+	dmabuf_check_gone(f->inode);
 }
 
 /* Of an exporter that can be mapped private, which the others can not. */
@@ -361,10 +373,12 @@ TEST_EACH_EXPORTER(bad_flags) {
 /* Fault 6. */
 TEST_EACH_EXPORTER(bad_memory_leaks_nothing) {
 	struct dma_buf_derive *params = arguments_create();
+	int fds = harness_count_fds();
 	params->flags = O_RDONLY;
 	check_ok(ioctl(f->fd, DMA_BUF_IOCTL_DERIVE, params));
 	close(params->fd);
 	check_bad_memory_leaks_nothing(f, f->fd, DMA_BUF_IOCTL_DERIVE, params);
+	check_int(harness_count_fds(), ==, fds);
 }
 
 static int make_derived(int fd) {
