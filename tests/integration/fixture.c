@@ -589,6 +589,7 @@ static void session_handle_frame(void *data, struct xx_dmabuf_view_session_v1 *p
 	session->last_event = 'f';
 	session->building.index = index;
 	session->building.serial = serial;
+	session->building.released = session->auto_release;
 	session->frames[session->n_frames++ % SESSION_FRAMES_CAP] = session->building;
 	session->building = (struct test_frame){0};
 	if (session->auto_release) {
@@ -601,13 +602,17 @@ static void session_handle_revoked(void *data, struct xx_dmabuf_view_session_v1 
 	struct test_session *session = data;
 	session->n_revoked++;
 	for (size_t i = 0; i < SESSION_FRAMES_CAP; i++) {
-		if (session->frames[i].serial == serial) {
-			check(!session->frames[i].revoked); // "Sent at most once per frame"
-			session->frames[i].revoked = true;
+		struct test_frame *frame = &session->frames[i];
+		if (frame->serial != serial) {
+			continue;
 		}
-	}
-	if (session->auto_release) {
-		xx_dmabuf_view_session_v1_release(proxy, serial);
+		check(!frame->revoked); // "Sent at most once per frame"
+		frame->revoked = true;
+		// Not if its release is on the way: the two may cross
+		if (session->auto_release && !frame->released) {
+			frame->released = true;
+			xx_dmabuf_view_session_v1_release(proxy, serial);
+		}
 	}
 }
 
@@ -669,8 +674,10 @@ struct test_session *test_session_start(struct client *client, uint32_t acceptab
 }
 
 struct test_session *test_session_start_reader(struct client *client, uint32_t acceptable) {
-	struct test_session *session = test_session_start(client, acceptable);
-	session->auto_release = true;
+	struct test_session *session = test_session_create(client, 0, acceptable);
+	session->auto_release = true; // before the first frame
+	client_roundtrip(client);
+	check(!session->stopped);
 	return session;
 }
 

@@ -97,6 +97,7 @@ struct test_frame {
 	uint32_t n_damage;
 	struct rect damage[32];
 	bool revoked;
+	bool released; // by itself, see test_session.auto_release
 };
 
 /** The damage as a region, which the caller has to finish. */

@@ -111,6 +111,8 @@ static void raw_client_init(struct raw_client *client, struct server *server, un
 
 static void raw_client_finish(struct raw_client *client) {
 	ext_image_capture_source_v1_destroy(client->source);
+	// Closing it is not enough: raw_send_fds() has sent it to the compositor
+	shutdown(client->fd, SHUT_RDWR);
 	client_destroy(client->base);
 }
 
