@@ -89,14 +89,14 @@ static const struct vt_subscriber_interface subscriber_impl = {
 /* The beginning */
 
 static void session_start(struct vitrine_view_session_v1 *session) {
-	struct vt_viewed_output *viewed_output =
-		vt_viewed_output_get(session->manager, session->output);
-	if (viewed_output == NULL ||
-			!vt_viewed_output_add_subscriber(viewed_output, &session->subscriber)) {
+	// Set before a frame can come, which asks for it if that ends the session
+	session->viewed_output = vt_viewed_output_get(session->manager, session->output);
+	if (session->viewed_output == NULL || !vt_viewed_output_add_subscriber(
+			session->viewed_output, &session->subscriber)) {
+		session->viewed_output = NULL;
 		vt_session_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
 		return;
 	}
-	session->viewed_output = viewed_output; // before any frame: see there
 	session_forget_listener(&session->output_destroy); // the viewed output knows when it goes
 	if (session->impl->start != NULL) {
 		session->impl->start(session);

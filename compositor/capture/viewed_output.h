@@ -48,8 +48,8 @@ void vt_viewed_output_destroy(struct vt_viewed_output *viewed,
 	enum vitrine_view_stop_reason reason);
 
 /**
- * Delivers frames from now on, but none before this has returned and control is back in
- * the event loop. False on allocation failure.
+ * Delivers frames from now on. The first one is asked for from the event loop, unless
+ * memory is short. False on allocation failure.
  */
 bool vt_viewed_output_add_subscriber(struct vt_viewed_output *viewed,
 	struct vt_subscriber *subscriber);
