@@ -183,14 +183,14 @@ static bool stream_announce(struct vt_stream *stream, struct vt_subscriber *subs
 		wlr_log(WLR_ERROR, "A session has too many views at a time");
 		return false;
 	}
-	struct vitrine_derived_fd derived;
+	struct vt_view_fds fds;
 	if (!vt_buffer_derive(buffer->buffer, stream->manager->derive,
-			stream_get_guarantees(stream, subscriber), stream->is_scanned_out, &derived)) {
+			stream_get_guarantees(stream, subscriber), stream->is_scanned_out, &fds)) {
 		return false;
 	}
 	// Last: a buffer with a quota counts as announced
 	if (!vt_stream_buffer_announce_to(buffer, subscriber->quota)) {
-		close(derived.fd);
+		vt_view_fds_finish(&fds);
 		return false;
 	}
 	if (buffer->buffer->retired) {
@@ -198,9 +198,9 @@ static bool stream_announce(struct vt_stream *stream, struct vt_subscriber *subs
 		vt_retired_registry_watch(&stream->manager->retired, buffer->buffer,
 			&subscriber->quota, 1);
 	}
-	vt_subscriber_announce(subscriber, buffer, &derived,
-		stream->is_copy ? VITRINE_GUARANTEE_SNAPSHOT : derived.guarantee);
-	close(derived.fd);
+	vt_subscriber_announce(subscriber, buffer, &fds,
+		stream->is_copy ? VITRINE_GUARANTEE_SNAPSHOT : fds.guarantee);
+	vt_view_fds_finish(&fds);
 	return true;
 }
 

@@ -85,16 +85,16 @@ static void subscriber_set_guarantee(struct vt_subscriber *subscriber, uint32_t 
 }
 
 void vt_subscriber_announce(struct vt_subscriber *subscriber, struct vt_stream_buffer *buffer,
-		const struct vitrine_derived_fd *derived, uint32_t guarantee) {
+		const struct vt_view_fds *fds, uint32_t guarantee) {
 	struct vt_subscriber_view *view = subscriber_find_view(subscriber, NULL);
 	assert(view != NULL);
 	subscriber->takes_fences =
-		subscriber->wire->takes_fences && derived->storage == VITRINE_STORAGE_DMABUF;
+		subscriber->wire->takes_fences && fds->storage == VITRINE_STORAGE_DMABUF;
 	subscriber_set_guarantee(subscriber, guarantee);
 	view->buffer = buffer;
 	view->index = subscriber->next_index++;
 	if (subscriber->wire->send_view != NULL) {
-		subscriber->wire->send_view(subscriber, view->index, buffer->buffer, derived);
+		subscriber->wire->send_view(subscriber, view->index, buffer->buffer, fds);
 	}
 	subscriber->stats.views++;
 }

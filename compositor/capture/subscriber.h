@@ -33,7 +33,7 @@ struct vt_subscriber_wire {
 
 	/** Announces a buffer. May be NULL. */
 	void (*send_view)(struct vt_subscriber *subscriber, uint32_t index,
-		const struct vt_buffer *buffer, const struct vitrine_derived_fd *derived);
+		const struct vt_buffer *buffer, const struct vt_view_fds *fds);
 	void (*send_frame)(struct vt_subscriber *subscriber, const struct vt_stream_frame *frame,
 		uint32_t index, uint32_t serial);
 	/** Not NULL unless clients pull. */
@@ -151,7 +151,7 @@ bool vt_subscriber_knows(const struct vt_subscriber *subscriber,
 bool vt_subscriber_can_announce(const struct vt_subscriber *subscriber);
 /** Announces a buffer, for which there is room, by what was derived from it. */
 void vt_subscriber_announce(struct vt_subscriber *subscriber, struct vt_stream_buffer *buffer,
-	const struct vitrine_derived_fd *derived, uint32_t guarantee);
+	const struct vt_view_fds *fds, uint32_t guarantee);
 /** Tells the client that the memory of a buffer is retired, if it knows it. */
 void vt_subscriber_announce_retired(struct vt_subscriber *subscriber,
 	const struct vt_stream_buffer *buffer);

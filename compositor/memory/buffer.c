@@ -18,7 +18,6 @@ void vt_buffer_init(struct vt_buffer *buffer, const struct vt_buffer_kind *kind,
 	wlr_buffer_init(&buffer->base, &kind->base, width, height);
 	buffer->modifier = DRM_FORMAT_MOD_LINEAR;
 	buffer->lease_fd = -1;
-	buffer->derived.fd = -1;
 }
 
 struct vt_buffer *vt_buffer_try_from_buffer(struct wlr_buffer *wlr_buffer) {
@@ -29,45 +28,88 @@ struct vt_buffer *vt_buffer_try_from_buffer(struct wlr_buffer *wlr_buffer) {
 	return buffer;
 }
 
-static void buffer_forget_derived(struct vt_buffer *buffer) {
-	if (buffer->derived.fd >= 0) {
-		close(buffer->derived.fd);
-		buffer->derived.fd = -1;
-	}
-}
-
 void vt_buffer_handle_destroy(struct wlr_buffer *wlr_buffer) {
 	struct vt_buffer *buffer = vt_buffer_try_from_buffer(wlr_buffer);
 	wlr_buffer_finish(wlr_buffer);
-	buffer_forget_derived(buffer);
+	vt_view_fds_finish(&buffer->derived);
 	wlr_dmabuf_attributes_finish(&buffer->dmabuf);
 	buffer_get_kind(buffer)->destroy(buffer);
 }
 
 /* Deriving */
 
+void vt_view_fds_finish(struct vt_view_fds *fds) {
+	for (int i = 0; i < fds->n_planes; i++) {
+		close(fds->fds[i]);
+	}
+	fds->n_planes = 0;
+}
+
+bool vt_view_fds_copy(const struct vt_view_fds *fds, struct vt_view_fds *copy) {
+	*copy = *fds;
+	for (copy->n_planes = 0; copy->n_planes < fds->n_planes; copy->n_planes++) {
+		int fd = fcntl(fds->fds[copy->n_planes], F_DUPFD_CLOEXEC, 0);
+		if (fd < 0) {
+			wlr_log_errno(WLR_ERROR, "Failed to duplicate a view");
+			vt_view_fds_finish(copy);
+			return false;
+		}
+		copy->fds[copy->n_planes] = fd;
+	}
+	return true;
+}
+
 /** Whether what is kept is the best that can be derived. */
 static bool buffer_has_derived(const struct vt_buffer *buffer, uint32_t acceptable) {
-	return buffer->derived.fd >= 0 && (acceptable & buffer->derived.guarantee) &&
+	return buffer->derived.n_planes > 0 && (acceptable & buffer->derived.guarantee) &&
 		!(acceptable & ~buffer->refused & ~buffer->derived_from);
+}
+
+/**
+ * Derives the first plane by the best means, and the others by the same. Returns 0,
+ * or a negative errno with nothing derived.
+ */
+static int buffer_derive_planes(const struct vt_buffer *buffer, struct vitrine_derive *derive,
+		uint32_t acceptable, struct vt_view_fds *fds) {
+	struct vitrine_derived_fd derived;
+	int n_planes = 1;
+	for (fds->n_planes = 0; fds->n_planes < n_planes; fds->n_planes++) {
+		struct vitrine_derive_source source;
+		if (!buffer_get_kind(buffer)->get_derive_source(buffer, fds->n_planes,
+				buffer->is_scanned_out, &source)) {
+			vt_view_fds_finish(fds);
+			return -EAGAIN;
+		}
+		int ret = vitrine_derive_fd(derive, &source, acceptable, &derived);
+		if (ret != 0) {
+			vt_view_fds_finish(fds);
+			return ret;
+		}
+		acceptable = derived.guarantee;
+		n_planes = derived.storage == VITRINE_STORAGE_MEMFD ? 1 : buffer->dmabuf.n_planes;
+		fds->fds[fds->n_planes] = derived.fd;
+	}
+	fds->guarantee = derived.guarantee;
+	fds->storage = derived.storage;
+	return 0;
 }
 
 bool vt_buffer_can_derive(struct vt_buffer *buffer, struct vitrine_derive *derive,
 		uint32_t acceptable, bool is_scanned_out) {
 	if (buffer->is_scanned_out != is_scanned_out) {
-		buffer_forget_derived(buffer);
+		vt_view_fds_finish(&buffer->derived);
 		buffer->refused = 0;
 		buffer->is_scanned_out = is_scanned_out;
 	}
 	struct vitrine_derive_source source;
-	if (!(acceptable & ~buffer->refused) ||
-			!buffer_get_kind(buffer)->get_derive_source(buffer, is_scanned_out, &source)) {
+	if (!(acceptable & ~buffer->refused) || !buffer_get_kind(buffer)->get_derive_source(buffer,
+			0, is_scanned_out, &source)) {
 		return false;
 	} else if (buffer_has_derived(buffer, acceptable)) {
 		return true;
 	}
-	buffer_forget_derived(buffer);
-	int ret = vitrine_derive_fd(derive, &source, acceptable, &buffer->derived);
+	vt_view_fds_finish(&buffer->derived);
+	int ret = buffer_derive_planes(buffer, derive, acceptable, &buffer->derived);
 	if (ret == 0) {
 		buffer->derived_from = acceptable;
 	} else if (ret == -EOPNOTSUPP) {
@@ -79,17 +121,17 @@ bool vt_buffer_can_derive(struct vt_buffer *buffer, struct vitrine_derive *deriv
 }
 
 bool vt_buffer_derive(struct vt_buffer *buffer, struct vitrine_derive *derive,
-		uint32_t acceptable, bool is_scanned_out, struct vitrine_derived_fd *derived) {
+		uint32_t acceptable, bool is_scanned_out, struct vt_view_fds *fds) {
+	*fds = (struct vt_view_fds){0};
 	if (!vt_buffer_can_derive(buffer, derive, acceptable, is_scanned_out)) {
 		return false;
 	}
-	*derived = buffer->derived;
-	if (derived->storage == VITRINE_STORAGE_MEMFD) {
-		derived->fd = fcntl(buffer->derived.fd, F_DUPFD_CLOEXEC, 0);
-	} else {
-		buffer->derived.fd = -1;
+	if (buffer->derived.storage == VITRINE_STORAGE_MEMFD) {
+		return vt_view_fds_copy(&buffer->derived, fds);
 	}
-	return derived->fd >= 0;
+	*fds = buffer->derived;
+	buffer->derived.n_planes = 0;
+	return true;
 }
 
 /* Retirement */
@@ -102,11 +144,11 @@ bool vt_buffer_can_replace_memory(const struct vt_buffer *buffer) {
 void vt_buffer_retire(struct vt_buffer *buffer) {
 	buffer->retired = true;
 	// Its holders are counted from now on, and we are none of them
-	buffer_forget_derived(buffer);
+	vt_view_fds_finish(&buffer->derived);
 }
 
 void vt_buffer_set_fresh(struct vt_buffer *buffer) {
-	buffer_forget_derived(buffer);
+	vt_view_fds_finish(&buffer->derived);
 	buffer->retired = false;
 	buffer->generation++;
 }

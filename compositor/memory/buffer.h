@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <vitrine/derive.h>
 #include <wlr/interfaces/wlr_buffer.h>
 #include <wlr/render/dmabuf.h>
@@ -21,17 +22,37 @@ struct vt_buffer_kind {
 	/** Frees the memory and the buffer, after what all kinds have in common. */
 	void (*destroy)(struct vt_buffer *buffer);
 	/**
-	 * Fills in what to derive from. Returns false if nothing may be derived now. A
-	 * display waits for the fences of a buffer that is scanned out.
+	 * Fills in what to derive a plane's file descriptor from. Returns false if nothing
+	 * may be derived now. A display waits for the fences of a buffer that is scanned out.
 	 */
-	bool (*get_derive_source)(const struct vt_buffer *buffer, bool is_scanned_out,
-		struct vitrine_derive_source *source);
+	bool (*get_derive_source)(const struct vt_buffer *buffer, int plane,
+		bool is_scanned_out, struct vitrine_derive_source *source);
 	/**
 	 * The retired buffer, or one that takes its place, is likely to be drawn to
 	 * soon. May be NULL.
 	 */
 	void (*prepare_memory)(const struct vt_buffer *buffer);
 };
+
+/**
+ * The read-only file descriptors of a view, one for each plane. Where the planes
+ * begin and how far their rows are apart is in the buffer's `dmabuf`; a memfd has one
+ * plane, which begins at 0 and has the buffer's `stride`.
+ */
+struct vt_view_fds {
+	enum vitrine_guarantee guarantee;
+	enum vitrine_storage storage;
+	int n_planes; // 0 if there is no view
+	int fds[WLR_DMABUF_MAX_PLANES]; // owned
+};
+
+/** Closes all; there is no view then. Twice is harmless. */
+void vt_view_fds_finish(struct vt_view_fds *fds);
+/**
+ * Duplicates all into `copy`, for the caller to own. Returns false, with no view in
+ * `copy`, if that fails.
+ */
+bool vt_view_fds_copy(const struct vt_view_fds *fds, struct vt_view_fds *copy);
 
 /**
  * A buffer of one of our allocators: its memory can be viewed without a copy. What
@@ -51,15 +72,19 @@ struct vt_buffer {
 	 */
 	int lease_fd;
 	struct wlr_dmabuf_attributes dmabuf; // n_planes is 0 if it is no dma-buf
+	/** The device that the dma-buf's memory is of; 0 if it is the system's memory. */
+	dev_t device;
+	/** Whether the CPU sees the pixels in a mapping of the dma-buf. */
+	bool is_mapped_dmabuf;
 
 	bool retired; // see vt_buffer_retire()
 	uint32_t generation; // another one with each replacement of the memory
 
 	/**
 	 * What was derived last, until its memory is retired: a memfd for all, a dma-buf
-	 * for the first session that asks. fd is -1 if there is none.
+	 * for the first session that asks.
 	 */
-	struct vitrine_derived_fd derived;
+	struct vt_view_fds derived;
 	uint32_t derived_from; // the guarantees that it is the best of
 	uint32_t refused; // guarantees that cannot be derived
 	bool is_scanned_out; // what these three are true for
@@ -78,14 +103,14 @@ struct vt_buffer *vt_buffer_try_from_buffer(struct wlr_buffer *wlr_buffer);
 bool vt_buffer_can_derive(struct vt_buffer *buffer, struct vitrine_derive *derive,
 	uint32_t acceptable, bool is_scanned_out);
 /**
- * Derives a read-only file descriptor with an acceptable guarantee, which the
- * caller owns. A sealed memfd is kept for other sessions; a dma-buf is made for each
+ * Derives read-only file descriptors with an acceptable guarantee, which the caller
+ * owns. A sealed memfd is kept for other sessions; a dma-buf is made for each
  * call, so that what a holder does to its fences or name concerns itself. Where
  * that cannot be, it is not given if a display waits for the buffer's fences.
  * Returns false if there is none.
  */
 bool vt_buffer_derive(struct vt_buffer *buffer, struct vitrine_derive *derive,
-	uint32_t acceptable, bool is_scanned_out, struct vitrine_derived_fd *derived);
+	uint32_t acceptable, bool is_scanned_out, struct vt_view_fds *fds);
 
 /**
  * What is drawn from now on must not be seen by a holder of a derived file

@@ -65,8 +65,8 @@ static void dumb_buffer_end_data_ptr_access(struct wlr_buffer *wlr_buffer) {
 	// The mapping stays for as long as the buffer lives
 }
 
-static bool dumb_buffer_get_derive_source(const struct vt_buffer *base, bool is_scanned_out,
-		struct vitrine_derive_source *source) {
+static bool dumb_buffer_get_derive_source(const struct vt_buffer *base, int plane,
+		bool is_scanned_out, struct vitrine_derive_source *source) {
 	*source = (struct vitrine_derive_source){
 		.memfd = -1,
 		.dmabuf_fd = base->dmabuf.fd[0],

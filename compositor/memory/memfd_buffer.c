@@ -122,8 +122,8 @@ static void memfd_buffer_end_data_ptr_access(struct wlr_buffer *wlr_buffer) {
 	// The mapping stays for as long as the buffer lives
 }
 
-static bool memfd_buffer_get_derive_source(const struct vt_buffer *base, bool is_scanned_out,
-		struct vitrine_derive_source *source) {
+static bool memfd_buffer_get_derive_source(const struct vt_buffer *base, int plane,
+		bool is_scanned_out, struct vitrine_derive_source *source) {
 	const struct memfd_buffer *buffer = memfd_buffer_from_base(base);
 	*source = (struct vitrine_derive_source){
 		.memfd = buffer->memory.memfd,
@@ -191,6 +191,7 @@ static void buffer_add_dmabuf(struct memfd_buffer *buffer, struct vitrine_derive
 		.stride[0] = base->stride,
 		.fd[0] = fd,
 	};
+	base->is_mapped_dmabuf = true;
 }
 
 static struct wlr_buffer *memfd_allocator_create_buffer(struct wlr_allocator *wlr_allocator,

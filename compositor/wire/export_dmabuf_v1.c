@@ -25,10 +25,10 @@ struct export_manager {
 	struct wl_listener manager_destroy;
 };
 
-/** A file descriptor that is sent with each frame of the same buffer. */
+/** The file descriptors that are sent with each frame of the same buffer. */
 struct export_view {
 	uint32_t index;
-	int fd; // -1 if the entry is free
+	struct vt_view_fds fds; // n_planes is 0 if the entry is free
 };
 
 /**
@@ -118,18 +118,22 @@ static const struct zwlr_export_dmabuf_frame_v1_interface frame_impl = {
 	.destroy = frame_handle_destroy,
 };
 
-static void frame_send(struct wl_resource *resource, const struct vt_stream_frame *frame, int fd) {
+static void frame_send(struct wl_resource *resource, const struct vt_stream_frame *frame,
+		const struct vt_view_fds *fds) {
 	const struct wlr_dmabuf_attributes *dmabuf = &frame->buffer->buffer->dmabuf;
 	uint64_t tv_sec = (uint64_t)frame->when.tv_sec;
 	// "clients should copy frame before processing": a slow one may lose it
 	zwlr_export_dmabuf_frame_v1_send_frame(resource, (uint32_t)dmabuf->width,
 		(uint32_t)dmabuf->height, 0, 0, 0, ZWLR_EXPORT_DMABUF_FRAME_V1_FLAGS_TRANSIENT,
 		dmabuf->format, (uint32_t)(dmabuf->modifier >> 32),
-		(uint32_t)(dmabuf->modifier & UINT32_MAX), 1);
-	off_t size = lseek(fd, 0, SEEK_END);
-	// libwayland duplicates the file descriptor
-	zwlr_export_dmabuf_frame_v1_send_object(resource, 0, fd, size > 0 ? (uint32_t)size : 0,
-		dmabuf->offset[0], dmabuf->stride[0], 0);
+		(uint32_t)(dmabuf->modifier & UINT32_MAX), (uint32_t)fds->n_planes);
+	for (int i = 0; i < fds->n_planes; i++) {
+		off_t size = lseek(fds->fds[i], 0, SEEK_END);
+		// libwayland duplicates the file descriptor
+		zwlr_export_dmabuf_frame_v1_send_object(resource, (uint32_t)i, fds->fds[i],
+			size > 0 ? (uint32_t)size : 0, dmabuf->offset[i], dmabuf->stride[i],
+			(uint32_t)i);
+	}
 	zwlr_export_dmabuf_frame_v1_send_ready(resource, (uint32_t)(tv_sec >> 32),
 		(uint32_t)(tv_sec & UINT32_MAX), (uint32_t)frame->when.tv_nsec);
 }
@@ -138,7 +142,7 @@ static void frame_send(struct wl_resource *resource, const struct vt_stream_fram
 
 static struct export_view *capture_find_view(struct export_capture *capture, uint32_t index) {
 	for (size_t i = 0; i < VT_SUBSCRIBER_VIEWS_CAP; i++) {
-		if (capture->views[i].fd >= 0 && capture->views[i].index == index) {
+		if (capture->views[i].fds.n_planes > 0 && capture->views[i].index == index) {
 			return &capture->views[i];
 		}
 	}
@@ -146,15 +150,13 @@ static struct export_view *capture_find_view(struct export_capture *capture, uin
 }
 
 static void session_send_view(struct vt_subscriber *subscriber, uint32_t index,
-		const struct vt_buffer *buffer, const struct vitrine_derived_fd *derived) {
+		const struct vt_buffer *buffer, const struct vt_view_fds *fds) {
 	struct export_capture *capture = subscriber->wire_data;
-	assert(derived->storage == VITRINE_STORAGE_DMABUF && buffer->dmabuf.n_planes == 1);
+	assert(fds->storage == VITRINE_STORAGE_DMABUF);
 	for (size_t i = 0; i < VT_SUBSCRIBER_VIEWS_CAP; i++) {
-		if (capture->views[i].fd < 0) {
-			capture->views[i] = (struct export_view){
-				.index = index,
-				.fd = fcntl(derived->fd, F_DUPFD_CLOEXEC, 0),
-			};
+		if (capture->views[i].fds.n_planes == 0) {
+			capture->views[i].index = index;
+			vt_view_fds_copy(fds, &capture->views[i].fds); // else there is no view
 			return;
 		}
 	}
@@ -167,11 +169,13 @@ static void session_send_frame(struct vt_subscriber *subscriber,
 	if (view == NULL) {
 		wlr_log(WLR_ERROR, "No file descriptor was left for a frame");
 		capture_cancel_frames(capture, ZWLR_EXPORT_DMABUF_FRAME_V1_CANCEL_REASON_TEMPORARY);
+		capture_set_idle(capture);
+		return;
 	}
 	struct export_frame *pending, *tmp;
 	wl_list_for_each_safe(pending, tmp, &capture->frames, link) {
-		frame_send(pending->resource, frame, view->fd);
-		subscriber->stats.fds++;
+		frame_send(pending->resource, frame, &view->fds);
+		subscriber->stats.fds += (unsigned)view->fds.n_planes;
 		frame_destroy(pending);
 	}
 	capture_set_idle(capture);
@@ -180,8 +184,7 @@ static void session_send_frame(struct vt_subscriber *subscriber,
 static void session_send_retired(struct vt_subscriber *subscriber, uint32_t index) {
 	struct export_view *view = capture_find_view(subscriber->wire_data, index);
 	if (view != NULL) {
-		close(view->fd);
-		view->fd = -1;
+		vt_view_fds_finish(&view->fds);
 	}
 }
 
@@ -192,9 +195,7 @@ static void capture_destroy(struct export_capture *capture) {
 		frame_destroy(frame);
 	}
 	for (size_t i = 0; i < VT_SUBSCRIBER_VIEWS_CAP; i++) {
-		if (capture->views[i].fd >= 0) {
-			close(capture->views[i].fd);
-		}
+		vt_view_fds_finish(&capture->views[i].fds);
 	}
 	wl_event_source_remove(capture->idle_timer);
 	wl_list_remove(&capture->client_destroy.link);
@@ -289,9 +290,6 @@ static struct export_capture *capture_create(struct export_manager *manager,
 	if (capture->idle_timer == NULL) {
 		free(capture);
 		return NULL;
-	}
-	for (size_t i = 0; i < VT_SUBSCRIBER_VIEWS_CAP; i++) {
-		capture->views[i].fd = -1;
 	}
 	wl_list_init(&capture->frames);
 	capture->client_destroy.notify = capture_handle_client_destroy;

@@ -23,16 +23,20 @@ static void session_send_depth(struct vitrine_view_session_v1 *session) {
 }
 
 static void session_send_view(struct vt_subscriber *subscriber, uint32_t index,
-		const struct vt_buffer *buffer, const struct vitrine_derived_fd *derived) {
-	xx_dmabuf_view_session_v1_send_view(subscriber->wire_data, index, derived->storage,
+		const struct vt_buffer *buffer, const struct vt_view_fds *fds) {
+	xx_dmabuf_view_session_v1_send_view(subscriber->wire_data, index, fds->storage,
 		(uint32_t)buffer->base.width, (uint32_t)buffer->base.height, buffer->fourcc,
 		(uint32_t)(buffer->modifier >> 32), (uint32_t)(buffer->modifier & UINT32_MAX),
 		subscriber->guarantee);
-	// libwayland duplicates the file descriptor
-	xx_dmabuf_view_session_v1_send_plane(subscriber->wire_data, index, 0, derived->fd, 0,
-		buffer->stride);
+	for (int i = 0; i < fds->n_planes; i++) {
+		bool is_memfd = fds->storage == VITRINE_STORAGE_MEMFD;
+		// libwayland duplicates the file descriptor
+		xx_dmabuf_view_session_v1_send_plane(subscriber->wire_data, index, (uint32_t)i,
+			fds->fds[i], is_memfd ? 0 : buffer->dmabuf.offset[i],
+			is_memfd ? buffer->stride : buffer->dmabuf.stride[i]);
+	}
 	xx_dmabuf_view_session_v1_send_view_done(subscriber->wire_data, index);
-	subscriber->stats.fds++;
+	subscriber->stats.fds += (unsigned)fds->n_planes;
 }
 
 static void session_send_retired(struct vt_subscriber *subscriber, uint32_t index) {

@@ -16,6 +16,7 @@
 static uint32_t available;
 static int error; // instead, if not 0
 static unsigned n_derived;
+static unsigned failing_plane; // the last one of so many fails; 0 if none does
 
 int __wrap_vitrine_derive_fd(struct vitrine_derive *derive,
 	const struct vitrine_derive_source *source, uint32_t acceptable,
@@ -35,15 +36,15 @@ int __wrap_vitrine_derive_fd(struct vitrine_derive *derive,
 	derived->guarantee = possible & SEALED ? SEALED : possible & GUARDED ? GUARDED : FD_READ_ONLY;
 	derived->storage =
 		possible & SEALED ? VITRINE_STORAGE_MEMFD : VITRINE_STORAGE_DMABUF;
-	derived->fd = eventfd(0, EFD_CLOEXEC);
-	return 0;
+	derived->fd = failing_plane != 0 && n_derived % failing_plane == 0 ? -1 : eventfd(0, EFD_CLOEXEC);
+	return derived->fd < 0 ? -EMFILE : 0;
 }
 
 static void kind_destroy(struct vt_buffer *buffer) {
 }
 
-static bool kind_get_derive_source(const struct vt_buffer *buffer, bool is_scanned_out,
-		struct vitrine_derive_source *source) {
+static bool kind_get_derive_source(const struct vt_buffer *buffer, int plane,
+		bool is_scanned_out, struct vitrine_derive_source *source) {
 	*source = (struct vitrine_derive_source){
 		.dmabuf_first_export_read_only = !is_scanned_out && buffer->size > 0,
 	};
@@ -63,6 +64,7 @@ struct buffer_fixture {
 struct buffer_fixture_options {
 	uint32_t available;
 	bool is_prime; // fd_read_only as well, unless it is scanned out
+	int n_planes; // 1 if it is 0
 };
 
 static void buffer_fixture_set_up(struct buffer_fixture *f,
@@ -70,6 +72,10 @@ static void buffer_fixture_set_up(struct buffer_fixture *f,
 	available = options->available;
 	f->buffer = (struct vt_buffer){ .size = options->is_prime };
 	vt_buffer_init(&f->buffer, &kind, 1, 1);
+	f->buffer.dmabuf.n_planes = options->n_planes > 0 ? options->n_planes : 1;
+	for (int i = 0; i < f->buffer.dmabuf.n_planes; i++) {
+		f->buffer.dmabuf.fd[i] = eventfd(0, EFD_CLOEXEC);
+	}
 	check(vt_buffer_try_from_buffer(&f->buffer.base) == &f->buffer);
 }
 
@@ -79,14 +85,16 @@ static void buffer_fixture_tear_down(struct buffer_fixture *f) {
 
 /** A session that looks whether it can have the buffer and has it announced then: its guarantee. */
 static uint32_t announce(struct buffer_fixture *f, uint32_t acceptable) {
-	struct vitrine_derived_fd derived;
+	struct vt_view_fds fds;
 	bool can = vt_buffer_can_derive(&f->buffer, NULL, acceptable, false);
-	bool has = vt_buffer_derive(&f->buffer, NULL, acceptable, false, &derived);
+	bool has = vt_buffer_derive(&f->buffer, NULL, acceptable, false, &fds);
 	check(can == has);
-	if (has) {
-		check(close(derived.fd) == 0);
-	}
-	return has ? derived.guarantee : 0;
+	check(has == (fds.n_planes > 0));
+	int n_fds = harness_count_fds();
+	int n_planes = fds.n_planes;
+	vt_view_fds_finish(&fds);
+	check_int(harness_count_fds(), ==, n_fds - n_planes);
+	return has ? fds.guarantee : 0;
 }
 
 TEST_WITH(buffer_fixture, sealed_memfd_is_derived_once_for_all, SEALED | GUARDED) {
@@ -143,7 +151,28 @@ TEST_WITH(buffer_fixture, nothing_is_kept_of_memory_that_retires_or_is_replaced,
 TEST_WITH(buffer_fixture, first_export_is_not_given_of_what_is_scanned_out, .is_prime = true) {
 	check_int(announce(f, FD_READ_ONLY), ==, FD_READ_ONLY);
 	check(vt_buffer_can_derive(&f->buffer, NULL, FD_READ_ONLY, false)); // and is kept
-	struct vitrine_derived_fd derived;
-	check(!vt_buffer_derive(&f->buffer, NULL, FD_READ_ONLY, true, &derived));
+	struct vt_view_fds fds;
+	check(!vt_buffer_derive(&f->buffer, NULL, FD_READ_ONLY, true, &fds));
 	check_int(announce(f, FD_READ_ONLY), ==, FD_READ_ONLY);
+}
+
+TEST_WITH(buffer_fixture, each_plane_has_a_file_descriptor, GUARDED, .n_planes = 3) {
+	struct vt_view_fds fds;
+	check(vt_buffer_derive(&f->buffer, NULL, GUARDED, false, &fds));
+	check_int(fds.n_planes, ==, 3);
+	check_int(n_derived, ==, 3);
+	struct vt_view_fds copy;
+	check(vt_view_fds_copy(&fds, &copy));
+	check_int(copy.n_planes, ==, 3);
+	vt_view_fds_finish(&copy);
+	check_int(copy.n_planes, ==, 0);
+	vt_view_fds_finish(&fds);
+}
+
+TEST_WITH(buffer_fixture, no_plane_is_left_of_one_that_cannot_be_derived, GUARDED,
+		.n_planes = 3) {
+	failing_plane = 3;
+	int n_fds = harness_count_fds();
+	check_int(announce(f, GUARDED), ==, 0); // looked twice
+	check_int(harness_count_fds(), ==, n_fds);
 }
