@@ -261,6 +261,11 @@ def find_card():
     return '/dev/dri/' + os.path.basename(connectors[0]).split('-')[0] if connectors else None
 
 
+def drm_environment(renderer='pixman'):
+    """For a compositor that shows its picture on the screen of a guest, without a seat."""
+    return {'WLR_BACKENDS': 'drm', 'WLR_DRM_DEVICES': find_card(), 'WLR_RENDERER': renderer}
+
+
 class Compositor:
     """A compositor from start to end, in a directory of its own.
 
