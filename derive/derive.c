@@ -56,14 +56,33 @@ uint32_t vitrine_guarantee_from_name(const char *name) {
 	return 0;
 }
 
+static const struct {
+	enum vitrine_storage storage;
+	const char *name;
+} storage_names[] = {
+	{ VITRINE_STORAGE_MEMFD, "memfd" },
+	{ VITRINE_STORAGE_MAPPED_DMABUF, "mapped-dmabuf" },
+	{ VITRINE_STORAGE_DMABUF, "dmabuf" },
+};
+
+#define STORAGES_LEN (sizeof(storage_names) / sizeof(storage_names[0]))
+
 const char *vitrine_storage_name(enum vitrine_storage storage) {
-	switch (storage) {
-	case VITRINE_STORAGE_DMABUF:
-		return "dmabuf";
-	case VITRINE_STORAGE_MEMFD:
-		return "memfd";
+	for (size_t i = 0; i < STORAGES_LEN; i++) {
+		if (storage_names[i].storage == storage) {
+			return storage_names[i].name;
+		}
 	}
 	return "unknown";
+}
+
+uint32_t vitrine_storage_from_name(const char *name) {
+	for (size_t i = 0; i < STORAGES_LEN; i++) {
+		if (strcmp(storage_names[i].name, name) == 0) {
+			return storage_names[i].storage;
+		}
+	}
+	return 0;
 }
 
 /** Whether a comma-separated list has a word in it. */

@@ -98,7 +98,7 @@ static int verify_mapping(int fd, enum vitrine_storage storage, const char **rea
 	void *data = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
 	if (data == MAP_FAILED) {
 		// A dma-buf in device memory may have no mapping at all
-		bool unmappable = storage == VITRINE_STORAGE_DMABUF &&
+		bool unmappable = storage != VITRINE_STORAGE_MEMFD &&
 			(errno == EINVAL || errno == ENODEV || errno == EOPNOTSUPP);
 		return unmappable ? 0 : fail(reason, "cannot be mapped for reading", -errno);
 	}
@@ -118,11 +118,24 @@ static int verify_mapping(int fd, enum vitrine_storage storage, const char **rea
 	return 0;
 }
 
+/** A private copy may be of any storage; what is shared is told by its guarantee. */
+static bool storage_fits(enum vitrine_storage storage, enum vitrine_guarantee guarantee) {
+	bool is_memfd = storage == VITRINE_STORAGE_MEMFD;
+	switch (guarantee) {
+	case VITRINE_GUARANTEE_SNAPSHOT:
+		return true;
+	case VITRINE_GUARANTEE_SEALED:
+		return is_memfd;
+	case VITRINE_GUARANTEE_GUARDED:
+	case VITRINE_GUARANTEE_FD_READ_ONLY:
+		return !is_memfd;
+	}
+	return false;
+}
+
 int vitrine_verify_fd(int fd, enum vitrine_storage storage, enum vitrine_guarantee guarantee,
 		uint64_t size, const char **reason) {
-	bool wants_memfd = guarantee == VITRINE_GUARANTEE_SNAPSHOT ||
-		guarantee == VITRINE_GUARANTEE_SEALED;
-	if (wants_memfd != (storage == VITRINE_STORAGE_MEMFD)) {
+	if (!storage_fits(storage, guarantee)) {
 		return fail(reason, "the storage does not fit the guarantee", -EPERM);
 	}
 	int ret = verify_access_mode(fd, reason);

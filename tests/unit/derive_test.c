@@ -69,8 +69,18 @@ TEST(guarantees_have_names) {
 	}
 	check_str(vitrine_guarantee_name(0), "unknown");
 	check_int(vitrine_guarantee_from_name("read-only"), ==, 0);
+}
+
+TEST(storages_have_names) {
+	for (uint32_t bit = 1; bit <= VITRINE_STORAGE_DMABUF; bit <<= 1) {
+		const char *name = vitrine_storage_name(bit);
+		check(strcmp(name, "unknown") != 0);
+		check_int(vitrine_storage_from_name(name), ==, bit);
+	}
 	check_str(vitrine_storage_name(VITRINE_STORAGE_MEMFD), "memfd");
 	check_str(vitrine_storage_name(VITRINE_STORAGE_DMABUF), "dmabuf");
+	check_str(vitrine_storage_name(0), "unknown");
+	check_int(vitrine_storage_from_name("disk"), ==, 0);
 }
 
 TEST(probe_lists_each_backend_with_a_reason) {
@@ -317,10 +327,25 @@ TEST(verify_refuses_a_plain_file_as_a_dmabuf) {
 	close(fd);
 }
 
+TEST(verify_accepts_a_snapshot_in_each_storage) {
+	int fd = make_memfd(GOOD_SEALS, SIZE);
+	check_int(vitrine_verify_fd(fd, VITRINE_STORAGE_MEMFD, VITRINE_GUARANTEE_SNAPSHOT, SIZE,
+		NULL), ==, 0);
+	// The file descriptor must be of the storage all the same
+	expect_verify_error(fd, VITRINE_STORAGE_DMABUF, VITRINE_GUARANTEE_SNAPSHOT,
+		"not a dma-buf");
+	expect_verify_error(fd, VITRINE_STORAGE_MAPPED_DMABUF, VITRINE_GUARANTEE_SNAPSHOT,
+		"not a dma-buf");
+	close(fd);
+}
+
 TEST(verify_refuses_a_storage_that_does_not_fit) {
 	const char *reason = "the storage does not fit the guarantee";
 	int fd = make_memfd(GOOD_SEALS, SIZE);
 	expect_verify_error(fd, VITRINE_STORAGE_DMABUF, VITRINE_GUARANTEE_SEALED, reason);
+	expect_verify_error(fd, VITRINE_STORAGE_MAPPED_DMABUF, VITRINE_GUARANTEE_SEALED, reason);
 	expect_verify_error(fd, VITRINE_STORAGE_MEMFD, VITRINE_GUARANTEE_GUARDED, reason);
+	expect_verify_error(fd, VITRINE_STORAGE_MEMFD, VITRINE_GUARANTEE_FD_READ_ONLY, reason);
+	expect_verify_error(fd, VITRINE_STORAGE_MEMFD, 0, reason);
 	close(fd);
 }

@@ -70,8 +70,8 @@ void fake_say_event(struct fake_session *session, const struct fake_event *event
 void fake_say_view(struct fake_session *session, const struct fake_event *event) {
 	const struct fake_view *view = &event->view;
 	uint32_t storage = view->storage;
-	if (storage == 0 && !view->is_dmabuf) {
-		storage = VITRINE_STORAGE_MEMFD;
+	if (storage == 0) {
+		storage = view->is_dmabuf ? VITRINE_STORAGE_DMABUF : VITRINE_STORAGE_MEMFD;
 	}
 	xx_dmabuf_view_session_v1_send_view(session->resource, view->index, storage,
 		view->width != 0 ? view->width : FAKE_WIDTH,

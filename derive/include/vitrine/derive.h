@@ -50,16 +50,30 @@ enum vitrine_guarantee {
  * xx_dmabuf_view_manager_v1.storage.
  */
 enum vitrine_storage {
-	VITRINE_STORAGE_DMABUF = 0,
-	VITRINE_STORAGE_MEMFD = 1,
+	VITRINE_STORAGE_MEMFD = 1 << 0,
+	/**
+	 * A dma-buf whose bytes the CPU reads by mmap() and DMA_BUF_IOCTL_SYNC. A
+	 * file descriptor does not tell: its owner says so. Nothing is derived as this.
+	 */
+	VITRINE_STORAGE_MAPPED_DMABUF = 1 << 1,
+	/** A dma-buf, to be imported by a device. */
+	VITRINE_STORAGE_DMABUF = 1 << 2,
 };
+
+/** All bits of enum vitrine_storage. */
+#define VITRINE_STORAGE_ALL \
+	(VITRINE_STORAGE_MEMFD | VITRINE_STORAGE_MAPPED_DMABUF | VITRINE_STORAGE_DMABUF)
+/** The storages that the CPU reads. */
+#define VITRINE_STORAGE_CPU (VITRINE_STORAGE_MEMFD | VITRINE_STORAGE_MAPPED_DMABUF)
 
 /** The word for one guarantee, such as "sealed", or "unknown". */
 const char *vitrine_guarantee_name(enum vitrine_guarantee guarantee);
 /** The bit for a word, or 0 if there is no such guarantee. */
 uint32_t vitrine_guarantee_from_name(const char *name);
-/** The word for a storage, such as "memfd", or "unknown". */
+/** The word for a storage: "memfd", "mapped-dmabuf", "dmabuf" or "unknown". */
 const char *vitrine_storage_name(enum vitrine_storage storage);
+/** The bit for a word, or 0 if there is no such storage. */
+uint32_t vitrine_storage_from_name(const char *name);
 
 /**
  * One means of deriving. The table is ordered: the first backend that is
@@ -171,8 +185,10 @@ int vitrine_udmabuf_create(struct vitrine_derive *derive, int memfd, uint64_t si
 
 /**
  * Checks that a file descriptor is what a view with this storage and guarantee
- * must be: open with O_RDONLY, sealed (memfd) or guarded (dma-buf), at least
- * `size` bytes long, mappable for reading, and not mappable for writing.
+ * must be: open with O_RDONLY, sealed (memfd) or guarded (dma-buf, if that is its
+ * guarantee), at least `size` bytes long, mappable for reading, and not mappable for
+ * writing. A snapshot may be of any storage: that nothing is shared, no file
+ * descriptor can tell.
  *
  * Both sides use it: the owner before a file descriptor leaves the process,
  * the holder before it maps what it received.
