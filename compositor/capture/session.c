@@ -183,12 +183,14 @@ static void session_listen(struct vitrine_view_session_v1 *session) {
 
 static struct vitrine_view_session_v1 *session_create(struct vt_manager *manager,
 		const struct vt_session_interface *impl, void *data,
-		const struct vitrine_view_request *request, struct vt_quota *quota) {
+		const struct vitrine_view_request *request, const struct vt_session_options *options,
+		struct vt_quota *quota) {
 	struct vitrine_view_session_v1 *session = calloc(1, sizeof(*session));
-	if (session == NULL) {
-		return NULL;
-	}
-	if (!vt_charge_try(&session->charge, quota, VT_QUOTA_OBJECTS, 1)) {
+	struct vt_reader reader;
+	bool has_reader = vt_reader_copy(&reader, options->reader);
+	if (session == NULL || !has_reader ||
+			!vt_charge_try(&session->charge, quota, VT_QUOTA_OBJECTS, 1)) {
+		vt_reader_finish(&reader);
 		free(session);
 		return NULL;
 	}
@@ -205,6 +207,9 @@ static struct vitrine_view_session_v1 *session_create(struct vt_manager *manager
 		.client = request->client,
 		.quota = vt_quota_ref(quota),
 		.options = request->options,
+		.allowed = options->allowed,
+		.reader = reader,
+		.implicit_release = options->implicit_release,
 	};
 	vt_subscriber_init(&session->subscriber, manager->base.limits.frames_per_session);
 	session_listen(session);
@@ -214,7 +219,8 @@ static struct vitrine_view_session_v1 *session_create(struct vt_manager *manager
 }
 
 bool vt_session_create(struct vt_manager *manager, const struct vt_session_interface *impl,
-		void *data, const struct vitrine_view_request *request, uint32_t allowed) {
+		void *data, const struct vitrine_view_request *request,
+		const struct vt_session_options *options) {
 	struct vt_quota *quota =
 		vt_quota_get_for_client(&manager->quotas, request->client, vt_now_ms());
 	if (quota == NULL) {
@@ -222,13 +228,12 @@ bool vt_session_create(struct vt_manager *manager, const struct vt_session_inter
 	}
 	struct vitrine_view_session_v1 *session = NULL;
 	if (vt_retired_registry_has_room(&manager->retired, quota, 0)) {
-		session = session_create(manager, impl, data, request, quota);
+		session = session_create(manager, impl, data, request, options, quota);
 	}
 	vt_quota_unref(quota); // the session has its own reference
 	if (session == NULL) {
 		return false;
 	}
-	session->subscriber.allowed = allowed;
 	if (!session_schedule_start(session)) {
 		vt_session_destroy(session);
 		return false;

@@ -45,13 +45,20 @@ struct vitrine_view_session_v1 {
 	struct wl_listener capture_source_destroy;
 };
 
+/** What a session needs to know besides what the policy is asked. */
+struct vt_session_options {
+	uint32_t allowed; // guarantees that both sides can live with
+	const struct vt_reader *reader; // what the client can read; is copied
+	bool implicit_release; // see vt_subscriber.implicit_release
+};
+
 /**
  * Creates a session, which starts now or, if its client is too fast, later, and
- * may even be stopped at once. `allowed` are the guarantees that both sides can
- * live with. Returns false for lack of resources or quota.
+ * may even be stopped at once. Returns false for lack of resources or quota.
  */
 bool vt_session_create(struct vt_manager *manager, const struct vt_session_interface *impl,
-	void *data, const struct vitrine_view_request *request, uint32_t allowed);
+	void *data, const struct vitrine_view_request *request,
+	const struct vt_session_options *options);
 /**
  * Ends the session without a word: what its client can reach never changes again.
  * Frees it. Must not be called while an output commits.

@@ -34,6 +34,7 @@ void vt_subscriber_init(struct vt_subscriber *subscriber, uint32_t depth) {
 void vt_subscriber_finish(struct vt_subscriber *subscriber) {
 	assert(subscriber->state == VT_SUBSCRIBER_APART && subscriber->n_held == 0);
 	pixman_region32_fini(&subscriber->damage);
+	vt_reader_finish(&subscriber->reader);
 }
 
 /** The states that may come after each. */

@@ -5,6 +5,7 @@
 #include <pixman.h>
 #include <vitrine/view_v1.h>
 
+#include "reader.h"
 #include "stream_buffer.h"
 
 struct vt_quota;
@@ -110,6 +111,12 @@ struct vt_subscriber {
 	struct wl_list stream_link; // vt_stream.subscribers
 
 	uint32_t options; // bitfield of enum vitrine_view_option
+	struct vt_reader reader; // what the client can read
+	/**
+	 * The client sends no release: a frame stays as it is until the second frame after
+	 * it has been sent. Not for clients that pull.
+	 */
+	bool implicit_release;
 	uint32_t allowed; // guarantees that the client accepts and policy allows
 	uint32_t guarantee; // of the last view, 0 before
 	bool takes_fences; // waits by itself for frames that are not finished
@@ -135,7 +142,10 @@ struct vt_subscriber {
 	struct vitrine_view_session_stats stats;
 };
 
-/** `depth` is what the limits say. Everything else is to be set by the caller before. */
+/**
+ * `depth` is what the limits say. Everything else is to be set by the caller before,
+ * `reader` by initializing it: vt_subscriber_finish() finishes it.
+ */
 void vt_subscriber_init(struct vt_subscriber *subscriber, uint32_t depth);
 /** It must hold no frame any more. */
 void vt_subscriber_finish(struct vt_subscriber *subscriber);

@@ -331,9 +331,17 @@ static int manager_capture(struct export_manager *manager, struct wl_resource *r
 		return -1;
 	}
 
-	uint32_t allowed =
-		vt_policy_get_allowed(&manager->vt_manager->policy, request) & request->acceptable;
-	if (allowed == 0) {
+	// The protocol cannot say what the client imports: it comes as it is
+	struct vt_reader reader = {
+		.storages = VITRINE_STORAGE_DMABUF | VITRINE_STORAGE_MAPPED_DMABUF,
+		.takes_any_dmabuf = true,
+	};
+	struct vt_session_options options = {
+		.allowed = vt_policy_get_allowed(&manager->vt_manager->policy, request) &
+			request->acceptable,
+		.reader = &reader,
+	};
+	if (options.allowed == 0) {
 		return ZWLR_EXPORT_DMABUF_FRAME_V1_CANCEL_REASON_PERMANENT;
 	}
 	capture = capture_create(manager, request);
@@ -342,7 +350,7 @@ static int manager_capture(struct export_manager *manager, struct wl_resource *r
 	}
 	// From here on the session may stop at any time, and take all with it
 	if (!capture_add_frame(capture, resource) || !vt_session_create(manager->vt_manager,
-			&session_impl, capture, request, allowed)) {
+			&session_impl, capture, request, &options)) {
 		capture_destroy(capture);
 		return ZWLR_EXPORT_DMABUF_FRAME_V1_CANCEL_REASON_TEMPORARY;
 	}

@@ -223,9 +223,12 @@ void vt_session_v1_create(struct vt_manager *manager, struct wl_resource *manage
 	if (request.source != NULL) {
 		request.output = vt_capture_source_find_output(manager, request.source);
 	}
-	uint32_t allowed;
-	int reason = check_session(manager, &request, &allowed);
-	if (reason < 0 && !vt_session_create(manager, &session_impl, resource, &request, allowed)) {
+	// A client cannot say yet what it can read
+	struct vt_reader reader = { .storages = VITRINE_STORAGE_ALL, .takes_any_dmabuf = true };
+	struct vt_session_options session_options = { .reader = &reader };
+	int reason = check_session(manager, &request, &session_options.allowed);
+	if (reason < 0 && !vt_session_create(manager, &session_impl, resource, &request,
+			&session_options)) {
 		reason = VITRINE_VIEW_STOP_NO_RESOURCES;
 	}
 	if (reason >= 0) {
