@@ -1,40 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* Frames that are not finished when they are committed. */
 #include <fcntl.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 #include <vitrine/view_v1.h>
 #include <wlr/render/swapchain.h>
 #include <wlr/types/wlr_output.h>
 
+#include "fence_fake.h"
 #include "fixture.h"
 #include "harness.h"
 #include "viewed_output.h"
 
 #define ALL VITRINE_GUARANTEE_ALL
-
-/* What stands in for a renderer that has only flushed: an eventfd as the fence */
-
-static int fence_fd = -1; // of each frame from now on
-
-int __wrap_vt_render_fence(struct wlr_renderer *renderer,
-	const struct wlr_output_state *state, struct wlr_buffer *buffer);
-int __wrap_vt_render_fence(struct wlr_renderer *renderer,
-		const struct wlr_output_state *state, struct wlr_buffer *buffer) {
-	return fence_fd >= 0 ? fcntl(fence_fd, F_DUPFD_CLOEXEC, 0) : -1;
-}
-
-static void begin_fence(void) {
-	fence_fd = eventfd(0, EFD_CLOEXEC);
-	check(fence_fd >= 0);
-}
-
-/** All frames since its beginning are finished, and those from now on are at once. */
-static void signal_fence(void) {
-	check(eventfd_write(fence_fd, 1) == 0);
-	close(fence_fd);
-	fence_fd = -1;
-}
 
 /* What stands in for a nested output: the headless one, with its present event */
 
