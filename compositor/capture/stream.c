@@ -76,6 +76,8 @@ void vt_stream_retire(struct vt_stream *stream) {
 			!wl_list_empty(&stream->subscribers)) {
 		stream_drop_newest(stream);
 	}
+	// What is retired does not change, so that nothing has to be kept
+	vt_step_forget(&stream->step);
 	size_t count = 0;
 	struct vt_stream_buffer *buffer, *tmp;
 	wl_list_for_each_safe(buffer, tmp, &stream->buffers, link) {
@@ -206,17 +208,28 @@ static bool stream_announce(struct vt_stream *stream, struct vt_subscriber *subs
 
 /* Delivery */
 
-/** Held buffers other than the newest one; the one that was held first. */
-static size_t stream_count_old_holds(struct vt_stream *stream, struct vt_stream_buffer **oldest) {
+/** Buffers other than the newest one that subscribers hold. */
+static size_t stream_count_old_holds(const struct vt_stream *stream) {
+	size_t count = 0;
+	const struct vt_stream_buffer *buffer;
+	wl_list_for_each(buffer, &stream->buffers, link) {
+		count += buffer->n_holds > 0 && buffer != stream->newest.buffer;
+	}
+	return count;
+}
+
+/** The same and those that are kept; the one that holders alone keep, and held first. */
+static size_t stream_count_old(struct vt_stream *stream, struct vt_stream_buffer **oldest) {
 	size_t count = 0;
 	*oldest = NULL;
 	struct vt_stream_buffer *buffer;
 	wl_list_for_each(buffer, &stream->buffers, link) {
-		if (buffer->n_holds == 0 || buffer == stream->newest.buffer) {
+		if ((buffer->n_holds == 0 && buffer->n_kept == 0) || buffer == stream->newest.buffer) {
 			continue;
 		}
 		count++;
-		if (*oldest == NULL || buffer->held_since < (*oldest)->held_since) {
+		if (buffer->n_kept == 0 &&
+				(*oldest == NULL || buffer->held_since < (*oldest)->held_since)) {
 			*oldest = buffer;
 		}
 	}
@@ -235,12 +248,16 @@ static void stream_evict(struct vt_stream *stream, struct vt_stream_buffer *buff
 	}
 }
 
-/** How many old buffers may be held for a subscriber to get the newest one. */
-static size_t stream_get_old_holds_cap(const struct vt_stream *stream,
-		const struct vt_subscriber *subscriber) {
-	if (subscriber->pace != VT_SUBSCRIBER_SLOW) {
-		return VT_STREAM_HELD_CAP - 1;
+/** Sees to it that the producer has a buffer to draw to, besides the newest one. */
+static void stream_make_room(struct vt_stream *stream) {
+	struct vt_stream_buffer *oldest;
+	while (stream_count_old(stream, &oldest) > VT_STREAM_HELD_CAP && oldest != NULL) {
+		stream_evict(stream, oldest);
 	}
+}
+
+/** How many old buffers may be held for a slow subscriber to get the newest one. */
+static size_t stream_get_old_holds_cap(const struct vt_stream *stream) {
 	// One buffer is for those that keep up; slow subscribers take turns on the other
 	return stream->n_fast > 0 ? 0 : VT_STREAM_HELD_CAP - 1;
 }
@@ -278,26 +295,75 @@ static bool stream_send(struct vt_stream *stream, struct vt_subscriber *subscrib
 	return true;
 }
 
-/** Sends the newest frame to the subscriber if it can have it. */
-static void stream_try_send(struct vt_stream *stream, struct vt_subscriber *subscriber) {
-	bool can_read = frame_is_finished(&stream->newest) ||
-		(subscriber->takes_fences && !stream->newest.waits_for_present);
-	if (!can_read || !vt_subscriber_is_ready(subscriber)) {
-		return;
-	}
-	struct vt_stream_buffer *oldest;
-	size_t cap = stream_get_old_holds_cap(stream, subscriber);
-	size_t old_holds = stream_count_old_holds(stream, &oldest);
-	if (old_holds > cap) {
-		if (subscriber->pace == VT_SUBSCRIBER_SLOW) {
-			return;
-		}
-		// A subscriber that keeps up never waits for one that does not
-		stream_evict(stream, oldest);
-	}
+static void stream_send_or_stop(struct vt_stream *stream, struct vt_subscriber *subscriber) {
 	if (!stream_send(stream, subscriber)) {
 		subscriber->impl->stop_later(subscriber, VITRINE_VIEW_STOP_NO_RESOURCES);
 	}
+}
+
+/** Whether the subscriber may be sent the newest frame as it is. */
+static bool stream_is_readable_by(const struct vt_stream *stream,
+		const struct vt_subscriber *subscriber) {
+	return frame_is_finished(&stream->newest) ||
+		(subscriber->takes_fences && !stream->newest.waits_for_present);
+}
+
+/** Sends the newest frame to a subscriber with explicit release, if it can have it. */
+static void stream_try_send(struct vt_stream *stream, struct vt_subscriber *subscriber) {
+	if (!stream_is_readable_by(stream, subscriber) || !vt_subscriber_is_ready(subscriber)) {
+		return;
+	}
+	// A subscriber that keeps up never waits for one that does not
+	if (subscriber->pace != VT_SUBSCRIBER_SLOW ||
+			stream_count_old_holds(stream) <= stream_get_old_holds_cap(stream)) {
+		stream_send_or_stop(stream, subscriber);
+	}
+}
+
+/** Whether all subscribers with implicit release can have the newest frame now. */
+static bool stream_can_step(const struct vt_stream *stream) {
+	const struct vt_subscriber *subscriber;
+	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
+		// One that is about to leave looks at what it has until then
+		if (subscriber->implicit_release && (subscriber->state != VT_SUBSCRIBER_ATTACHED ||
+				!stream_is_readable_by(stream, subscriber))) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/** What is sent to subscribers with implicit release is on its way by this. */
+static void stream_flush_implicit(struct vt_stream *stream) {
+	struct vt_subscriber *subscriber;
+	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
+		if (subscriber->implicit_release) {
+			wl_client_flush(subscriber->client);
+		}
+	}
+}
+
+/**
+ * Sends the newest frame to all subscribers with implicit release, or to none. "That
+ * event is on its way to the client before" the pixels of two frames before change.
+ */
+static void stream_try_step(struct vt_stream *stream) {
+	if (stream->n_implicit == 0 || !stream_can_step(stream)) {
+		return;
+	}
+	vt_step_begin(&stream->step, &stream->newest);
+	bool is_over = true;
+	struct vt_subscriber *subscriber;
+	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
+		if (subscriber->implicit_release && stream_is_awaited_by(stream, subscriber)) {
+			stream_send_or_stop(stream, subscriber);
+			is_over &= subscriber->state == VT_SUBSCRIBER_ATTACHED;
+		}
+	}
+	stream_flush_implicit(stream);
+	if (is_over) {
+		vt_step_end(&stream->step);
+	} // else one looks at the frames before until it has been stopped
 }
 
 /** Sends the newest frame to the subscribers that wait for it and can have it now. */
@@ -305,23 +371,28 @@ static void stream_serve(struct vt_stream *stream) {
 	if (stream->newest.buffer == NULL) {
 		return;
 	}
+	stream_try_step(stream);
 	struct vt_subscriber *subscriber;
 	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
-		if (stream_is_awaited_by(stream, subscriber)) {
+		if (!subscriber->implicit_release && stream_is_awaited_by(stream, subscriber)) {
 			stream_try_send(stream, subscriber);
 		}
 	}
 }
 
 void vt_stream_serve_subscriber(struct vt_stream *stream, struct vt_subscriber *subscriber) {
-	if (stream->newest.buffer != NULL && stream_is_awaited_by(stream, subscriber)) {
+	if (stream->newest.buffer == NULL || !stream_is_awaited_by(stream, subscriber)) {
+		return;
+	}
+	if (subscriber->implicit_release) {
+		stream_try_step(stream);
+	} else {
 		stream_try_send(stream, subscriber);
 	}
 }
 
 static void stream_arm_deadline(struct vt_stream *stream) {
-	struct vt_stream_buffer *oldest;
-	if (stream->deadline_armed || stream_count_old_holds(stream, &oldest) == 0) {
+	if (stream->deadline_armed || stream_count_old_holds(stream) == 0) {
 		return;
 	}
 	// A look every contended_frame_deadline_ms, and only while a subscriber is slow
@@ -367,8 +438,10 @@ static void stream_deliver(struct vt_stream *stream) {
 			stream->n_fast++;
 		}
 	}
+	stream_try_step(stream);
+	stream_make_room(stream);
 	wl_list_for_each_safe(subscriber, tmp, &stream->subscribers, stream_link) {
-		if (subscriber->pace != VT_SUBSCRIBER_SLOW) {
+		if (!subscriber->implicit_release && subscriber->pace != VT_SUBSCRIBER_SLOW) {
 			stream_try_send(stream, subscriber);
 		}
 	}
@@ -594,6 +667,7 @@ void vt_stream_add_subscriber(struct vt_stream *stream, struct vt_subscriber *su
 	subscriber->takes_fences = false; // until it knows a buffer of this stream
 	subscriber->damage_all = true;
 	wl_list_insert(stream->subscribers.prev, &subscriber->stream_link);
+	stream->n_implicit += subscriber->implicit_release;
 }
 
 void vt_stream_remove_subscriber(struct vt_stream *stream, struct vt_subscriber *subscriber) {
@@ -602,6 +676,10 @@ void vt_stream_remove_subscriber(struct vt_stream *stream, struct vt_subscriber 
 	wl_list_remove(&subscriber->stream_link);
 	wl_list_init(&subscriber->stream_link);
 	subscriber->stream = NULL;
+	stream->n_implicit -= subscriber->implicit_release;
+	if (stream->n_implicit == 0) {
+		vt_step_forget(&stream->step);
+	}
 	// Others may have waited for what it held
 	stream_serve(stream);
 }

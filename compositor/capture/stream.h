@@ -3,13 +3,15 @@
 #define CAPTURE_STREAM_H
 
 #include "manager.h"
+#include "step.h"
 #include "stream_buffer.h"
 #include "subscriber.h"
 
 /**
- * How many distinct buffers of a stream clients may hold at a time. A swapchain
- * has four: one is drawn to, one is on the screen or waits to be sent, and two
- * are left. Any number of holders shares these two.
+ * How many distinct buffers of a stream clients may hold at a time, besides the newest
+ * one. A swapchain has four: one is drawn to, one is on the screen or waits to be sent,
+ * and two are left. Any number of holders shares these two; all subscribers with implicit
+ * release need one of them together, and both only while a frame waits to be finished.
  */
 #define VT_STREAM_HELD_CAP 2
 
@@ -23,7 +25,8 @@ struct vt_stream_interface {
  * Delivers finished frames to subscribers. A stream does not know where its frames
  * come from: an output's swapchain, or copies of it.
  *
- * Subscribers that keep up get each frame. Subscribers that still hold a frame when
+ * Subscribers with implicit release are in step: see struct vt_step. Of the others those
+ * that keep up get each frame as well. Subscribers that still hold a frame when
  * the next one comes are slow: they take turns on one buffer as long as there
  * are fast ones, and have it revoked after a deadline. So there is always a
  * buffer for those that keep up, and for the producer.
@@ -36,6 +39,8 @@ struct vt_stream {
 	bool is_scanned_out; // a display reads the buffers, and waits for their fences
 	struct wl_list subscribers; // vt_subscriber.stream_link
 	struct wl_list buffers; // vt_stream_buffer.link
+	size_t n_implicit; // subscribers with implicit release
+	struct vt_step step; // what they may look at
 
 	/**
 	 * The newest frame, kept for subscribers that come late until the next one is

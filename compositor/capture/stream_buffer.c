@@ -13,7 +13,7 @@ void vt_stream_buffer_init(struct vt_stream_buffer *buffer, struct vt_buffer *vt
 }
 
 void vt_stream_buffer_finish(struct vt_stream_buffer *buffer) {
-	assert(buffer->n_refs == 0 && buffer->n_holds == 0);
+	assert(buffer->n_refs == 0 && buffer->n_holds == 0 && buffer->n_kept == 0);
 	vt_stream_buffer_forget_quotas(buffer);
 	wl_array_release(&buffer->quotas);
 	pixman_region32_fini(&buffer->stale);
@@ -42,6 +42,17 @@ void vt_stream_buffer_hold(struct vt_stream_buffer *buffer, uint64_t seq) {
 void vt_stream_buffer_unhold(struct vt_stream_buffer *buffer) {
 	assert(buffer->n_holds > 0);
 	buffer->n_holds--;
+	vt_stream_buffer_unref(buffer);
+}
+
+void vt_stream_buffer_keep(struct vt_stream_buffer *buffer) {
+	buffer->n_kept++;
+	vt_stream_buffer_ref(buffer);
+}
+
+void vt_stream_buffer_unkeep(struct vt_stream_buffer *buffer) {
+	assert(buffer->n_kept > 0);
+	buffer->n_kept--;
 	vt_stream_buffer_unref(buffer);
 }
 

@@ -23,10 +23,12 @@ struct vt_stream_buffer {
 
 	/**
 	 * Reasons for the producer to keep its hands off: frames that subscribers hold,
-	 * and being the newest. The wlr_buffer is locked while there are any.
+	 * frames that are kept for those with implicit release, and being the newest.
+	 * The wlr_buffer is locked while there are any.
 	 */
 	size_t n_refs;
 	size_t n_holds; // frames that subscribers hold
+	size_t n_kept; // see struct vt_step
 	uint64_t held_since; // sequence number of the frame that was held first
 
 	pixman_region32_t stale; // of a copy: what the source has drawn since, or all
@@ -68,6 +70,10 @@ void vt_stream_buffer_unref(struct vt_stream_buffer *buffer);
 void vt_stream_buffer_hold(struct vt_stream_buffer *buffer, uint64_t seq);
 /** A subscriber does not hold a frame in the buffer any more; see vt_stream_buffer_unref(). */
 void vt_stream_buffer_unhold(struct vt_stream_buffer *buffer);
+/** A frame in the buffer is kept for subscribers with implicit release. */
+void vt_stream_buffer_keep(struct vt_stream_buffer *buffer);
+/** It is not kept any more; see vt_stream_buffer_unref(). */
+void vt_stream_buffer_unkeep(struct vt_stream_buffer *buffer);
 
 /**
  * Notes that the memory is announced to a client: when it is retired, the quota is

@@ -224,22 +224,31 @@ void vt_subscriber_release_seen(struct vt_subscriber *subscriber) {
 	}
 }
 
-void vt_subscriber_send_frame(struct vt_subscriber *subscriber,
-		const struct vt_stream_frame *frame) {
+static void subscriber_hold(struct vt_subscriber *subscriber,
+		const struct vt_stream_frame *frame, uint32_t serial) {
 	struct vt_subscriber_frame *held = vt_subscriber_find_frame(subscriber, 0);
-	const struct vt_subscriber_view *view = subscriber_find_view(subscriber, frame->buffer);
-	assert(held != NULL && view != NULL);
-	subscriber_check_format(subscriber, frame->buffer->buffer);
+	assert(held != NULL);
 	*held = (struct vt_subscriber_frame){
 		.buffer = frame->buffer,
 		.seq = frame->seq,
-		.serial = subscriber_take_serial(subscriber),
+		.serial = serial,
 		.sent_ms = vt_now_ms(),
 	};
 	vt_stream_buffer_hold(frame->buffer, frame->seq);
 	subscriber->n_held++;
+}
+
+void vt_subscriber_send_frame(struct vt_subscriber *subscriber,
+		const struct vt_stream_frame *frame) {
+	const struct vt_subscriber_view *view = subscriber_find_view(subscriber, frame->buffer);
+	assert(view != NULL);
+	subscriber_check_format(subscriber, frame->buffer->buffer);
+	uint32_t serial = subscriber_take_serial(subscriber);
+	if (!subscriber->implicit_release) {
+		subscriber_hold(subscriber, frame, serial);
+	}
 	subscriber_count_frame(subscriber, frame);
-	subscriber->wire->send_frame(subscriber, frame, view->index, held->serial);
+	subscriber->wire->send_frame(subscriber, frame, view->index, serial);
 	subscriber->damage_all = false;
 	pixman_region32_clear(&subscriber->damage);
 }
