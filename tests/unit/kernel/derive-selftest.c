@@ -334,7 +334,7 @@ TEST_EACH_EXPORTER(drivers_are_refused_unless_they_ask) {
 
 /* Of an exporter that can be mapped private, which the others can not. */
 TEST_WITH(buffer, private_map_is_refused) {
-	int fd = importer_export(importer_open());
+	int fd = importer_export(importer_open(), 0);
 	check_cannot_be_written_privately(fd, derive_checked(fd, O_RDONLY));
 	check_cannot_be_written_privately(fd,
 		derive_checked(fd, O_RDONLY | DMA_BUF_DERIVE_UNGUARDED));

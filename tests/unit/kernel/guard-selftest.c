@@ -270,7 +270,7 @@ static struct vitrine_importer_state importer_state(int importer, int fd) {
 /* An exporter that moves its memory: pinned while a guard is mapped. */
 TEST_WITH(buffer, exporter_that_moves) {
 	int importer = importer_open();
-	int fd = importer_export(importer);
+	int fd = importer_export(importer, 0);
 	int device = device_open();
 	check_errno(guard_try(device, fd, DMA_BUF_GUARD_OWN_FENCES), EOPNOTSUPP);
 	int guard = guard_create(fd, 0);
@@ -330,7 +330,7 @@ TEST_EACH_EXPORTER(importer_that_follows) {
 
 TEST_WITH(buffer, importer_that_follows_is_told) {
 	int importer = importer_open();
-	int fd = importer_export(importer);
+	int fd = importer_export(importer, 0);
 	int guard = guard_create(fd, 0);
 	check_ok(importer_attach(importer, fd, VITRINE_IMPORTER_DYNAMIC));
 	check_ok(ioctl(importer, VITRINE_IMPORTER_MOVE, fd));

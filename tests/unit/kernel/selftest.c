@@ -236,8 +236,8 @@ int importer_attach(int importer, int fd, uint32_t flags) {
 	return ioctl(importer, VITRINE_IMPORTER_ATTACH, &params);
 }
 
-int importer_export(int importer) {
-	int fd = ioctl(importer, VITRINE_IMPORTER_EXPORT, DMABUF_SIZE / 4096);
+int importer_export(int importer, uint32_t flags) {
+	int fd = ioctl(importer, VITRINE_IMPORTER_EXPORT, DMABUF_SIZE / 4096 | (unsigned long)flags);
 	check_int(fd, >=, 0);
 	return fd;
 }

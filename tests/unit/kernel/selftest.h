@@ -72,8 +72,8 @@ void check_bad_memory_leaks_nothing(struct buffer *f, int fd, unsigned long requ
 int importer_open(void);
 /* 0 or -1 with errno set. */
 int importer_attach(int importer, int fd, uint32_t flags);
-/* A dma-buf of the driver's own, which moves when it is told to. */
-int importer_export(int importer);
+/* A dma-buf of the driver's own, which moves when it is told to, or one that is PAGELESS. */
+int importer_export(int importer, uint32_t flags);
 
 /* enum dma_data_direction */
 enum { BIDIRECTIONAL, TO_DEVICE, FROM_DEVICE };

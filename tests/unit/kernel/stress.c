@@ -205,7 +205,7 @@ static void do_driver(struct worker *worker, unsigned *seed) {
 
 /* One that moves, with its own guard, imported by a driver that follows. */
 static void do_move(struct worker *worker, unsigned *seed) {
-	int importer = importer_open(), fd = importer_export(importer);
+	int importer = importer_open(), fd = importer_export(importer, 0);
 	int device = open(DMA_BUF_GUARD_DEVICE, O_RDWR | O_CLOEXEC);
 	int guard = device >= 0 ? guard_try(device, fd, 0) : -1;
 	if (guard >= 0 && importer_attach(importer, guard, VITRINE_IMPORTER_DYNAMIC) == 0) {

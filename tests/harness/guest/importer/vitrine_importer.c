@@ -6,6 +6,7 @@
 #include <linux/dma-resv.h>
 #include <linux/fcntl.h>
 #include <linux/fs.h>
+#include <linux/highmem.h>
 #include <linux/iosys-map.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
@@ -163,6 +164,8 @@ struct buffer {
 	/* Protected by the reservation object. */
 	int pins;
 	int mappings;
+	atomic_t syncs;
+	atomic_t maps;
 	unsigned int count;
 	struct page *pages[];
 };
@@ -226,6 +229,72 @@ static int buffer_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 	return vm_map_pages(vma, buffer->pages, buffer->count);
 }
 
+/* Like ttm_bo_vm_access(), it does what it is told. */
+static int pageless_access(struct vm_area_struct *vma, unsigned long address,
+			   void *data, int len, int write)
+{
+	struct buffer *buffer = vma->vm_private_data;
+	unsigned long offset = address - vma->vm_start + (vma->vm_pgoff << PAGE_SHIFT);
+	unsigned long in_page = offset_in_page(offset);
+	char *bytes;
+
+	len = min_t(unsigned long, len, PAGE_SIZE - in_page);
+	bytes = kmap_local_page(buffer->pages[offset >> PAGE_SHIFT]);
+	if (write)
+		memcpy(bytes + in_page, data, len);
+	else
+		memcpy(data, bytes + in_page, len);
+	kunmap_local(bytes);
+	return len;
+}
+
+static void pageless_open(struct vm_area_struct *vma)
+{
+	struct buffer *buffer = vma->vm_private_data;
+
+	atomic_inc(&buffer->maps);
+}
+
+static void pageless_close(struct vm_area_struct *vma)
+{
+	struct buffer *buffer = vma->vm_private_data;
+
+	atomic_dec(&buffer->maps);
+}
+
+static const struct vm_operations_struct pageless_vm_ops = {
+	.access = pageless_access,
+	.open = pageless_open,
+	.close = pageless_close,
+};
+
+static int pageless_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
+{
+	struct buffer *buffer = dmabuf->priv;
+	unsigned long i, count = vma_pages(vma);
+	int ret = 0;
+
+	vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND);
+	for (i = 0; ret == 0 && i < count; i++)
+		ret = remap_pfn_range(vma, vma->vm_start + i * PAGE_SIZE,
+				      page_to_pfn(buffer->pages[vma->vm_pgoff + i]),
+				      PAGE_SIZE, vma->vm_page_prot);
+	if (ret)
+		return ret;
+	vma->vm_private_data = buffer;
+	vma->vm_ops = &pageless_vm_ops;
+	pageless_open(vma);
+	return 0;
+}
+
+static int buffer_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction direction)
+{
+	struct buffer *buffer = dmabuf->priv;
+
+	atomic_inc(&buffer->syncs);
+	return 0;
+}
+
 static void buffer_free(struct buffer *buffer)
 {
 	while (buffer->count > 0)
@@ -237,7 +306,7 @@ static void buffer_release(struct dma_buf *dmabuf)
 {
 	struct buffer *buffer = dmabuf->priv;
 
-	WARN_ON(buffer->pins || buffer->mappings);
+	WARN_ON(buffer->pins || buffer->mappings || atomic_read(&buffer->maps));
 	buffer_free(buffer);
 }
 
@@ -247,11 +316,23 @@ static const struct dma_buf_ops buffer_ops = {
 	.map_dma_buf = buffer_map,
 	.unmap_dma_buf = buffer_unmap,
 	.mmap = buffer_mmap,
+	.begin_cpu_access = buffer_cpu_access,
+	.end_cpu_access = buffer_cpu_access,
 	.release = buffer_release,
 };
 
-static int buffer_export(unsigned long count)
+static const struct dma_buf_ops pageless_ops = {
+	.map_dma_buf = buffer_map,
+	.unmap_dma_buf = buffer_unmap,
+	.mmap = pageless_mmap,
+	.begin_cpu_access = buffer_cpu_access,
+	.end_cpu_access = buffer_cpu_access,
+	.release = buffer_release,
+};
+
+static int buffer_export(unsigned long arg)
 {
+	unsigned long count = arg & ~(unsigned long)VITRINE_IMPORTER_PAGELESS;
 	DEFINE_DMA_BUF_EXPORT_INFO(exp_info);
 	struct dma_buf *dmabuf;
 	struct buffer *buffer;
@@ -271,7 +352,7 @@ static int buffer_export(unsigned long count)
 		}
 	}
 
-	exp_info.ops = &buffer_ops;
+	exp_info.ops = arg & VITRINE_IMPORTER_PAGELESS ? &pageless_ops : &buffer_ops;
 	exp_info.size = count << PAGE_SHIFT;
 	exp_info.flags = O_RDWR;
 	exp_info.priv = buffer;
@@ -291,7 +372,7 @@ static struct dma_buf *buffer_get(int fd)
 {
 	struct dma_buf *dmabuf = dma_buf_get(fd);
 
-	if (!IS_ERR(dmabuf) && dmabuf->ops != &buffer_ops) {
+	if (!IS_ERR(dmabuf) && dmabuf->ops != &buffer_ops && dmabuf->ops != &pageless_ops) {
 		dma_buf_put(dmabuf);
 		return ERR_PTR(-EINVAL);
 	}
@@ -326,6 +407,8 @@ static int importer_state(struct importer *importer, void __user *udata)
 	dma_resv_lock(dmabuf->resv, NULL);
 	params.pins = buffer->pins;
 	params.mappings = buffer->mappings;
+	params.syncs = atomic_read(&buffer->syncs);
+	params.maps = atomic_read(&buffer->maps);
 	dma_resv_unlock(dmabuf->resv);
 	dma_buf_put(dmabuf);
 	params.moves = importer->moves;

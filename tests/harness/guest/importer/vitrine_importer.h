@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * A device that imports dma-bufs in every way that a driver can, and exports one
- * that moves: what vgem and vkms do not do. For tests alone.
+ * A device that imports dma-bufs in every way that a driver can, and exports some
+ * that move or have no pages: what vgem and vkms do not do. For tests alone.
  */
 
 #ifndef _VITRINE_IMPORTER_H_
@@ -29,6 +29,10 @@ struct vitrine_importer_state {
 	__s32 mappings;
 	/* how often the attachment of this file was told of a move */
 	__u32 moves;
+	/* how often the exporter was asked to begin or to end CPU access */
+	__u32 syncs;
+	/* of userspace; only of a buffer without pages */
+	__s32 maps;
 };
 
 #define VITRINE_IMPORTER_BASE	0xB7
@@ -41,8 +45,11 @@ struct vitrine_importer_state {
 #define VITRINE_IMPORTER_STORE	_IO(VITRINE_IMPORTER_BASE, 4)
 /*
  * Returns an fd of a new buffer that can be moved, and is pinned while mapped. The
- * argument is how many pages it has.
+ * argument is how many pages it has, with VITRINE_IMPORTER_PAGELESS of a buffer that
+ * can not be moved, and is mapped as device memory: without pages, but with access
+ * for ptrace() as TTM and i915 have it.
  */
+#define VITRINE_IMPORTER_PAGELESS	(1U << 31)
 #define VITRINE_IMPORTER_EXPORT	_IO(VITRINE_IMPORTER_BASE, 5)
 /* The argument is the fd of what was exported: tells all importers. */
 #define VITRINE_IMPORTER_MOVE	_IO(VITRINE_IMPORTER_BASE, 6)
