@@ -18,6 +18,8 @@
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/refcount.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/version.h>
@@ -161,8 +163,67 @@ static void guard_unmap(struct dma_buf_attachment *outer, struct sg_table *table
 		dma_buf_unpin(inner);
 }
 
+/*
+ * The operations of an exporter's mapping, without ->access(). That is how
+ * /proc/PID/mem and ptrace() reach memory that has no struct page, and neither
+ * they nor the exporters look at whether the mapping may be written. There is
+ * one for each mmap() of a guard, shared by the mappings that come of it when the
+ * process forks, or splits or moves it.
+ */
+struct guard_mapping {
+	struct vm_operations_struct ops;
+	const struct vm_operations_struct *original;
+	/* So that the module stays, whose code the mappings call. */
+	struct dma_buf *guard;
+	refcount_t mappings;
+};
+
+static struct guard_mapping *to_guard_mapping(const struct vm_area_struct *vma)
+{
+	return container_of(vma->vm_ops, struct guard_mapping, ops);
+}
+
+static void guard_vm_open(struct vm_area_struct *vma)
+{
+	struct guard_mapping *mapping = to_guard_mapping(vma);
+
+	refcount_inc(&mapping->mappings);
+	if (mapping->original->open)
+		mapping->original->open(vma);
+}
+
+static void guard_vm_close(struct vm_area_struct *vma)
+{
+	struct guard_mapping *mapping = to_guard_mapping(vma);
+	struct dma_buf *guard = mapping->guard;
+
+	if (mapping->original->close)
+		mapping->original->close(vma);
+	if (!refcount_dec_and_test(&mapping->mappings))
+		return;
+	kfree(mapping);
+	/* Not released before this has returned: fput() leaves that for later. */
+	dma_buf_put(guard);
+}
+
+static void guard_mapping_init(struct guard_mapping *mapping, struct dma_buf *guard,
+			       const struct vm_operations_struct *original)
+{
+	mapping->ops = *original;
+	mapping->ops.access = NULL;
+	mapping->ops.open = guard_vm_open;
+	mapping->ops.close = guard_vm_close;
+	mapping->original = original;
+	mapping->guard = guard;
+	get_dma_buf(guard);
+	refcount_set(&mapping->mappings, 1);
+}
+
 static int guard_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 {
+	struct guard_mapping *mapping;
+	int ret;
+
 	/*
 	 * The VFS has removed VM_SHARED where it is the guard's own file that is
 	 * mapped, which is not open for writing. With VM_SHARED this is a
@@ -174,11 +235,25 @@ static int guard_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 		return -EACCES;
 	vm_flags_clear(vma, VM_MAYWRITE);
 
+	/* Whether it is needed is not known yet, but later nothing may fail. */
+	mapping = kzalloc(sizeof(*mapping), GFP_KERNEL_ACCOUNT);
+	if (!mapping)
+		return -ENOMEM;
+
 	/*
 	 * This sets vm_file to the original's file, and it has to stay so:
 	 * exporters find the mappings they have to zap by its f_mapping.
 	 */
-	return dma_buf_mmap(guard_original(dmabuf), vma, vma->vm_pgoff);
+	ret = dma_buf_mmap(guard_original(dmabuf), vma, vma->vm_pgoff);
+	if (ret || !vma->vm_ops || !vma->vm_ops->access) {
+		kfree(mapping);
+		return ret;
+	}
+
+	guard_mapping_init(mapping, dmabuf, vma->vm_ops);
+	vma->vm_ops = &mapping->ops;
+
+	return 0;
 }
 
 static int guard_begin_cpu_access(struct dma_buf *dmabuf,

@@ -8,6 +8,8 @@
  *
  *  - map it for writing, or make a mapping writable, also not by way of a device
  *    that imported it: EACCES;
+ *  - write to a mapping through /proc/PID/mem or by ptrace(): EIO, also where it
+ *    is of memory that the exporter gives them access to;
  *  - import it into a device that maps it for anything but DMA_TO_DEVICE, or in
  *    the kernel's address space: EACCES, EINVAL. Where the driver maps at import
  *    the import fails, elsewhere the use of what was imported;

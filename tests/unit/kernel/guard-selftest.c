@@ -300,6 +300,60 @@ TEST_WITH(buffer, exporter_that_moves) {
 	}
 }
 
+/*
+ * Memory that mm has no pages of is reached by the exporter's ->access(), which asks
+ * for no permission: as of TTM and i915.
+ */
+static void check_pageless(uint32_t flags) {
+	int importer = importer_open();
+	int fd = importer_export(importer, VITRINE_IMPORTER_PAGELESS);
+	uint64_t inode = dmabuf_inode(fd);
+	volatile uint8_t *writer = dmabuf_map(fd, PROT_READ | PROT_WRITE);
+	int control = write_by_proc_mem(writer, 1);
+	if (control != 0) {
+		/* That is up to the architecture: this one does not call it. */
+		check_str(getenv("VITRINE_GUEST"), "uml");
+		check_int(control, ==, EIO);
+	} else {
+		check_int(writer[0], ==, 1);
+		check_int(write_by_ptrace(writer, 2), ==, 0);
+		check_int(writer[0], ==, 2);
+	}
+	writer[0] = 3;
+
+	int guard = guard_create(fd, flags);
+	volatile uint8_t *reader = dmabuf_map(guard, PROT_READ);
+	check_int(reader[0], ==, 3);
+	check_int(write_by_proc_mem(reader, 4), ==, EIO);
+	check_int(write_by_ptrace(reader, 4), ==, EIO);
+	check_errno(mprotect((void *)reader, DMABUF_SIZE, PROT_READ | PROT_WRITE), EACCES);
+	check_int(writer[0], ==, 3);
+
+	/* The mapping has the code of the module, in all its parts and in children. */
+	check_int(importer_state(importer, fd).maps, ==, 2);
+	check_ok(munmap((void *)(reader + 4096), 4096));
+	check_int(importer_state(importer, fd).maps, ==, 3);
+	close(guard);
+	close(fd);
+	dmabuf_unmap(writer);
+	check(!module_unload("dma_buf_guard"));
+	check_int(write_by_proc_mem(reader + 8192, 4), ==, EIO);
+	check_int(write_by_ptrace(reader, 4), ==, EIO);
+	check_int(reader[0], ==, 3);
+	check_ok(munmap((void *)reader, 4096));
+	check(!module_unload("dma_buf_guard"));
+	check_ok(munmap((void *)(reader + 8192), DMABUF_SIZE - 8192));
+	dmabuf_check_gone(inode);
+}
+
+TEST_WITH(buffer, pageless_memory_is_not_written) {
+	check_pageless(0);
+}
+
+TEST_WITH(buffer, pageless_memory_is_not_written_with_own_fences) {
+	check_pageless(DMA_BUF_GUARD_OWN_FENCES);
+}
+
 /* An importer that follows such moves. */
 static void check_dynamic_importer(int importer, int fd, int guard, uint32_t flags) {
 	check_ok(importer_attach(importer, fd, flags));

@@ -7,7 +7,9 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -96,15 +98,39 @@ static void check_map_is_refused(int read_only) {
 	}
 }
 
+int write_by_proc_mem(const volatile void *map, uint8_t value) {
+	int mem = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+	check_int(mem, >=, 0);
+	int ret = pwrite(mem, &value, 1, (off_t)(uintptr_t)map) == 1 ? 0 : errno;
+	close(mem);
+	return ret;
+}
+
+int write_by_ptrace(const volatile void *map, uint8_t value) {
+	pid_t pid = fork();
+	check_int(pid, >=, 0);
+	if (pid == 0) {
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		raise(SIGSTOP);
+		_exit(0);
+	}
+	int status;
+	check(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
+	long word = *(const volatile long *)map;
+	memcpy(&word, &value, 1);
+	int ret = ptrace(PTRACE_POKEDATA, pid, map, word) == 0 ? 0 : errno;
+	check_ok(kill(pid, SIGKILL));
+	check(waitpid(pid, &status, 0) == pid);
+	return ret;
+}
+
 static void check_mapping_stays_read_only(void *reader) {
 	check_errno(mprotect(reader, DMABUF_SIZE, PROT_READ | PROT_WRITE), EACCES);
 	check_errno(mprotect(reader, 4096, PROT_WRITE), EACCES);
 	/* Maps the file of the mapping anew, by its own rights: a guard's is the original's. */
 	check_errno(remap_file_pages(reader, DMABUF_SIZE, 0, 0, 0), EINVAL);
-	int mem = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
-	check_int(mem, >=, 0);
-	check_errno(pwrite(mem, "x", 1, (off_t)(uintptr_t)reader), EIO);
-	close(mem);
+	check_int(write_by_proc_mem(reader, 'x'), ==, EIO);
+	check_int(write_by_ptrace(reader, 'x'), ==, EIO);
 }
 
 void check_cannot_be_written(int fd, int read_only) {

@@ -54,6 +54,12 @@ void check_sees_writes(int fd, int read_only);
 void check_cannot_be_written(int fd, int read_only);
 /* The same of a mapping that is private, where the exporter has such. */
 void check_cannot_be_written_privately(int fd, int read_only);
+/*
+ * Write the first byte of a mapping by ways that do not ask for its permissions: 0
+ * or an errno. The mapping must be shared for the second.
+ */
+int write_by_proc_mem(const volatile void *map, uint8_t value);
+int write_by_ptrace(const volatile void *map, uint8_t value);
 /* `read_only` does not tell the exporter that it writes, while `fd` does. */
 void check_syncs_for_reading_only(int fd, int read_only);
 /* What an access by one of these three waits for is the same for all. */
