@@ -256,22 +256,33 @@ static int guard_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 	return 0;
 }
 
+/*
+ * Waits for the writers, and does not call the exporter. Who has the memory, the
+ * CPU or devices, is for its owner to say: exporters sync it then with what they
+ * have mapped for devices. With bounce buffers this copies what those hold over
+ * the memory, and where caches are not coherent it drops what they hold of it. In
+ * both cases what the owner has written by the CPU meanwhile would be gone.
+ */
 static int guard_begin_cpu_access(struct dma_buf *dmabuf,
 				  enum dma_data_direction direction)
 {
+	long ret;
+
 	if (direction != DMA_FROM_DEVICE)
 		return -EACCES;
 
-	return dma_buf_begin_cpu_access(guard_original(dmabuf), direction);
+	/* The core waits for the fences of the guard, which need not be these. */
+	ret = dma_resv_wait_timeout(guard_original(dmabuf)->resv,
+				    DMA_RESV_USAGE_WRITE, true,
+				    MAX_SCHEDULE_TIMEOUT);
+
+	return ret < 0 ? ret : 0;
 }
 
 static int guard_end_cpu_access(struct dma_buf *dmabuf,
 				enum dma_data_direction direction)
 {
-	if (direction != DMA_FROM_DEVICE)
-		return -EACCES;
-
-	return dma_buf_end_cpu_access(guard_original(dmabuf), direction);
+	return direction == DMA_FROM_DEVICE ? 0 : -EACCES;
 }
 
 static void guard_release(struct dma_buf *dmabuf)

@@ -13,7 +13,11 @@
  *  - import it into a device that maps it for anything but DMA_TO_DEVICE, or in
  *    the kernel's address space: EACCES, EINVAL. Where the driver maps at import
  *    the import fails, elsewhere the use of what was imported;
- *  - DMA_BUF_IOCTL_SYNC with DMA_BUF_SYNC_WRITE: EACCES;
+ *  - DMA_BUF_IOCTL_SYNC with DMA_BUF_SYNC_WRITE: EACCES. With DMA_BUF_SYNC_READ
+ *    it waits for the fences of writers and does nothing else. The exporter is not
+ *    called: with bounce buffers, and where caches are not coherent, that can take
+ *    back what the owner has written by the CPU. So where caches are not coherent,
+ *    what devices wrote is seen after the owner's own DMA_BUF_IOCTL_SYNC;
  *  - get back to the original: a guard of a guard is another guard of the
  *    original, and what imported a guard exports the guard again.
  *

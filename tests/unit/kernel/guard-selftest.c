@@ -405,6 +405,24 @@ TEST_WITH(buffer, importer_that_follows_is_told) {
 	check_ok(ioctl(importer, VITRINE_IMPORTER_MOVE, fd));
 }
 
+/* What an exporter does then can take back what the owner has written. */
+TEST_WITH(buffer, sync_does_not_reach_the_exporter) {
+	int importer = importer_open();
+	int fd = importer_export(importer, VITRINE_IMPORTER_PAGELESS);
+	check_ok(dmabuf_sync(fd, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ));
+	check_ok(dmabuf_sync(fd, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ));
+	check_int(importer_state(importer, fd).syncs, ==, 2);
+	const uint32_t flags[] = {0, DMA_BUF_GUARD_OWN_FENCES};
+	for (size_t i = 0; i < 2; i++) {
+		int guard = guard_create(fd, flags[i]);
+		check_ok(dmabuf_sync(guard, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ));
+		check_ok(dmabuf_sync(guard, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ));
+		check_errno(dmabuf_sync(guard, DMA_BUF_SYNC_START | DMA_BUF_SYNC_RW), EACCES);
+		check_errno(dmabuf_sync(guard, DMA_BUF_SYNC_END | DMA_BUF_SYNC_WRITE), EACCES);
+		check_int(importer_state(importer, fd).syncs, ==, 2);
+	}
+}
+
 TEST_EACH_EXPORTER(not_a_dmabuf_not_an_fd) {
 	int device = device_open();
 	int guard = guard_create(f->fd, 0);
