@@ -352,6 +352,30 @@ err_put:
 	return dmabuf;
 }
 
+/* Of a file that may be read: a guard would be more than one that may not. */
+static struct dma_buf *guard_get_readable(int fd)
+{
+	struct dma_buf *dmabuf = dma_buf_get(fd);
+	struct file *file;
+
+	if (IS_ERR(dmabuf))
+		return dmabuf;
+
+	file = fget(fd);
+	/* Another one may have taken its place. A dma-buf can have several files. */
+	if (!file || file_inode(file) != file_inode(dmabuf->file)) {
+		dma_buf_put(dmabuf);
+		dmabuf = ERR_PTR(-EBADF);
+	} else if (!(file->f_mode & FMODE_READ)) {
+		dma_buf_put(dmabuf);
+		dmabuf = ERR_PTR(-EACCES);
+	}
+	if (file)
+		fput(file);
+
+	return dmabuf;
+}
+
 static long guard_create(struct dma_buf_guard_create __user *udata)
 {
 	struct dma_buf_guard_create params;
@@ -363,7 +387,7 @@ static long guard_create(struct dma_buf_guard_create __user *udata)
 	if (params.flags & ~(O_CLOEXEC | DMA_BUF_GUARD_OWN_FENCES) || params.reserved)
 		return -EINVAL;
 
-	original = dma_buf_get(params.fd);
+	original = guard_get_readable(params.fd);
 	if (IS_ERR(original))
 		return PTR_ERR(original);
 

@@ -56,7 +56,8 @@
  *  - EOPNOTSUPP: DMA_BUF_GUARD_OWN_FENCES, of a dma-buf whose exporter moves its
  *    memory;
  *  - EBADF: @fd is not open;
- *  - EACCES: @fd was derived by DMA_BUF_IOCTL_DERIVE and is guarded already;
+ *  - EACCES: @fd is not open for reading, or was derived by
+ *    DMA_BUF_IOCTL_DERIVE and is guarded already;
  *  - EMFILE, ENFILE, ENOMEM: no fd, no file or no memory is left;
  *  - EFAULT: the struct is not readable or not writable.
  *

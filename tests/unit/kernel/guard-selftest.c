@@ -475,6 +475,22 @@ TEST_EACH_EXPORTER(bad_memory_leaks_nothing) {
 	check_int(dmabuf_info(0).objects, ==, objects);
 }
 
+/* A heap hands out what its caller asks for. */
+TEST_WITH(buffer, fd_that_cannot_read_is_refused) {
+	int device = device_open();
+	const int readable[] = {O_RDWR, O_RDONLY};
+	for (size_t i = 0; i < 2; i++) {
+		int fd = dmabuf_create_from_heap(readable[i], DMABUF_SIZE);
+		dmabuf_map(guard_create(fd, 0), PROT_READ);
+	}
+	int fd = dmabuf_create_from_heap(O_WRONLY, DMABUF_SIZE);
+	int fds = harness_count_fds(), objects = dmabuf_info(0).objects;
+	check_errno(guard_try(device, fd, 0), EACCES);
+	check_errno(guard_try(device, fd, DMA_BUF_GUARD_OWN_FENCES), EACCES);
+	check_int(harness_count_fds(), ==, fds);
+	check_int(dmabuf_info(0).objects, ==, objects);
+}
+
 static int limited_device = -1;
 
 static int make_guard(int fd) {
