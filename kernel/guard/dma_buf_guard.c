@@ -10,11 +10,13 @@
  * the original.
  */
 
+#include <linux/cred.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-resv.h>
 #include <linux/fcntl.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/list.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -26,9 +28,82 @@
 
 #include "dma_buf_guard.h"
 
+/* A user that has guards. */
+struct guard_user {
+	struct list_head link; /* in guard_users */
+	kuid_t uid;
+	unsigned int guards;
+};
+
 struct dma_buf_guard {
 	struct dma_buf *original;
+	struct guard_user *user; /* who made it */
 };
+
+static LIST_HEAD(guard_users);
+static DEFINE_MUTEX(guard_users_lock);
+
+/*
+ * The limit of open files is no limit of guards: a device that has imported one
+ * holds it too, with no fd.
+ */
+static unsigned int guards_per_user = 4096;
+module_param(guards_per_user, uint, 0644);
+MODULE_PARM_DESC(guards_per_user, "Guards of one user, 4096 by default");
+
+static struct guard_user *guard_user_find(kuid_t uid)
+{
+	struct guard_user *user;
+
+	list_for_each_entry(user, &guard_users, link) {
+		if (uid_eq(user->uid, uid))
+			return user;
+	}
+
+	user = kzalloc(sizeof(*user), GFP_KERNEL_ACCOUNT);
+	if (user) {
+		user->uid = uid;
+		list_add(&user->link, &guard_users);
+	}
+
+	return user;
+}
+
+static void guard_user_put_locked(struct guard_user *user)
+{
+	if (user->guards > 0)
+		return;
+	list_del(&user->link);
+	kfree(user);
+}
+
+/* One more guard of the calling user, or an ERR_PTR. */
+static struct guard_user *guard_user_charge(void)
+{
+	struct guard_user *user;
+
+	mutex_lock(&guard_users_lock);
+	user = guard_user_find(current_uid());
+	if (!user) {
+		user = ERR_PTR(-ENOMEM);
+	} else if (user->guards >= READ_ONCE(guards_per_user)) {
+		guard_user_put_locked(user);
+		user = ERR_PTR(-EDQUOT);
+	} else {
+		user->guards++;
+	}
+	mutex_unlock(&guard_users_lock);
+
+	return user;
+}
+
+static void guard_user_uncharge(struct guard_user *user)
+{
+	mutex_lock(&guard_users_lock);
+	user->guards--;
+	guard_user_put_locked(user);
+	mutex_unlock(&guard_users_lock);
+}
 
 static const struct dma_buf_ops guard_ops;
 
@@ -290,6 +365,7 @@ static void guard_release(struct dma_buf *dmabuf)
 	struct dma_buf_guard *guard = dmabuf->priv;
 
 	dma_buf_put(guard->original);
+	guard_user_uncharge(guard->user);
 	kfree(guard);
 }
 
@@ -330,6 +406,11 @@ static struct dma_buf *guard_export(struct dma_buf *original, bool own_fences)
 		goto err_put;
 	}
 	guard->original = original;
+	guard->user = guard_user_charge();
+	if (IS_ERR(guard->user)) {
+		dmabuf = ERR_CAST(guard->user);
+		goto err_free;
+	}
 
 	/* The owner in exp_info keeps the module as long as there is a guard. */
 	exp_info.ops = &guard_ops;
@@ -339,12 +420,14 @@ static struct dma_buf *guard_export(struct dma_buf *original, bool own_fences)
 	exp_info.priv = guard;
 	dmabuf = dma_buf_export(&exp_info);
 	if (IS_ERR(dmabuf))
-		goto err_free;
+		goto err_uncharge;
 	if (own_fences)
 		lockdep_set_class(&dmabuf->resv->lock.base, &guard_resv_key);
 
 	return dmabuf;
 
+err_uncharge:
+	guard_user_uncharge(guard->user);
 err_free:
 	kfree(guard);
 err_put:
@@ -467,8 +550,8 @@ static const struct file_operations guard_fops = {
 };
 
 /*
- * For everybody: a guard is less than the fd that it is made of, and keeps no more
- * memory than a dup() of that. The udev rule says the same.
+ * For everybody: a guard is less than the fd that it is made of, and each user has
+ * a number of them. The udev rule says the same.
  */
 static struct miscdevice guard_device = {
 	.minor = MISC_DYNAMIC_MINOR,

@@ -27,10 +27,14 @@
  * the owner, and a display that shows the buffer, wait for a fence of its making.
  * With DMA_BUF_GUARD_OWN_FENCES the guard has fences of its own instead, so that
  * what a holder does to them concerns that guard alone; DMA_BUF_IOCTL_SYNC waits
- * for those of the original all the same. A name that is set is the guard's own.
+ * for those of the original all the same. Guards of exporters that move their
+ * memory (those with a pin operation, such as amdgpu and xe) can not have fences
+ * of their own. A name that is set is the guard's own.
  *
  * A guard has an inode of its own. It holds the original until it is closed and
- * unmapped everywhere.
+ * unmapped everywhere. A user can have as many guards as the module parameter
+ * guards_per_user says, which is 4096 by default; a guard counts for the user that
+ * made it.
  */
 
 #ifndef _DMA_BUF_GUARD_UAPI_H_
@@ -58,6 +62,7 @@
  *  - EBADF: @fd is not open;
  *  - EACCES: @fd is not open for reading, or was derived by
  *    DMA_BUF_IOCTL_DERIVE and is guarded already;
+ *  - EDQUOT: the user of the caller has too many guards;
  *  - EMFILE, ENFILE, ENOMEM: no fd, no file or no memory is left;
  *  - EFAULT: the struct is not readable or not writable.
  *

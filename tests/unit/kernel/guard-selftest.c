@@ -491,6 +491,47 @@ TEST_WITH(buffer, fd_that_cannot_read_is_refused) {
 	check_int(dmabuf_info(0).objects, ==, objects);
 }
 
+static void guard_and_map(int fd) {
+	int guard = guard_create(fd, 0);
+	dmabuf_unmap(dmabuf_map(guard, PROT_READ));
+	check_errno(dmabuf_try_map(guard, PROT_WRITE), EACCES);
+}
+
+#define GUARDS_PER_USER "/sys/module/dma_buf_guard/parameters/guards_per_user"
+
+/* Returns what it was before. */
+static unsigned set_guards_per_user(unsigned value) {
+	unsigned before;
+	FILE *file = fopen(GUARDS_PER_USER, "r+e");
+	check(file != NULL);
+	check(fscanf(file, "%u", &before) == 1);
+	check(fseek(file, 0, SEEK_SET) == 0);
+	check(fprintf(file, "%u", value) > 0);
+	check(fclose(file) == 0);
+	return before;
+}
+
+/* Fds are not what bounds them: a device that has imported one needs none. */
+TEST_EACH_EXPORTER(guards_are_bounded_per_user) {
+	int device = device_open(), guards[8];
+	unsigned before = set_guards_per_user(8);
+	for (size_t i = 0; i < 8; i++) {
+		guards[i] = guard_create(f->fd, 0);
+	}
+	int fds = harness_count_fds();
+	check_errno(guard_try(device, f->fd, 0), EDQUOT);
+	check_errno(guard_try(device, f->fd, DMA_BUF_GUARD_OWN_FENCES), EDQUOT);
+	check_int(harness_count_fds(), ==, fds);
+	check_as_other_user(guard_and_map, f->fd);
+	uint64_t inode = dmabuf_inode(guards[7]);
+	close(guards[7]);
+	dmabuf_check_gone(inode);
+	close(guard_create(f->fd, 0));
+	set_guards_per_user(before);
+	check_int(before, ==, 4096);
+	dmabuf_check_references(f->inode, f->references + 7);
+}
+
 static int limited_device = -1;
 
 static int make_guard(int fd) {
@@ -514,12 +555,6 @@ TEST_WITH(buffer, module_stays_while_used) {
 	close(guard);
 	check(!module_unload("dma_buf_guard"));
 	close(copy);
-}
-
-static void guard_and_map(int fd) {
-	int guard = guard_create(fd, 0);
-	dmabuf_unmap(dmabuf_map(guard, PROT_READ));
-	check_errno(dmabuf_try_map(guard, PROT_WRITE), EACCES);
 }
 
 TEST_EACH_EXPORTER(other_users) {
