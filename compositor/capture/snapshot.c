@@ -4,15 +4,18 @@
 #include <wlr/render/allocator.h>
 #include <wlr/render/swapchain.h>
 #include <wlr/render/wlr_renderer.h>
-#include <wlr/render/wlr_texture.h>
 #include <wlr/util/log.h>
 
 #include "fence.h"
 #include "memfd_buffer.h"
+#include "renderer_copy.h"
 #include "snapshot.h"
 
 /** What every renderer draws, and every reader understands. */
 #define SNAPSHOT_FORMAT DRM_FORMAT_XRGB8888
+
+/** Copies that may fail one after the other before the copier is given up. */
+#define FAILURES_CAP 3
 
 /** Makes the swapchain that copies go to fit the output. */
 static bool snapshots_configure(struct vt_snapshots *snapshots, int width, int height) {
@@ -43,75 +46,6 @@ static bool snapshots_configure(struct vt_snapshots *snapshots, int width, int h
 	return true;
 }
 
-/** Draws the source's pixels with the renderer that drew the source. */
-static bool copy_by_render_pass(struct wlr_renderer *renderer, struct wlr_texture *texture,
-		struct wlr_buffer *copy, const pixman_region32_t *region) {
-	struct wlr_render_pass *pass = wlr_renderer_begin_buffer_pass(renderer, copy, NULL);
-	if (pass == NULL) {
-		return false;
-	}
-	wlr_render_pass_add_texture(pass, &(struct wlr_render_texture_options){
-		.texture = texture,
-		.clip = region,
-		.blend_mode = WLR_RENDER_BLEND_MODE_NONE,
-	});
-	return wlr_render_pass_submit(pass);
-}
-
-/** For a renderer that cannot draw to memory: reads the source's pixels back. */
-static bool copy_by_read_back(struct wlr_texture *texture, struct wlr_buffer *copy,
-		const pixman_region32_t *region) {
-	void *data;
-	uint32_t format;
-	size_t stride;
-	if (!wlr_buffer_begin_data_ptr_access(copy, WLR_BUFFER_DATA_PTR_ACCESS_WRITE,
-			&data, &format, &stride)) {
-		return false;
-	}
-	bool ok = true;
-	int n_rects;
-	const pixman_box32_t *rects =
-		pixman_region32_rectangles((pixman_region32_t *)region, &n_rects);
-	for (int i = 0; i < n_rects && ok; i++) {
-		ok = wlr_texture_read_pixels(texture, &(struct wlr_texture_read_pixels_options){
-			.data = data,
-			.format = format,
-			.stride = (uint32_t)stride,
-			.dst_x = (uint32_t)rects[i].x1,
-			.dst_y = (uint32_t)rects[i].y1,
-			.src_box = {
-				.x = rects[i].x1,
-				.y = rects[i].y1,
-				.width = rects[i].x2 - rects[i].x1,
-				.height = rects[i].y2 - rects[i].y1,
-			},
-		});
-	}
-	wlr_buffer_end_data_ptr_access(copy);
-	return ok;
-}
-
-/** Memory is not always a dma-buf as well: /dev/udmabuf has a limit of size. */
-static bool can_draw_to(const struct wlr_renderer *renderer, struct wlr_buffer *copy) {
-	struct wlr_dmabuf_attributes dmabuf;
-	return renderer->render_buffer_caps & WLR_BUFFER_CAP_DATA_PTR ||
-		(renderer->render_buffer_caps & WLR_BUFFER_CAP_DMABUF &&
-		wlr_buffer_get_dmabuf(copy, &dmabuf));
-}
-
-static bool copy_buffer(struct wlr_renderer *renderer, struct wlr_buffer *buffer,
-		struct wlr_buffer *copy, const pixman_region32_t *region) {
-	struct wlr_texture *texture = wlr_texture_from_buffer(renderer, buffer);
-	if (texture == NULL) {
-		return false;
-	}
-	bool ok = can_draw_to(renderer, copy) ?
-		copy_by_render_pass(renderer, texture, copy, region) :
-		copy_by_read_back(texture, copy, region);
-	wlr_texture_destroy(texture);
-	return ok;
-}
-
 static uint64_t region_get_bytes(const pixman_region32_t *region) {
 	uint64_t pixels = 0;
 	int n_rects;
@@ -123,44 +57,229 @@ static uint64_t region_get_bytes(const pixman_region32_t *region) {
 	return pixels * 4;
 }
 
-/** Draws what is stale of a copy. */
-static bool snapshots_update(struct vt_snapshots *snapshots, struct wlr_buffer *source,
-		struct vt_stream_buffer *buffer) {
-	struct wlr_buffer *copy = &buffer->buffer->base;
-	if (!pixman_region32_empty(&buffer->stale) &&
-			!copy_buffer(snapshots->output->renderer, source, copy, &buffer->stale)) {
-		wlr_log(WLR_ERROR, "Failed to copy a frame");
-		return false; // it is still stale
-	}
-	uint64_t bytes = region_get_bytes(&buffer->stale);
-	pixman_region32_clear(&buffer->stale);
+static void snapshots_count_bytes(struct vt_snapshots *snapshots,
+		const pixman_region32_t *region) {
+	uint64_t bytes = region_get_bytes(region);
 	struct vt_subscriber *subscriber;
 	wl_list_for_each(subscriber, &snapshots->stream.subscribers, stream_link) {
 		subscriber->stats.bytes_copied += bytes;
 	}
+}
+
+static void snapshots_request_frame(struct vt_snapshots *snapshots) {
+	if (!wl_list_empty(&snapshots->stream.subscribers)) {
+		snapshots->stream.impl->request_frame(snapshots->stream.data);
+	}
+}
+
+/* Copies by the renderer, in the event loop */
+
+static bool snapshots_copy(struct vt_snapshots *snapshots, struct wlr_buffer *source,
+		struct vt_stream_buffer *buffer) {
+	if (pixman_region32_empty(&buffer->stale)) {
+		return true;
+	}
+	if (!vt_renderer_copy(snapshots->output->renderer, source, &buffer->buffer->base,
+			&buffer->stale)) {
+		wlr_log(WLR_ERROR, "Failed to copy a frame");
+		return false; // it is still stale
+	}
+	snapshots_count_bytes(snapshots, &buffer->stale);
+	pixman_region32_clear(&buffer->stale);
 	return true;
 }
 
-/** Returns a copy of the buffer, which is locked, or NULL. */
-static struct vt_stream_buffer *snapshots_copy(struct vt_snapshots *snapshots,
+/* Copies by the copier */
+
+/** What was to be copied was not, at least not all of it. */
+static void snapshots_undo_copy(struct vt_snapshots *snapshots) {
+	struct vt_stream_buffer *buffer;
+	wl_list_for_each(buffer, &snapshots->stream.buffers, link) {
+		if (buffer == snapshots->copying_to) { // else it is gone
+			vt_stream_buffer_set_stale(buffer);
+		}
+	}
+	snapshots->copying_to = NULL;
+	vt_stream_handle_copied(&snapshots->stream, false);
+}
+
+static void snapshots_cancel_copy(struct vt_snapshots *snapshots) {
+	if (snapshots->copying_to != NULL) {
+		vt_copier_cancel(snapshots->copier);
+		snapshots_undo_copy(snapshots);
+	}
+}
+
+static void snapshots_drop_copier(struct vt_snapshots *snapshots) {
+	snapshots_cancel_copy(snapshots);
+	vt_copier_destroy(snapshots->copier);
+	snapshots->copier = NULL;
+	snapshots->copier_has_started = false;
+}
+
+/** The renderer copies from now on. */
+static void snapshots_give_up_copier(struct vt_snapshots *snapshots, const char *reason) {
+	wlr_log(WLR_ERROR, "Copies of output %s are made in the event loop, which they block: %s",
+		snapshots->output->name, reason);
+	snapshots->has_no_copier = true;
+	snapshots_drop_copier(snapshots);
+}
+
+static void snapshots_handle_failure(struct vt_snapshots *snapshots) {
+	if (!snapshots->copier_has_started) {
+		snapshots_give_up_copier(snapshots, "there is no EGL that imports dma-bufs");
+	} else {
+		snapshots_undo_copy(snapshots);
+		if (++snapshots->n_failures >= FAILURES_CAP) {
+			snapshots_give_up_copier(snapshots, "the GPU cannot read the output's buffers");
+		}
+	}
+	snapshots_request_frame(snapshots);
+}
+
+/** "A copy that never finishes costs that stream, not the output" */
+static void snapshots_handle_stuck(struct vt_snapshots *snapshots) {
+	if (!snapshots->copier_has_started) {
+		snapshots_give_up_copier(snapshots, "its thread does not start");
+		snapshots_request_frame(snapshots);
+		return;
+	}
+	snapshots_drop_copier(snapshots);
+	struct vt_subscriber *subscriber;
+	wl_list_for_each(subscriber, &snapshots->stream.subscribers, stream_link) {
+		subscriber->impl->stop_later(subscriber, VITRINE_VIEW_STOP_NO_RESOURCES);
+	}
+}
+
+static void snapshots_handle_done(struct vt_snapshots *snapshots) {
+	if (!snapshots->copier_has_started) {
+		snapshots->copier_has_started = true;
+		snapshots_request_frame(snapshots);
+		return;
+	}
+	snapshots->copying_to = NULL;
+	snapshots->n_failures = 0;
+	vt_stream_handle_copied(&snapshots->stream, true);
+}
+
+static void snapshots_handle_copier_event(void *data, enum vt_copier_event event) {
+	struct vt_snapshots *snapshots = data;
+	switch (event) {
+	case VT_COPIER_DONE:
+		snapshots_handle_done(snapshots);
+		break;
+	case VT_COPIER_FAILED:
+		snapshots_handle_failure(snapshots);
+		break;
+	case VT_COPIER_CANCELLED:
+		snapshots_request_frame(snapshots); // frames may have been lost meanwhile
+		break;
+	case VT_COPIER_STUCK:
+		snapshots_handle_stuck(snapshots);
+		break;
+	}
+}
+
+static const struct vt_copier_interface copier_impl = {
+	.handle_event = snapshots_handle_copier_event,
+};
+
+/** Whether the copier is to copy this: what a GPU has drawn. */
+static bool snapshots_needs_copier(const struct vt_snapshots *snapshots,
 		struct wlr_buffer *source) {
+	const struct wlr_renderer *renderer = snapshots->output->renderer;
+	struct wlr_dmabuf_attributes dmabuf;
+	return !snapshots->has_no_copier &&
+		!(renderer->render_buffer_caps & WLR_BUFFER_CAP_DATA_PTR) &&
+		wlr_buffer_get_dmabuf(source, &dmabuf);
+}
+
+/** Whether the copier can copy now. Starts it if needed: there is an event when it can. */
+static bool snapshots_is_ready(struct vt_snapshots *snapshots) {
+	if (snapshots->copier == NULL) {
+		snapshots->copier = vt_copier_create(snapshots->stream.manager->loop,
+			wlr_renderer_get_drm_fd(snapshots->output->renderer), &copier_impl, snapshots);
+		if (snapshots->copier == NULL) {
+			snapshots_give_up_copier(snapshots, "there are no resources for a thread");
+			snapshots_request_frame(snapshots);
+		}
+		return false;
+	}
+	return !vt_copier_is_busy(snapshots->copier);
+}
+
+/** Starts to copy what is stale, of which there is something. */
+static bool snapshots_start_copy(struct vt_snapshots *snapshots,
+		const struct wlr_output_event_commit *event, struct vt_stream_buffer *buffer) {
+	struct vt_copy copy = {
+		.source = event->state->buffer,
+		.target = &buffer->buffer->base,
+		.fourcc = buffer->buffer->fourcc,
+		.region = &buffer->stale,
+	};
+	uint32_t format;
+	// The memory keeps its address for as long as the buffer lives
+	if (!wlr_buffer_begin_data_ptr_access(copy.target, WLR_BUFFER_DATA_PTR_ACCESS_WRITE,
+			&copy.data, &format, &copy.stride)) {
+		return false;
+	}
+	wlr_buffer_end_data_ptr_access(copy.target);
+	copy.take_fence_fd = vt_render_fence(snapshots->output->renderer, event->state, copy.source);
+	if (!vt_copier_start(snapshots->copier, &copy)) {
+		return false;
+	}
+	snapshots->copying_to = buffer;
+	snapshots_count_bytes(snapshots, &buffer->stale);
+	pixman_region32_clear(&buffer->stale); // see snapshots_undo_copy()
+	return true;
+}
+
+/* Frames */
+
+/** Copies to a buffer of the swapchain, or starts to, and delivers it. */
+static bool snapshots_submit(struct vt_snapshots *snapshots,
+		const struct wlr_output_event_commit *event, const pixman_region32_t *damage,
+		struct wlr_buffer *target, bool by_copier) {
 	struct vt_stream *stream = &snapshots->stream;
-	if (snapshots->output->renderer == NULL ||
-			!snapshots_configure(snapshots, source->width, source->height)) {
-		return NULL;
-	}
-	struct wlr_buffer *copy = wlr_swapchain_acquire(snapshots->swapchain);
-	if (copy == NULL) {
-		return NULL;
-	}
-	struct vt_buffer *vt_buffer = vt_buffer_try_from_buffer(copy);
+	struct vt_buffer *vt_buffer = vt_buffer_try_from_buffer(target);
 	struct vt_stream_buffer *buffer = vt_stream_get_buffer(stream, vt_buffer);
-	if (buffer == NULL || !snapshots_update(snapshots, source, buffer)) {
-		wlr_buffer_unlock(copy);
-		return NULL;
+	if (buffer == NULL) {
+		return false;
 	}
-	// Again: what was drawn to may have got other memory for it
-	return vt_stream_get_buffer(stream, vt_buffer);
+	bool waits = by_copier && !pixman_region32_empty(&buffer->stale);
+	if (!(waits ? snapshots_start_copy(snapshots, event, buffer) :
+			snapshots_copy(snapshots, event->state->buffer, buffer))) {
+		return false;
+	}
+	vt_stream_submit(stream, &(struct vt_stream_frame){
+		// Again: what is drawn to may have got other memory for it
+		.buffer = vt_stream_get_buffer(stream, vt_buffer),
+		.when = event->when,
+		.transform = (uint32_t)snapshots->output->transform,
+		.damage = *damage,
+		.fence_fd = waits ? -1 : vt_render_fence(snapshots->output->renderer, NULL, target),
+		.waits_for_copy = waits,
+	});
+	return true;
+}
+
+static void snapshots_deliver(struct vt_snapshots *snapshots,
+		const struct wlr_output_event_commit *event, const pixman_region32_t *damage) {
+	struct vt_stream *stream = &snapshots->stream;
+	struct wlr_buffer *source = event->state->buffer;
+	bool by_copier = snapshots_needs_copier(snapshots, source);
+	if (by_copier && !snapshots_is_ready(snapshots)) {
+		vt_stream_lose(stream, damage); // there is more once it is
+		return;
+	}
+	struct wlr_buffer *target = NULL;
+	if (snapshots_configure(snapshots, source->width, source->height)) {
+		target = wlr_swapchain_acquire(snapshots->swapchain);
+	}
+	if (target == NULL || !snapshots_submit(snapshots, event, damage, target, by_copier)) {
+		vt_stream_fail(stream, damage);
+	}
+	wlr_buffer_unlock(target);
 }
 
 void vt_snapshots_push(struct vt_snapshots *snapshots,
@@ -173,26 +292,14 @@ void vt_snapshots_push(struct vt_snapshots *snapshots,
 	if (!vt_stream_wants_frame(stream)) {
 		// No subscriber could take it. One that can later on requests a frame then
 		vt_stream_lose(stream, damage);
-		return;
-	}
-
-	buffer = snapshots_copy(snapshots, event->state->buffer);
-	if (buffer == NULL) {
+	} else if (snapshots->output->renderer == NULL) {
 		vt_stream_fail(stream, damage);
-		return;
+	} else {
+		snapshots_deliver(snapshots, event, damage);
 	}
-	struct wlr_output *output = snapshots->output;
-	struct wlr_buffer *copy = &buffer->buffer->base;
-	vt_stream_submit(stream, &(struct vt_stream_frame){
-		.buffer = buffer,
-		.when = event->when,
-		.transform = (uint32_t)output->transform,
-		.damage = *damage,
-		// The copy was drawn after the frame: it is finished when all is
-		.fence_fd = vt_render_fence(output->renderer, NULL, copy),
-	});
-	wlr_buffer_unlock(copy);
 }
+
+/* Retirement, and the end */
 
 static void snapshots_drop_swapchain(struct vt_snapshots *snapshots) {
 	wlr_swapchain_destroy(snapshots->swapchain);
@@ -200,18 +307,13 @@ static void snapshots_drop_swapchain(struct vt_snapshots *snapshots) {
 }
 
 void vt_snapshots_retire(struct vt_snapshots *snapshots) {
-	bool must_drop = false;
-	const struct vt_stream_buffer *buffer;
-	wl_list_for_each(buffer, &snapshots->stream.buffers, link) {
-		must_drop |= !vt_buffer_can_replace_memory(buffer->buffer);
-	}
+	// What was announced may be what is copied to
+	snapshots_cancel_copy(snapshots);
 	vt_stream_retire(&snapshots->stream);
-	if (must_drop) {
-		snapshots_drop_swapchain(snapshots);
-	}
 }
 
 void vt_snapshots_forget(struct vt_snapshots *snapshots) {
+	snapshots_drop_copier(snapshots);
 	vt_stream_forget(&snapshots->stream);
 	snapshots_drop_swapchain(snapshots);
 }
@@ -225,6 +327,7 @@ bool vt_snapshots_init(struct vt_snapshots *snapshots, struct vt_manager *manage
 }
 
 void vt_snapshots_finish(struct vt_snapshots *snapshots) {
+	snapshots_drop_copier(snapshots);
 	vt_stream_finish(&snapshots->stream);
 	snapshots_drop_swapchain(snapshots);
 	wlr_allocator_destroy(snapshots->allocator);

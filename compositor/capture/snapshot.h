@@ -4,14 +4,26 @@
 
 #include <wlr/types/wlr_output.h>
 
+#include "copier.h"
 #include "stream.h"
 
-/** Copies of an output's frames, for subscribers without a zero-copy guarantee. */
+/**
+ * Copies of an output's frames, for subscribers without a zero-copy guarantee. What a GPU
+ * has drawn is copied by a thread. Frames that come meanwhile are lost, and another
+ * one is asked for after it.
+ */
 struct vt_snapshots {
 	struct vt_stream stream;
 	struct wlr_output *output;
 	struct wlr_allocator *allocator; // NULL before the first copy
 	struct wlr_swapchain *swapchain; // NULL before the first copy
+
+	struct vt_copier *copier; // NULL before it is needed
+	bool copier_has_started;
+	bool has_no_copier; // there is none that can: the renderer copies
+	uint32_t n_failures; // of the copier, one after the other
+	/** What is copied to, NULL if nothing is; it may be gone. */
+	const struct vt_stream_buffer *copying_to;
 };
 
 /** The stream's frames are requested by `impl`. Finish it also on failure. */

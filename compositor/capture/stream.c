@@ -12,7 +12,7 @@
 #define RETRY_CAP_MS 5000
 
 static bool frame_is_finished(const struct vt_stream_frame *frame) {
-	return frame->fence_fd < 0 && !frame->waits_for_present;
+	return frame->fence_fd < 0 && !frame->waits_for_present && !frame->waits_for_copy;
 }
 
 static void stream_close_fence(struct vt_stream *stream) {
@@ -29,6 +29,7 @@ static void stream_close_fence(struct vt_stream *stream) {
 static void stream_drop_newest(struct vt_stream *stream) {
 	stream_close_fence(stream);
 	stream->newest.waits_for_present = false;
+	stream->newest.waits_for_copy = false;
 	pixman_region32_clear(&stream->newest.damage);
 	struct vt_stream_buffer *buffer = stream->newest.buffer;
 	stream->newest.buffer = NULL;
@@ -305,7 +306,8 @@ static void stream_send_or_stop(struct vt_stream *stream, struct vt_subscriber *
 static bool stream_is_readable_by(const struct vt_stream *stream,
 		const struct vt_subscriber *subscriber) {
 	return frame_is_finished(&stream->newest) ||
-		(subscriber->takes_fences && !stream->newest.waits_for_present);
+		(subscriber->takes_fences && !stream->newest.waits_for_present &&
+		!stream->newest.waits_for_copy);
 }
 
 /** Sends the newest frame to a subscriber with explicit release, if it can have it. */
@@ -514,6 +516,26 @@ void vt_stream_lose(struct vt_stream *stream, const pixman_region32_t *damage) {
 	vt_damage_add(&stream->lost_damage, damage);
 }
 
+/** The newest frame was not delivered to any subscriber, and never will be. */
+static void stream_lose_newest(struct vt_stream *stream) {
+	stream->seq -= 1 + stream->newest.n_lost;
+	stream->n_lost += 1 + stream->newest.n_lost;
+	vt_damage_add(&stream->lost_damage, &stream->newest.damage);
+	stream_drop_newest(stream);
+}
+
+void vt_stream_handle_copied(struct vt_stream *stream, bool is_made) {
+	if (!stream->newest.waits_for_copy) {
+		return;
+	}
+	stream->newest.waits_for_copy = false;
+	if (is_made) {
+		stream_handle_finished(stream);
+	} else {
+		stream_lose_newest(stream);
+	}
+}
+
 /* Frames that are lost for lack of resources */
 
 static int stream_handle_retry(void *data) {
@@ -595,6 +617,7 @@ void vt_stream_submit(struct vt_stream *stream, const struct vt_stream_frame *fr
 	newest->transform = frame->transform;
 	newest->fence_fd = frame->fence_fd;
 	newest->waits_for_present = frame->waits_for_present;
+	newest->waits_for_copy = frame->waits_for_copy;
 	newest->commit_seq = frame->commit_seq;
 	stream_take_damage(stream, &frame->damage);
 	stream->seq += 1 + newest->n_lost;

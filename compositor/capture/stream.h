@@ -107,6 +107,11 @@ void vt_stream_lose(struct vt_stream *stream, const pixman_region32_t *damage);
 void vt_stream_fail(struct vt_stream *stream, const pixman_region32_t *damage);
 /** The output presented a commit. */
 void vt_stream_handle_present(struct vt_stream *stream, uint32_t commit_seq);
+/**
+ * The copy that the newest frame waits for is made, or never will be: the frame is lost
+ * then, and the caller asks for another one. Harmless if no frame waits for a copy.
+ */
+void vt_stream_handle_copied(struct vt_stream *stream, bool is_made);
 
 /** Sends the newest frame to a subscriber, if it waits for it and can have it now. */
 void vt_stream_serve_subscriber(struct vt_stream *stream, struct vt_subscriber *subscriber);

@@ -19,6 +19,12 @@ void vt_stream_buffer_finish(struct vt_stream_buffer *buffer) {
 	pixman_region32_fini(&buffer->stale);
 }
 
+void vt_stream_buffer_set_stale(struct vt_stream_buffer *buffer) {
+	pixman_region32_fini(&buffer->stale);
+	pixman_region32_init_rect(&buffer->stale, 0, 0, (unsigned)buffer->buffer->base.width,
+		(unsigned)buffer->buffer->base.height);
+}
+
 void vt_stream_buffer_ref(struct vt_stream_buffer *buffer) {
 	if (buffer->n_refs++ == 0) {
 		wlr_buffer_lock(&buffer->buffer->base);

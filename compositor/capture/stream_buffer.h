@@ -50,17 +50,21 @@ struct vt_stream_frame {
 
 	/**
 	 * What has to happen before a client may read the frame: a fence that becomes
-	 * readable, such as a sync_file (-1 if there is none), and the present event
-	 * of a commit.
+	 * readable, such as a sync_file (-1 if there is none), the present event of a
+	 * commit, and a copy, see vt_stream_handle_copied().
 	 */
 	int fence_fd;
 	bool waits_for_present;
+	bool waits_for_copy;
 	uint32_t commit_seq;
 };
 
 void vt_stream_buffer_init(struct vt_stream_buffer *buffer, struct vt_buffer *vt_buffer);
 /** It must have no references any more. */
 void vt_stream_buffer_finish(struct vt_stream_buffer *buffer);
+
+/** Nothing of the buffer is what the source has. */
+void vt_stream_buffer_set_stale(struct vt_stream_buffer *buffer);
 
 /** The producer must not draw to the buffer. */
 void vt_stream_buffer_ref(struct vt_stream_buffer *buffer);

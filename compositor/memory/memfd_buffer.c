@@ -22,7 +22,7 @@
 
 struct memfd_allocator {
 	struct wlr_allocator base;
-	struct vitrine_derive *derive; // for /dev/udmabuf
+	struct vitrine_derive *derive; // for /dev/udmabuf; NULL for no dma-bufs
 	struct vt_memory_pool *pool;
 	bool needs_dmabuf; // the renderer or the backend cannot use anything else
 };
@@ -210,7 +210,9 @@ static struct wlr_buffer *memfd_allocator_create_buffer(struct wlr_allocator *wl
 	vt_buffer_init(&buffer->base, &memfd_buffer_kind, width, height);
 	buffer->base.memory_size = buffer->memory.size;
 	buffer->base.lease_fd = buffer->memory.lease_fd;
-	buffer_add_dmabuf(buffer, allocator->derive);
+	if (allocator->derive != NULL) {
+		buffer_add_dmabuf(buffer, allocator->derive);
+	}
 	if (allocator->needs_dmabuf && buffer->base.dmabuf.n_planes == 0) {
 		wlr_log(WLR_ERROR, "The renderer or the backend needs a dma-buf, and there is none");
 		wlr_buffer_drop(&buffer->base.base);
@@ -274,7 +276,10 @@ struct wlr_allocator *vt_memfd_allocator_create(void) {
 	if (allocator == NULL) {
 		return NULL;
 	}
-	wlr_allocator_init(&allocator->base, &memfd_allocator_impl, caps);
+	vitrine_derive_destroy(allocator->derive);
+	allocator->derive = NULL;
+	wlr_allocator_init(&allocator->base, &memfd_allocator_impl,
+		caps & ~(uint32_t)WLR_BUFFER_CAP_DMABUF);
 	return &allocator->base;
 }
 

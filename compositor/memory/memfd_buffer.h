@@ -5,7 +5,8 @@
 struct wlr_allocator;
 
 /**
- * An allocator of memfds that needs memory alone, for the copies of snapshots. NULL
+ * An allocator of memfds that are no dma-bufs, for the copies of snapshots: the CPU
+ * alone writes to them, so that fresh memory can always take the place of old. NULL
  * on allocation failure. See vitrine_allocator_create() for one that fits a backend
  * and a renderer.
  */

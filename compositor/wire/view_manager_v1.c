@@ -4,6 +4,7 @@
 
 #include "buffer_view_v1.h"
 #include "capture_source.h"
+#include "copier.h"
 #include "manager.h"
 #include "session.h"
 #include "session_v1.h"
@@ -11,6 +12,8 @@
 #include "xx-dmabuf-view-v1-protocol.h"
 
 #define VIEW_MANAGER_VERSION 1
+/** For threads that copy to end, at the end of the display; one that is stuck does not. */
+#define COPIERS_WAIT_MS 1000
 #define ALL_OPTIONS XX_DMABUF_VIEW_MANAGER_V1_OPTION_PAINT_CURSORS
 
 static const struct vitrine_view_limits default_limits = {
@@ -205,6 +208,7 @@ static void manager_destroy(struct vt_manager *manager) {
 	wl_list_for_each_safe(binding, tmp, &manager->bindings, link) {
 		binding_destroy(binding);
 	}
+	vt_copiers_wait(COPIERS_WAIT_MS);
 	vt_capture_sources_finish(manager);
 	vt_retired_registry_finish(&manager->retired);
 	vt_quota_registry_finish(&manager->quotas);

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: MIT */
+/* Copies that a thread makes, with a stand-in for the GPU that takes as long as a test says. */
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <vitrine/view_v1.h>
+#include <wlr/render/wlr_renderer.h>
+#include <wlr/types/wlr_output.h>
+
+#include "copier.h"
+#include "copy_gl.h"
+#include "fixture.h"
+#include "harness.h"
+#include "viewed_output.h"
+
+#define SNAPSHOT VITRINE_GUARANTEE_SNAPSHOT
+
+/* What stands in for buffers of a GPU: memfds, which are read by a map */
+
+bool __real_wlr_buffer_get_dmabuf(struct wlr_buffer *buffer,
+	struct wlr_dmabuf_attributes *dmabuf);
+bool __wrap_wlr_buffer_get_dmabuf(struct wlr_buffer *buffer,
+	struct wlr_dmabuf_attributes *dmabuf);
+bool __wrap_wlr_buffer_get_dmabuf(struct wlr_buffer *buffer,
+		struct wlr_dmabuf_attributes *dmabuf) {
+	struct wlr_shm_attributes shm;
+	if (!wlr_buffer_get_shm(buffer, &shm)) {
+		return false;
+	}
+	*dmabuf = (struct wlr_dmabuf_attributes){
+		.width = shm.width,
+		.height = shm.height,
+		.format = shm.format,
+		.n_planes = 1,
+		.fd = { shm.fd },
+		.stride = { (uint32_t)shm.stride },
+	};
+	return true;
+}
+
+static int fence_fd = -1; // of each frame from now on
+
+int __wrap_vt_render_fence(struct wlr_renderer *renderer,
+	const struct wlr_output_state *state, struct wlr_buffer *buffer);
+int __wrap_vt_render_fence(struct wlr_renderer *renderer,
+		const struct wlr_output_state *state, struct wlr_buffer *buffer) {
+	return fence_fd >= 0 ? fcntl(fence_fd, F_DUPFD_CLOEXEC, 0) : -1;
+}
+
+/* What stands in for the GPU */
+
+struct vt_copy_gl {
+	void *pixels;
+};
+
+static struct {
+	pthread_mutex_t mutex;
+	pthread_cond_t changed;
+	bool is_closed; // copies wait
+	int n_waiting; // of them
+	int n_read;
+	bool has_no_egl, fails;
+} gpu = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER };
+
+static void gpu_close(void) {
+	pthread_mutex_lock(&gpu.mutex);
+	gpu.is_closed = true;
+	pthread_mutex_unlock(&gpu.mutex);
+}
+
+static void gpu_open(void) {
+	pthread_mutex_lock(&gpu.mutex);
+	gpu.is_closed = false;
+	pthread_cond_broadcast(&gpu.changed);
+	pthread_mutex_unlock(&gpu.mutex);
+}
+
+/** Waits until a copy waits for the GPU. */
+static void gpu_await_copy(void) {
+	pthread_mutex_lock(&gpu.mutex);
+	while (gpu.n_waiting == 0) {
+		pthread_cond_wait(&gpu.changed, &gpu.mutex);
+	}
+	pthread_mutex_unlock(&gpu.mutex);
+}
+
+static int gpu_count_read(void) {
+	pthread_mutex_lock(&gpu.mutex);
+	int n = gpu.n_read;
+	pthread_mutex_unlock(&gpu.mutex);
+	return n;
+}
+
+struct vt_copy_gl *__wrap_vt_copy_gl_create(int borrowed_drm_fd);
+struct vt_copy_gl *__wrap_vt_copy_gl_create(int borrowed_drm_fd) {
+	return gpu.has_no_egl ? NULL : calloc(1, sizeof(struct vt_copy_gl));
+}
+
+void __wrap_vt_copy_gl_destroy(struct vt_copy_gl *gl);
+void __wrap_vt_copy_gl_destroy(struct vt_copy_gl *gl) {
+	if (gl != NULL) {
+		free(gl->pixels);
+	}
+	free(gl);
+}
+
+/** Reads when it has come to its turn, as a GPU does. */
+bool __wrap_vt_copy_gl_read(struct vt_copy_gl *gl, const struct wlr_dmabuf_attributes *source,
+	uint32_t fourcc, const pixman_region32_t *region, struct vt_copy_gl_pixels *pixels);
+bool __wrap_vt_copy_gl_read(struct vt_copy_gl *gl, const struct wlr_dmabuf_attributes *source,
+		uint32_t fourcc, const pixman_region32_t *region, struct vt_copy_gl_pixels *pixels) {
+	pthread_mutex_lock(&gpu.mutex);
+	gpu.n_waiting++;
+	pthread_cond_broadcast(&gpu.changed);
+	while (gpu.is_closed) {
+		pthread_cond_wait(&gpu.changed, &gpu.mutex);
+	}
+	gpu.n_waiting--;
+	gpu.n_read++;
+	bool ok = !gpu.fails;
+	pthread_mutex_unlock(&gpu.mutex);
+
+	size_t size = (size_t)source->stride[0] * (size_t)source->height;
+	void *data = mmap(NULL, size, PROT_READ, MAP_SHARED, source->fd[0], 0);
+	free(gl->pixels);
+	gl->pixels = malloc(size);
+	check(data != MAP_FAILED && gl->pixels != NULL);
+	memcpy(gl->pixels, data, size);
+	munmap(data, size);
+	*pixels = (struct vt_copy_gl_pixels){ gl->pixels, source->stride[0], 4 };
+	return ok;
+}
+
+/** Deadlines of seconds are over at once, if a test wants it. */
+static bool deadline_is_over;
+
+int __real_wl_event_source_timer_update(struct wl_event_source *source, int ms);
+int __wrap_wl_event_source_timer_update(struct wl_event_source *source, int ms);
+int __wrap_wl_event_source_timer_update(struct wl_event_source *source, int ms) {
+	return __real_wl_event_source_timer_update(source,
+		deadline_is_over && ms >= 10000 ? 1 : ms);
+}
+
+/* Tests */
+
+/** The renderer passes for one that draws with a GPU, from the next frame on. */
+static void use_gpu(struct fixture *f) {
+	f->server.renderer->render_buffer_caps = WLR_BUFFER_CAP_DMABUF;
+	f->server.output->repaint = true;
+}
+
+/** Paints until the session has a frame of this colour. */
+static void paint_until_seen(struct fixture *f, struct test_session *session, uint32_t color) {
+	check(output_paint(f->server.output, color, NULL));
+	pump_until(&f->server, session->n_frames > 0 &&
+		test_session_get_pixel(session, 63, 47) == color);
+}
+
+TEST_WITH(fixture, thread_copies_what_a_gpu_has_drawn,
+		.acceptable = SNAPSHOT, .auto_release = true) {
+	use_gpu(f);
+	for (uint32_t i = 1; i <= 12; i++) {
+		paint_until_seen(f, f->session, fixture_color(i));
+		check_int(test_session_get_pixel(f->session, 0, 0), ==, fixture_color(i));
+	}
+	check_int(gpu_count_read(), >=, 12);
+	check_int(f->session->n_revoked, ==, 0);
+
+	// Of what has not changed, nothing is copied: the rest is there from before
+	const struct rect dot = { 5, 6, 2, 2 };
+	check(output_paint(f->server.output, 0xabcdef, &dot));
+	pump_until(&f->server, test_session_get_pixel(f->session, 5, 6) == 0xabcdef);
+	check_int(test_session_get_pixel(f->session, 7, 8), ==, fixture_color(12));
+}
+
+TEST_WITH(fixture, compositor_draws_while_a_copy_is_made,
+		.acceptable = SNAPSHOT, .auto_release = true) {
+	use_gpu(f);
+	paint_until_seen(f, f->session, 0x111111);
+	uint32_t n_frames = f->session->n_frames;
+	gpu_close();
+	check(output_paint(f->server.output, 0x222222, NULL));
+	gpu_await_copy();
+	for (uint32_t i = 0; i < 20; i++) { // more than there are buffers
+		const struct rect dot = { (int)i, 0, 1, 1 };
+		check(output_paint(f->server.output, 0x333333, &dot));
+		client_roundtrip(f->client);
+	}
+	check_int(f->session->n_frames, ==, n_frames);
+
+	gpu_open();
+	pump_until(&f->server, f->session->n_frames == n_frames + 1);
+	check_int(test_session_get_pixel(f->session, 40, 40), ==, 0x222222);
+	// What came meanwhile was the last thing to come: it is asked for, with its damage
+	pump_until(&f->server, f->session->n_frames >= n_frames + 2);
+	check_int(test_session_get_pixel(f->session, 19, 0), ==, 0x333333);
+	check_int(f->session->n_skipped, >=, 19);
+}
+
+TEST_WITH(fixture, copy_waits_for_the_frame_to_be_drawn,
+		.acceptable = SNAPSHOT, .auto_release = true) {
+	use_gpu(f);
+	paint_until_seen(f, f->session, 0x111111);
+	int n_read = gpu_count_read();
+	uint32_t n_frames = f->session->n_frames;
+	fence_fd = eventfd(0, EFD_CLOEXEC);
+	check(output_paint(f->server.output, 0x222222, NULL));
+	for (int i = 0; i < 10; i++) {
+		client_roundtrip(f->client);
+	}
+	check_int(gpu_count_read(), ==, n_read);
+	check_int(f->session->n_frames, ==, n_frames);
+	check(eventfd_write(fence_fd, 1) == 0);
+	close(fence_fd);
+	fence_fd = -1;
+	pump_until(&f->server, f->session->n_frames > n_frames);
+	check_int(test_session_get_pixel(f->session, 0, 0), ==, 0x222222);
+}
+
+TEST_WITH(fixture, memory_never_changes_after_the_end_during_a_copy, .acceptable = SNAPSHOT) {
+	use_gpu(f);
+	struct test_session *other = test_session_create(f->client, 0, SNAPSHOT);
+	f->session->auto_release = other->auto_release = true;
+	for (uint32_t i = 1; i <= 6; i++) { // until there are no new buffers
+		paint_until_seen(f, f->session, fixture_color(i));
+	}
+	uint32_t n_views = f->session->n_views;
+	gpu_close();
+	check(output_paint(f->server.output, 0x222222, NULL));
+	gpu_await_copy();
+	for (uint32_t i = 0; i < n_views; i++) {
+		test_view_map(&f->session->views[i]);
+	}
+	test_session_end(f->session);
+	client_roundtrip(f->client);
+	uint64_t checksums[SESSION_VIEWS_CAP];
+	for (uint32_t i = 0; i < n_views; i++) {
+		checksums[i] = test_view_checksum(&f->session->views[i]);
+	}
+
+	gpu_open();
+	pump_until(&f->server, test_session_get_pixel(other, 0, 0) == 0x222222); // another frame
+	for (uint32_t i = 0; i < n_views; i++) {
+		check(test_view_checksum(&f->session->views[i]) == checksums[i]);
+	}
+	test_session_close(other);
+}
+
+TEST_WITH(fixture, copy_that_never_ends_costs_its_stream_alone,
+		.acceptable = SNAPSHOT, .auto_release = true) {
+	use_gpu(f);
+	paint_until_seen(f, f->session, 0x111111);
+	struct test_session *sealed =
+		test_session_create(f->client, 0, VITRINE_GUARANTEE_SEALED);
+	sealed->auto_release = true;
+	paint_until_seen(f, sealed, 0x121212);
+	pump_until(&f->server, test_session_get_pixel(f->session, 0, 0) == 0x121212);
+
+	gpu_close();
+	deadline_is_over = true;
+	check(output_paint(f->server.output, 0x222222, NULL));
+	gpu_await_copy();
+	pump_until(&f->server, f->session->stopped);
+	test_session_check_stop(f->session, VITRINE_VIEW_STOP_NO_RESOURCES);
+	deadline_is_over = false;
+	for (uint32_t i = 1; i <= 20; i++) { // the output and its other stream go on
+		paint_until_seen(f, sealed, fixture_color(i));
+	}
+	check(!sealed->stopped);
+
+	gpu_open(); // for the thread to come to its end
+	struct test_session *late = test_session_create(f->client, 0, SNAPSHOT);
+	late->auto_release = true;
+	paint_until_seen(f, late, 0x333333);
+	test_session_close(late);
+	test_session_close(sealed);
+}
+
+TEST_WITH(fixture, renderer_copies_without_an_egl,
+		.acceptable = SNAPSHOT, .auto_release = true) {
+	gpu.has_no_egl = true;
+	use_gpu(f);
+	for (uint32_t i = 1; i <= 6; i++) {
+		paint_until_seen(f, f->session, fixture_color(i));
+	}
+	check_int(gpu_count_read(), ==, 0);
+}
+
+TEST_WITH(fixture, renderer_copies_what_the_gpu_cannot_read,
+		.acceptable = SNAPSHOT, .auto_release = true) {
+	gpu.fails = true;
+	use_gpu(f);
+	for (uint32_t i = 1; i <= 6; i++) {
+		paint_until_seen(f, f->session, fixture_color(i));
+	}
+	check_int(gpu_count_read(), ==, 3); // it was tried
+}
+
+TEST_WITH(fixture, session_can_end_while_the_thread_starts, .acceptable = SNAPSHOT) {
+	use_gpu(f);
+	check(output_paint(f->server.output, 0x111111, NULL));
+	test_session_close(f->session);
+	f->session = NULL;
+	for (uint32_t i = 1; i <= 6; i++) {
+		check(output_paint(f->server.output, fixture_color(i), NULL));
+		pump(&f->server);
+	}
+}
+
+TEST_WITH(fixture, output_can_go_while_a_copy_is_made,
+		.acceptable = SNAPSHOT, .auto_release = true) {
+	use_gpu(f);
+	paint_until_seen(f, f->session, 0x111111);
+	gpu_close();
+	check(output_paint(f->server.output, 0x222222, NULL));
+	gpu_await_copy();
+	wlr_output_destroy(f->server.output->wlr_output);
+	pump_until(&f->server, f->session->stopped);
+	gpu_open();
+}
