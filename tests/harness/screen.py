@@ -10,11 +10,10 @@ import itertools
 import json
 import os
 import pathlib
-import re
 import select
 import struct
 
-from harness import LIMIT, need, to_rgb
+from harness import LIMIT, need, parse_ppm, to_rgb
 
 # Of the guest: bochs, qxl or virtio-gpu; None if it has none.
 DEVICE = os.environ.get('VITRINE_DEVICE')
@@ -25,9 +24,9 @@ numbers = itertools.count()
 def see_screen():
     """Its width, its height, and its pixels in red, green, blue."""
     directory = pathlib.Path(os.environ['VITRINE_SCREEN'])  # on the host
-    # What a GPU shows is known to QEMU's window alone, which fills the screen of an X server
+    # What a GPU shows is known to QEMU's window alone, which is on an X server's screen
     if (window := directory / 'Xvfb_screen0').exists():
-        return parse_xwd(window.read_bytes())
+        return crop_window(*parse_xwd(window.read_bytes()))
     path = directory / f'screen-{os.getpid()}-{next(numbers)}.ppm'
     ask_monitor('screendump', filename=str(path))
     try:
@@ -69,14 +68,16 @@ def read_answers(fd):
                 yield json.loads(line)
 
 
-def parse_ppm(data):
-    match = re.match(rb'P6\s+(\d+)\s+(\d+)\s+255\s', data)
-    return int(match[1]), int(match[2]), data[match.end():]
-
-
 def parse_xwd(data):
     header = struct.unpack_from('>25I', data)
     size, width, height, bytes_per_line, n_colors = (header[i] for i in (0, 4, 5, 12, 19))
     need(header[7] == 0 and header[11] == 32, f'an unexpected layout: {header}')
     rows = range(size + 12 * n_colors, len(data), bytes_per_line)[:height]
     return width, height, to_rgb(b''.join(data[row:row + 4 * width] for row in rows))
+
+
+def crop_window(width, height, pixels):
+    """From where QEMU's window is opened, with 640x480 pixels in the middle, to the corner."""
+    x, y = (width - 640) // 2, (height - 480) // 2
+    return width - x, height - y, b''.join(
+        pixels[3 * (row * width + x):3 * (row + 1) * width] for row in range(y, height))
