@@ -382,6 +382,23 @@ class Compositor:
             process.wait()
         self.clients = []
 
+    def raw_frames(self, count, *options):
+        """Frames as a list of pictures, in red, green, blue."""
+        done = self.run('vitrine', 'record', '--frames', str(count), '--format', 'raw', *options,
+                        'raw')
+        data = self.path('raw').read_bytes()
+        need(len(data) % count == 0, f'{len(data)} bytes in {count} frames: {done.stderr}')
+        size = len(data) // count
+        return [to_rgb(data[i * size:(i + 1) * size]) for i in range(count)]
+
+    def grim(self):
+        """The picture that grim takes, in red, green, blue."""
+        return self.grim_sized()[2]
+
+    def grim_sized(self):
+        self.run('grim', '-t', 'ppm', 'grim.ppm')
+        return parse_ppm(self.path('grim.ppm').read_bytes())
+
 
 class ReferenceCompositor(Compositor):
     """vitrine-compositor with a window that is painted at full rate."""
@@ -453,20 +470,11 @@ class PluginCompositor(Compositor):
         finally:
             os.kill(self.app, signal.SIGCONT)
 
-    def raw_frames(self, count, *options):
-        """Frames as a list of pictures, in red, green, blue."""
-        done = self.run('vitrine', 'record', '--frames', str(count), '--format', 'raw', *options,
-                        'raw')
-        data = self.path('raw').read_bytes()
-        need(len(data) % count == 0, f'{len(data)} bytes in {count} frames: {done.stderr}')
-        size = len(data) // count
-        return [to_rgb(data[i * size:(i + 1) * size]) for i in range(count)]
 
-    def grim(self):
-        """The picture that grim takes, in red, green, blue."""
-        self.run('grim', '-t', 'ppm', 'grim.ppm')
-        data = self.path('grim.ppm').read_bytes()
-        return data[re.match(rb'P6\s+(\d+)\s+(\d+)\s+255\s', data).end():]
+def parse_ppm(data):
+    """A width, a height, and pixels in red, green, blue."""
+    match = re.match(rb'P6\s+(\d+)\s+(\d+)\s+255\s', data)
+    return int(match[1]), int(match[2]), data[match.end():]
 
 
 def to_rgb(xrgb):
