@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Compositors that show their picture on a device with a driver of its own, and views of
+that picture. Runs in a guest that has such a device (vm --device). Prints TAP.
+
+usage: device_test.py sway|labwc|cage RENDERER[,RENDERER...] [TEST...], with the built commands on PATH
+"""
+
+import contextlib
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+import zlib
+
+from harness import (LIMIT, Compositor, Group, PluginCompositor, START, collect, drm_environment,
+                     find_card, n_colors, need, note, parse_ppm, require, run_groups)
+from screen import DEVICE, see_screen
+
+NAME, RENDERERS = sys.argv[1], sys.argv[2].split(',')
+
+
+class DeviceCompositor(Compositor):
+    """vitrine-compositor with a window that is painted at full rate."""
+
+    stdout = 'stdout'  # it is the script that tells its socket
+
+    def launch(self, command, how):
+        self.path('start').write_text(START)
+        self.path('start').chmod(0o700)
+        super().launch(['vitrine-compositor', '-s', self.path('start')], how)
+
+
+@contextlib.contextmanager
+def still_picture(compositor):
+    """The picture that grim sees while the window, once it was painted, is not painted anew."""
+    end = time.monotonic() + LIMIT
+    while n_colors(compositor.grim()) <= 8:
+        need(time.monotonic() < end, 'there is no window')
+    os.kill(compositor.app, signal.SIGSTOP)
+    try:
+        before = compositor.grim_sized()
+        while (picture := compositor.grim_sized()) != before:
+            need(time.monotonic() < end, 'the screen does not stand still')
+            before = picture
+        yield picture
+    finally:
+        os.kill(compositor.app, signal.SIGCONT)
+
+
+def need_same(picture, expected, what):
+    need(picture[:2] == expected[:2], f'{what}: {picture[:2]} instead of {expected[:2]} pixels')
+    wrong = sum(picture[2][i:i + 3] != expected[2][i:i + 3]
+                for i in range(0, len(expected[2]), 3)) if picture != expected else 0
+    need(wrong == 0, f'{what}: {wrong} pixels of {len(expected[2]) // 3} are wrong, '
+         f'{n_colors(picture[2])} colours instead of {n_colors(expected[2])}')
+
+
+# The tests. The first one is done with the compositor alone too: else it would prove nothing.
+
+def test_screen(compositor):
+    """the screen shows the picture, pixel by pixel"""
+    with still_picture(compositor) as expected:
+        end = time.monotonic() + LIMIT
+        while (picture := see_screen()) != expected and time.monotonic() < end:
+            pass  # what is committed is shown with the next page flip at the earliest
+        need_same(picture, expected, 'the screen')
+
+
+def test_shot(compositor):
+    """vitrine shot writes what grim sees, pixel by pixel"""
+    with still_picture(compositor) as expected:
+        compositor.run('vitrine', 'shot', 'shot.png')
+        compositor.run('unpng', 'shot.png', 'shot.ppm')
+        need_same(parse_ppm(compositor.path('shot.ppm').read_bytes()), expected, 'the shot')
+
+
+def test_record(compositor):
+    """vitrine record --frames 120 records what moves"""
+    width, height, _ = compositor.grim_sized()
+    record = compositor.start('vitrine', 'record', '--frames', '120', '--format', 'raw', '-',
+                              text=False, stderr=subprocess.DEVNULL)
+    sums = []
+    while len(picture := record.stdout.read(4 * width * height)) == 4 * width * height:
+        sums.append(zlib.crc32(picture))
+    need(record.wait(LIMIT) == 0 and picture == b'', f'status {record.returncode}')
+    need(len(sums) == 120, f'{len(sums)} frames')
+    need(len(set(sums)) > 60, f'only {len(set(sums))} of 120 frames are different')
+
+
+def test_audit(compositor):
+    """vitrine audit finds that the guarantee is kept"""
+    note(compositor.run('vitrine', 'audit').stdout)
+
+
+def make_groups(renderer, tests):
+    """Each of them is a start of a compositor."""
+    control = [test for test in tests if test[1] is test_screen]
+    environment = drm_environment(renderer)
+    make = functools.partial(PluginCompositor, NAME, environment=environment)
+    starts = [(f'{NAME} alone', functools.partial(make, plugin=False), control),
+              (f'{NAME} with views', make, tests)]
+    if NAME == 'sway':
+        starts.append(('vitrine-compositor',
+                       functools.partial(DeviceCompositor, None, environment), tests))
+    for start, fixture, its_tests in starts:
+        where = f'{DEVICE} {renderer}, {start}'
+        yield Group([(f'{where}: {name}', function) for name, function in its_tests], fixture,
+                    f'{where}: it starts and ends')
+
+
+if __name__ == '__main__':
+    require(NAME, 'grim', 'weston-simple-shm', **{'screen that can be seen': DEVICE,
+                                                  'device with connectors': find_card()})
+    all_tests = collect(globals(), sys.argv[3:])[0]
+    run_groups(*(group for name in RENDERERS for group in make_groups(name, all_tests)))
