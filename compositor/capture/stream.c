@@ -10,6 +10,8 @@
 /** Times that a lost frame is asked for again, each after twice the time of the one before. */
 #define RETRIES_CAP 6
 #define RETRY_CAP_MS 5000
+/** So many frames that a slow subscriber did not release upon the next one, and it waits. */
+#define UNTRADED_CAP 2
 
 static bool frame_is_finished(const struct vt_stream_frame *frame) {
 	return frame->fence_fd < 0 && !frame->waits_for_present && !frame->waits_for_copy;
@@ -34,6 +36,7 @@ static void stream_drop_newest(struct vt_stream *stream) {
 	struct vt_stream_buffer *buffer = stream->newest.buffer;
 	stream->newest.buffer = NULL;
 	if (buffer != NULL) {
+		buffer->old_since_ms = vt_now_ms();
 		vt_stream_buffer_unref(buffer);
 	}
 }
@@ -219,22 +222,48 @@ static size_t stream_count_old_holds(const struct vt_stream *stream) {
 	return count;
 }
 
-/** The same and those that are kept; the one that holders alone keep, and held first. */
-static size_t stream_count_old(struct vt_stream *stream, struct vt_stream_buffer **oldest) {
+/** Whether all that hold a frame in the buffer read another one first. */
+static bool stream_is_spare(const struct vt_stream *stream,
+		const struct vt_stream_buffer *buffer) {
 	size_t count = 0;
-	*oldest = NULL;
-	struct vt_stream_buffer *buffer;
+	const struct vt_subscriber *subscriber;
+	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
+		count += vt_subscriber_count_spare(subscriber, buffer);
+	}
+	return count == buffer->n_holds;
+}
+
+/** Whether to take the first of two buffers back, rather than the other one. */
+static bool stream_prefers(const struct vt_stream *stream, const struct vt_stream_buffer *a,
+		const struct vt_stream_buffer *b) {
+	bool is_spare = stream_is_spare(stream, a);
+	if (b == NULL || is_spare != stream_is_spare(stream, b)) {
+		return b == NULL || is_spare;
+	}
+	// What is read last, or has been held for longest
+	return is_spare ? a->held_since > b->held_since : a->held_since < b->held_since;
+}
+
+/** Buffers other than the newest one that subscribers hold, or that are kept for them. */
+static size_t stream_count_old(const struct vt_stream *stream) {
+	size_t count = 0;
+	const struct vt_stream_buffer *buffer;
 	wl_list_for_each(buffer, &stream->buffers, link) {
-		if ((buffer->n_holds == 0 && buffer->n_kept == 0) || buffer == stream->newest.buffer) {
-			continue;
-		}
-		count++;
-		if (buffer->n_kept == 0 &&
-				(*oldest == NULL || buffer->held_since < (*oldest)->held_since)) {
-			*oldest = buffer;
-		}
+		count += (buffer->n_holds > 0 || buffer->n_kept > 0) && buffer != stream->newest.buffer;
 	}
 	return count;
+}
+
+/** The one of these to take back, NULL if all are kept. */
+static struct vt_stream_buffer *stream_choose_to_evict(const struct vt_stream *stream) {
+	struct vt_stream_buffer *chosen = NULL, *buffer;
+	wl_list_for_each(buffer, &stream->buffers, link) {
+		if (buffer->n_holds > 0 && buffer->n_kept == 0 && buffer != stream->newest.buffer &&
+				stream_prefers(stream, buffer, chosen)) {
+			chosen = buffer;
+		}
+	}
+	return chosen;
 }
 
 /** Takes a buffer back from all that hold a frame in it. */
@@ -251,16 +280,13 @@ static void stream_evict(struct vt_stream *stream, struct vt_stream_buffer *buff
 
 /** Sees to it that the producer has a buffer to draw to, besides the newest one. */
 static void stream_make_room(struct vt_stream *stream) {
-	struct vt_stream_buffer *oldest;
-	while (stream_count_old(stream, &oldest) > VT_STREAM_HELD_CAP && oldest != NULL) {
-		stream_evict(stream, oldest);
+	while (stream_count_old(stream) > VT_STREAM_HELD_CAP) {
+		struct vt_stream_buffer *buffer = stream_choose_to_evict(stream);
+		if (buffer == NULL) {
+			break;
+		}
+		stream_evict(stream, buffer);
 	}
-}
-
-/** How many old buffers may be held for a slow subscriber to get the newest one. */
-static size_t stream_get_old_holds_cap(const struct vt_stream *stream) {
-	// One buffer is for those that keep up; slow subscribers take turns on the other
-	return stream->n_fast > 0 ? 0 : VT_STREAM_HELD_CAP - 1;
 }
 
 bool vt_stream_wants_frame(const struct vt_stream *stream) {
@@ -296,6 +322,31 @@ static bool stream_send(struct vt_stream *stream, struct vt_subscriber *subscrib
 	return true;
 }
 
+/** Whether a slow subscriber has nothing, and waits for its turn. */
+static bool stream_is_contended(const struct vt_stream *stream) {
+	const struct vt_subscriber *subscriber;
+	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
+		if (subscriber->pace == VT_SUBSCRIBER_SLOW && subscriber->n_held == 0 &&
+				stream_is_awaited_by(stream, subscriber)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/** Whether it is the turn of a slow subscriber to get the newest frame. */
+static bool stream_has_turn(const struct vt_stream *stream,
+		const struct vt_subscriber *subscriber) {
+	// One buffer is for those that keep up; slow subscribers take turns on the other
+	size_t cap = stream->n_fast > 0 ? 0 : VT_STREAM_HELD_CAP - 1;
+	size_t old_holds = stream_count_old_holds(stream);
+	// One that has its turn may get the newest one for what it holds: it keeps up by that
+	bool may_trade = old_holds == 1 && subscriber->n_held == 1 &&
+		subscriber->n_untraded < UNTRADED_CAP &&
+		(subscriber->n_untraded == 0 || !stream_is_contended(stream));
+	return old_holds <= cap || may_trade;
+}
+
 static void stream_send_or_stop(struct vt_stream *stream, struct vt_subscriber *subscriber) {
 	if (!stream_send(stream, subscriber)) {
 		subscriber->impl->stop_later(subscriber, VITRINE_VIEW_STOP_NO_RESOURCES);
@@ -316,8 +367,7 @@ static void stream_try_send(struct vt_stream *stream, struct vt_subscriber *subs
 		return;
 	}
 	// A subscriber that keeps up never waits for one that does not
-	if (subscriber->pace != VT_SUBSCRIBER_SLOW ||
-			stream_count_old_holds(stream) <= stream_get_old_holds_cap(stream)) {
+	if (subscriber->pace != VT_SUBSCRIBER_SLOW || stream_has_turn(stream, subscriber)) {
 		stream_send_or_stop(stream, subscriber);
 	}
 }
@@ -403,18 +453,6 @@ static void stream_arm_deadline(struct vt_stream *stream) {
 	stream->deadline_armed = true;
 }
 
-/** Whether a slow subscriber has nothing, and waits for its turn. */
-static bool stream_is_contended(const struct vt_stream *stream) {
-	const struct vt_subscriber *subscriber;
-	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
-		if (subscriber->pace == VT_SUBSCRIBER_SLOW && subscriber->n_held == 0 &&
-				stream_is_awaited_by(stream, subscriber)) {
-			return true;
-		}
-	}
-	return false;
-}
-
 static int stream_handle_deadline(void *data) {
 	struct vt_stream *stream = data;
 	stream->deadline_armed = false;
@@ -423,19 +461,21 @@ static int stream_handle_deadline(void *data) {
 		limits->contended_frame_deadline_ms : limits->frame_deadline_ms);
 	struct vt_subscriber *subscriber, *tmp;
 	wl_list_for_each_safe(subscriber, tmp, &stream->subscribers, stream_link) {
-		vt_subscriber_revoke(subscriber, NULL, stream->seq, before);
+		if (vt_subscriber_revoke(subscriber, NULL, stream->seq, before) > 0) {
+			vt_subscriber_reset_pace(subscriber);
+		}
 	}
 	stream_serve(stream);
 	stream_arm_deadline(stream);
 	return 0;
 }
 
-static void stream_deliver(struct vt_stream *stream) {
+static void stream_deliver(struct vt_stream *stream, uint64_t last_seq) {
 	const struct vt_stream_frame *frame = &stream->newest;
 	stream->n_fast = 0;
 	struct vt_subscriber *subscriber, *tmp;
 	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
-		vt_subscriber_update_pace(subscriber);
+		vt_subscriber_update_pace(subscriber, last_seq);
 		if (subscriber->pace != VT_SUBSCRIBER_SLOW && vt_subscriber_is_ready(subscriber)) {
 			stream->n_fast++;
 		}
@@ -621,8 +661,9 @@ void vt_stream_submit(struct vt_stream *stream, const struct vt_stream_frame *fr
 	newest->commit_seq = frame->commit_seq;
 	stream_take_damage(stream, &frame->damage);
 	stream->seq += 1 + newest->n_lost;
+	uint64_t last_seq = newest->seq;
 	newest->seq = stream->seq;
-	stream_deliver(stream);
+	stream_deliver(stream, last_seq);
 }
 
 /* Lifetime */

@@ -26,10 +26,10 @@ struct vt_stream_interface {
  * come from: an output's swapchain, or copies of it.
  *
  * Subscribers with implicit release are in step: see struct vt_step. Of the others those
- * that keep up get each frame as well. Subscribers that still hold a frame when
- * the next one comes are slow: they take turns on one buffer as long as there
- * are fast ones, and have it revoked after a deadline. So there is always a
- * buffer for those that keep up, and for the producer.
+ * that keep up get each frame as well: they hold no frame when the next one comes, or the
+ * newest one alone, and release it then. The others are slow: they take turns on one
+ * buffer as long as there are fast ones, and have it revoked after a deadline. So there
+ * is always a buffer for those that keep up, and for the producer.
  */
 struct vt_stream {
 	struct vt_manager *manager;

@@ -30,6 +30,7 @@ struct vt_stream_buffer {
 	size_t n_holds; // frames that subscribers hold
 	size_t n_kept; // see struct vt_step
 	uint64_t held_since; // sequence number of the frame that was held first
+	int64_t old_since_ms; // when it has stopped being the newest, CLOCK_MONOTONIC
 
 	pixman_region32_t stale; // of a copy: what the source has drawn since, or all
 	uint32_t generation; // of the buffer's memory that subscribers know

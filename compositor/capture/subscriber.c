@@ -129,21 +129,45 @@ bool vt_subscriber_is_ready(const struct vt_subscriber *subscriber) {
 		subscriber->n_held < subscriber->depth && subscriber->pace != VT_SUBSCRIBER_IDLE;
 }
 
-void vt_subscriber_update_pace(struct vt_subscriber *subscriber) {
-	switch (subscriber->pace) {
-	case VT_SUBSCRIBER_FRESH:
-		// It may have had no time at all for the frame that it began with
-		subscriber->pace = VT_SUBSCRIBER_FAST;
-		break;
-	case VT_SUBSCRIBER_FAST:
-		// What clients that pull hold is released when they ask for the next one
-		if (subscriber->n_held > 0 && !subscriber->wire->pulls) {
-			subscriber->pace = VT_SUBSCRIBER_SLOW;
+/** Whether it holds one frame, and that is the one with this number. */
+static bool subscriber_holds_only(const struct vt_subscriber *subscriber, uint64_t seq) {
+	for (uint32_t i = 0; i < subscriber->depth && subscriber->n_held == 1; i++) {
+		if (subscriber->frames[i].buffer != NULL) {
+			return subscriber->frames[i].seq == seq;
 		}
-		break;
-	case VT_SUBSCRIBER_SLOW:
-	case VT_SUBSCRIBER_IDLE:
-		break;
+	}
+	return false;
+}
+
+void vt_subscriber_update_pace(struct vt_subscriber *subscriber, uint64_t last_seq) {
+	if (subscriber->wire->pulls) {
+		return; // what it holds is released when it asks for the next one
+	}
+	// To hold the newest frame until the next one is there costs no buffer
+	if (subscriber->pace == VT_SUBSCRIBER_FAST && subscriber->n_held > 0 &&
+			!subscriber_holds_only(subscriber, last_seq)) {
+		subscriber->pace = VT_SUBSCRIBER_SLOW;
+	}
+	subscriber->n_untraded += subscriber->n_held > 1 && subscriber->seen_seq == last_seq;
+}
+
+void vt_subscriber_reset_pace(struct vt_subscriber *subscriber) {
+	subscriber->n_untraded = 0;
+	if (subscriber->pace == VT_SUBSCRIBER_SLOW) {
+		subscriber->pace = VT_SUBSCRIBER_FAST;
+	}
+}
+
+/** It has released a frame: by this it may have caught up. */
+static void subscriber_catch_up(struct vt_subscriber *subscriber, uint64_t seq,
+		uint64_t newest_seq) {
+	bool has_traded = subscriber_holds_only(subscriber, newest_seq);
+	if (has_traded) {
+		subscriber->n_untraded = 0;
+	}
+	if (subscriber->pace == VT_SUBSCRIBER_SLOW &&
+			(has_traded || (seq == newest_seq && subscriber->n_held == 0))) {
+		subscriber->pace = VT_SUBSCRIBER_FAST;
 	}
 }
 
@@ -262,10 +286,7 @@ bool vt_subscriber_release(struct vt_subscriber *subscriber, struct vt_subscribe
 	}
 	bool is_free = frame->buffer->n_holds == 1;
 	subscriber_unhold(subscriber, frame);
-	if (frame->seq == newest_seq && subscriber->n_held == 0 &&
-			subscriber->pace == VT_SUBSCRIBER_SLOW) {
-		subscriber->pace = VT_SUBSCRIBER_FAST;
-	}
+	subscriber_catch_up(subscriber, frame->seq, newest_seq);
 	return is_free;
 }
 
@@ -289,6 +310,23 @@ static void subscriber_send_revoked(struct vt_subscriber *subscriber,
 	subscriber->stats.revoked++;
 }
 
+size_t vt_subscriber_count_spare(const struct vt_subscriber *subscriber,
+		const struct vt_stream_buffer *buffer) {
+	uint64_t first_seq = UINT64_MAX;
+	for (uint32_t i = 0; i < subscriber->depth; i++) {
+		const struct vt_subscriber_frame *frame = &subscriber->frames[i];
+		if (frame->buffer != NULL && frame->seq < first_seq) {
+			first_seq = frame->seq;
+		}
+	}
+	size_t count = 0;
+	for (uint32_t i = 0; i < subscriber->depth; i++) {
+		const struct vt_subscriber_frame *frame = &subscriber->frames[i];
+		count += frame->buffer == buffer && frame->seq > first_seq;
+	}
+	return count;
+}
+
 uint32_t vt_subscriber_revoke(struct vt_subscriber *subscriber,
 		const struct vt_stream_buffer *buffer, uint64_t newest_seq, int64_t before_ms) {
 	uint32_t count = 0;
@@ -296,7 +334,7 @@ uint32_t vt_subscriber_revoke(struct vt_subscriber *subscriber,
 		struct vt_subscriber_frame *frame = &subscriber->frames[i];
 		bool wanted = buffer != NULL ? frame->buffer == buffer :
 			frame->buffer != NULL && frame->seq != newest_seq;
-		if (!wanted || frame->sent_ms > before_ms) {
+		if (!wanted || frame->sent_ms > before_ms || frame->buffer->old_since_ms > before_ms) {
 			continue;
 		}
 		subscriber_send_revoked(subscriber, frame);

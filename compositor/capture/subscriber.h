@@ -54,9 +54,8 @@ enum vt_subscriber_state {
 
 /** How a subscriber keeps up with its stream. */
 enum vt_subscriber_pace {
-	VT_SUBSCRIBER_FRESH, // began with what was there: the next frame comes unexpected
-	VT_SUBSCRIBER_FAST, // keeps up
-	VT_SUBSCRIBER_SLOW, // still held a frame when the next one came
+	VT_SUBSCRIBER_FAST, // holds no frame, or the newest one alone, when the next one comes
+	VT_SUBSCRIBER_SLOW, // still held another one
 	VT_SUBSCRIBER_IDLE, // has not asked for the next frame, of clients that pull
 };
 
@@ -128,6 +127,8 @@ struct vt_subscriber {
 	uint32_t n_held; // frames neither released nor revoked
 	uint32_t n_revoked; // frames revoked and not released
 	uint32_t next_serial;
+	/** Frames that it did not release upon the next one, since it last did so. */
+	uint32_t n_untraded;
 
 	uint64_t seen_seq; // of the last frame that it got
 	uint64_t first_seq; // of the frame that was the next one when it asked, if it pulls
@@ -172,8 +173,10 @@ void vt_subscriber_announce_all_retired(struct vt_subscriber *subscriber);
 
 /** Whether a frame may be sent to it. */
 bool vt_subscriber_is_ready(const struct vt_subscriber *subscriber);
-/** A new frame is there: does it keep up? */
-void vt_subscriber_update_pace(struct vt_subscriber *subscriber);
+/** A new frame is there, `last_seq` was the newest one until now: does it keep up? */
+void vt_subscriber_update_pace(struct vt_subscriber *subscriber, uint64_t last_seq);
+/** A frame was taken back after a deadline: once it is released, it may keep up again. */
+void vt_subscriber_reset_pace(struct vt_subscriber *subscriber);
 /** Sends a frame, whose buffer it knows, and for which there is room. */
 void vt_subscriber_send_frame(struct vt_subscriber *subscriber,
 	const struct vt_stream_frame *frame);
@@ -199,9 +202,13 @@ void vt_subscriber_pull(struct vt_subscriber *subscriber);
 /** The client wants no frame until it asks again, of one that pulls. */
 void vt_subscriber_set_idle(struct vt_subscriber *subscriber);
 
+/** Frames in a buffer that it holds beside older ones, which it reads first. */
+size_t vt_subscriber_count_spare(const struct vt_subscriber *subscriber,
+	const struct vt_stream_buffer *buffer);
 /**
  * Takes back the frames in a buffer or, if that is NULL, all frames but the one with
- * `newest_seq`; those that were sent no later than `before_ms`. Returns how many.
+ * `newest_seq`; those that were sent, and have stopped being the newest, no later than
+ * `before_ms`. Returns how many.
  */
 uint32_t vt_subscriber_revoke(struct vt_subscriber *subscriber,
 	const struct vt_stream_buffer *buffer, uint64_t newest_seq, int64_t before_ms);

@@ -125,7 +125,6 @@ static void viewed_begin(struct vt_viewed_output *viewed, struct vt_subscriber *
 		return;
 	}
 	viewed_attach(viewed, subscriber, stream);
-	subscriber->pace = VT_SUBSCRIBER_FRESH;
 	vt_stream_serve_subscriber(stream, subscriber);
 }
 

@@ -728,6 +728,17 @@ void test_session_release_last(struct test_session *session) {
 	test_session_release(session, test_session_last_frame(session)->serial);
 }
 
+void test_session_release_all_but(struct test_session *session, uint32_t n_kept) {
+	for (; session->n_released < session->n_frames; session->n_released++) {
+		const struct test_frame *frame =
+			&session->frames[session->n_released % SESSION_FRAMES_CAP];
+		if (session->n_released + n_kept >= session->n_frames && !frame->revoked) {
+			break;
+		}
+		test_session_release(session, frame->serial);
+	}
+}
+
 /* Views */
 
 const uint8_t *test_view_map(struct test_view *view) {

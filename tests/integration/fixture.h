@@ -119,6 +119,7 @@ struct test_session {
 	bool stopped;
 	uint32_t stop_reason;
 	bool auto_release;
+	uint32_t n_released; // see test_session_release_all_but()
 };
 
 struct client {
@@ -192,6 +193,11 @@ void test_session_end(struct test_session *session);
 struct test_frame *test_session_last_frame(struct test_session *session);
 void test_session_release(struct test_session *session, uint32_t serial);
 void test_session_release_last(struct test_session *session);
+/**
+ * Releases all frames but the last `n_kept`, and these as well if they were revoked; for
+ * sessions that release by this alone.
+ */
+void test_session_release_all_but(struct test_session *session, uint32_t n_kept);
 
 /** Maps the view read-only; kept until the session is destroyed. */
 const uint8_t *test_view_map(struct test_view *view);

@@ -216,20 +216,17 @@ TEST_WITH_EACH(fixture, holders, holders_cost_neither_kind_a_frame) {
 TEST_WITH_EACH(fixture, each_guarantee, slow_session_keeps_its_frame_beside_implicit_ones) {
 	struct test_session *slow = f->session;
 	struct shown shown = { start_implicit(f->client, param->options.acceptable) };
-	uint32_t n_frames = 0; // that it has released
 	for (uint32_t i = 0; i < 30; i++) {
 		for (uint32_t j = 0; j < 5; j++) {
 			show_implicit(f, &shown, fixture_color(5 * i + j));
 		}
-		check_int(slow->n_frames, >, n_frames);
-		for (; n_frames < slow->n_frames; n_frames++) {
-			test_session_release(slow,
-				slow->frames[n_frames % SESSION_FRAMES_CAP].serial);
-		}
+		check_int(slow->n_frames, >, slow->n_released);
+		check(!slow->frames[slow->n_released % SESSION_FRAMES_CAP].revoked); // what it reads
+		test_session_release_all_but(slow, 0);
 		pump(&f->server);
 	}
-	check_int(slow->n_revoked, ==, 0);
 	check_int(slow->n_frames, >=, 30);
+	check_int(slow->n_revoked, <=, 2); // behind what it read, before it was known to be slow
 }
 
 /* Frames that are not finished */

@@ -576,29 +576,168 @@ TEST_WITH(fixture, holders_that_come_back_again_and_again_cost_nobody_a_frame,
 	check_int(f->session->n_frames, ==, 200);
 }
 
+/** Of several frames, a client reads the one first that it got first. */
+static void check_not_torn(const struct test_session *session) {
+	uint32_t i = session->n_released;
+	check(i == session->n_frames || !session->frames[i % SESSION_FRAMES_CAP].revoked);
+}
+
 TEST_WITH(fixture, slow_readers_take_turns_and_are_not_torn) {
 	struct test_session *fast = test_session_start_reader(f->client, ALL);
 	struct test_session *slow[3];
 	for (int i = 0; i < 3; i++) {
 		slow[i] = test_session_start(f->client, ALL);
 	}
-	uint32_t released[3] = {0};
 	for (uint32_t i = 0; i < 300; i++) {
 		fixture_paint(f, fixture_color(i));
 		// Each holds a frame for about five of the source's, at times of its own
 		for (uint32_t j = 0; j < 3; j++) {
-			if (i % 5 == j && slow[j]->n_frames > released[j]) {
-				test_session_release_last(slow[j]);
-				released[j] = slow[j]->n_frames;
+			if (i % 5 == j) {
+				check_not_torn(slow[j]);
+				test_session_release_all_but(slow[j], 0);
 				pump(&f->server);
 			}
 		}
 	}
 	check_int(fast->n_frames, ==, 300);
 	for (int i = 0; i < 3; i++) {
-		// The first round is the only one in which they do not know each other
-		check_int(slow[i]->n_revoked, <=, 1);
+		// What it had behind the frame that it read, before it was known to be slow
+		check_int(slow[i]->n_revoked, <=, 2);
 	}
+}
+
+/* Sessions that hold the newest frame until they get the next one */
+
+static void check_trader(const struct test_session *trader, uint32_t n_frames) {
+	check_int(trader->n_frames, ==, n_frames);
+	check_int(trader->n_skipped, ==, 0);
+	check_int(trader->n_revoked, ==, 0);
+}
+
+TEST_WITH_EACH(fixture, each_guarantee, session_that_holds_the_newest_frame_is_not_slow) {
+	struct test_session *traders[] = {
+		f->session, test_session_start(f->client, param->options.acceptable),
+	};
+	struct test_session *reader =
+		test_session_start_reader(f->client, param->options.acceptable);
+	struct test_session *slow = test_session_start(f->client, param->options.acceptable);
+	for (uint32_t i = 0; i < 100; i++) {
+		fixture_paint(f, fixture_color(i));
+		for (int j = 0; j < 2; j++) {
+			check_trader(traders[j], i + 1);
+			check_int(test_session_get_pixel(traders[j], 63, 47), ==, fixture_color(i));
+			test_session_release_all_but(traders[j], 1);
+		}
+		if (i % 5 == 4) {
+			check_not_torn(slow);
+			test_session_release_all_but(slow, 0);
+		}
+		pump(&f->server);
+	}
+	check_int(reader->n_frames, ==, 100);
+	check_int(slow->n_frames, >=, 20);
+	check_int(slow->n_revoked, <=, 2); // behind what it read, before it was known to be slow
+}
+
+/** Each releases what it has upon what it gets, until nothing comes any more. */
+static void trade(struct fixture *f, struct test_session **traders, int len) {
+	uint32_t n_released, n_before;
+	do {
+		n_released = n_before = 0;
+		for (int i = 0; i < len; i++) {
+			n_before += traders[i]->n_released;
+			test_session_release_all_but(traders[i], 1);
+			n_released += traders[i]->n_released;
+		}
+		pump(&f->server);
+	} while (n_released > n_before);
+}
+
+/** Trades until each gets each frame; fails if that takes too long. */
+static void trade_until_fast(struct fixture *f, struct test_session **traders, int len) {
+	int n_in_time = 0;
+	for (uint32_t i = 0; n_in_time < 5 * len; i++) {
+		check_int(i, <, 10);
+		fixture_paint(f, fixture_color(i));
+		for (int j = 0; j < len; j++) {
+			bool has_newest = test_session_get_pixel(traders[j], 0, 0) == fixture_color(i);
+			n_in_time = has_newest ? n_in_time + 1 : 0;
+		}
+		trade(f, traders, len);
+	}
+}
+
+TEST_PARAMS(fixture, lateness, uint32_t n_frames) = {
+	{ "one frame", { .acceptable = ALL }, 1 },
+	{ "two frames", { .acceptable = ALL }, 2 },
+	{ "ten frames", { .acceptable = ALL }, 10 },
+};
+
+TEST_WITH_EACH(fixture, lateness, session_that_was_late_keeps_up_again) {
+	f->server.manager->limits.frame_deadline_ms = 100000;
+	f->server.manager->limits.contended_frame_deadline_ms = 100000;
+	struct test_session *traders[] = { f->session, test_session_start(f->client, ALL) };
+	struct test_session *reader = test_session_start_reader(f->client, ALL);
+	trade_until_fast(f, traders, 2);
+	for (int n_late = 1; n_late <= 2; n_late++) {
+		for (uint32_t i = 0; i < param->n_frames; i++) {
+			fixture_paint(f, i);
+			trade(f, traders + n_late, 2 - n_late);
+		}
+		trade_until_fast(f, traders, 2);
+	}
+	check_int(reader->n_skipped + reader->n_revoked, ==, 0);
+}
+
+TEST_WITH(fixture, session_whose_frame_was_revoked_keeps_up_again, .acceptable = ALL) {
+	f->server.manager->limits.frame_deadline_ms = 20;
+	f->server.manager->limits.contended_frame_deadline_ms = 10;
+	struct test_session *reader = test_session_start_reader(f->client, ALL);
+	// So often that no more is tried for the time being
+	for (uint32_t n_revoked = 0; n_revoked < 5; n_revoked = f->session->n_revoked) {
+		for (uint32_t i = 0; i < 4; i++) {
+			fixture_paint(f, i);
+		}
+		pump_until(&f->server, f->session->n_revoked > n_revoked);
+		test_session_release_all_but(f->session, 0);
+		pump(&f->server);
+	}
+	trade_until_fast(f, &f->session, 1);
+	check_int(reader->n_skipped, ==, 0);
+}
+
+TEST_WITH(fixture, holders_that_take_two_frames_cost_a_trader_none, .acceptable = ALL) {
+	struct test_session *hostile[8];
+	for (uint32_t i = 0; i < 8; i++) {
+		hostile[i] = test_session_start(client_create(&f->server), ALL);
+	}
+	for (uint32_t i = 0; i < 200; i++) {
+		fixture_paint(f, fixture_color(i)); // fails if the output has no buffer left
+		check_trader(f->session, i + 1);
+		test_session_release_all_but(f->session, 1);
+		// Each gives back all that it has, at a time of its own, and takes two again
+		test_session_release_all_but(hostile[i % 8], 0);
+		pump(&f->server);
+	}
+}
+
+/** A frame that was the newest for long is not late as soon as it is not any more. */
+TEST_WITH(fixture, deadline_counts_from_the_next_frame, .acceptable = ALL) {
+	f->server.manager->limits.frame_deadline_ms = 60;
+	f->server.manager->limits.contended_frame_deadline_ms = 20;
+	struct test_session *reader = test_session_start_reader(f->client, ALL);
+	fixture_paint(f, 1);
+	uint64_t start = now_ns();
+	while (now_ns() - start < 80 * 1000000ull) {
+		pump_wait(&f->server);
+	}
+	start = now_ns();
+	fixture_paint(f, 2);
+	check_int(f->session->n_revoked, ==, 0);
+	pump_until(&f->server, f->session->n_revoked > 0);
+	check(f->session->frames[0].revoked);
+	check(now_ns() - start >= 59 * 1000000ull);
+	check_int(reader->n_frames, ==, 2);
 }
 
 TEST_WITH(fixture, client_that_never_reads_costs_nobody_a_frame,
