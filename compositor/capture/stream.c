@@ -280,6 +280,9 @@ static void stream_evict(struct vt_stream *stream, struct vt_stream_buffer *buff
 
 /** Sees to it that the producer has a buffer to draw to, besides the newest one. */
 static void stream_make_room(struct vt_stream *stream) {
+	if (stream->is_copy && !frame_is_finished(&stream->newest)) {
+		return; // no other copy is made until then
+	}
 	while (stream_count_old(stream) > VT_STREAM_HELD_CAP) {
 		struct vt_stream_buffer *buffer = stream_choose_to_evict(stream);
 		if (buffer == NULL) {
@@ -290,6 +293,9 @@ static void stream_make_room(struct vt_stream *stream) {
 }
 
 bool vt_stream_wants_frame(const struct vt_stream *stream) {
+	if (!frame_is_finished(&stream->newest)) {
+		return false; // it would be lost
+	}
 	const struct vt_subscriber *subscriber;
 	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
 		if (vt_subscriber_is_ready(subscriber)) {
@@ -525,6 +531,7 @@ static void stream_handle_finished(struct vt_stream *stream) {
 		return;
 	}
 	stream_serve(stream);
+	stream_make_room(stream);
 	if (stream->n_lost > 0) {
 		// What came meanwhile may have been the last thing to come
 		stream_request_frame(stream);

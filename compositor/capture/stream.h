@@ -99,7 +99,7 @@ void vt_stream_submit(struct vt_stream *stream, const struct vt_stream_frame *fr
 bool vt_stream_has_current(const struct vt_stream *stream);
 /** Drops what was kept for subscribers, of which there are none. */
 void vt_stream_forget(struct vt_stream *stream);
-/** Whether a subscriber could be sent a frame now. */
+/** Whether a frame could be delivered now: a copy that cannot need not be made. */
 bool vt_stream_wants_frame(const struct vt_stream *stream);
 /** Accounts for a frame of the source that cannot be delivered. */
 void vt_stream_lose(struct vt_stream *stream, const pixman_region32_t *damage);

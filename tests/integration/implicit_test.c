@@ -270,6 +270,28 @@ TEST_WITH(fixture, pending_fence_beside_a_holder_leaves_a_buffer_to_draw_to, .ac
 	shown_update(&shown);
 }
 
+/** No other copy is made until then, so that no buffer has to be taken back. */
+TEST_WITH(fixture, pending_copy_takes_nothing_back, .acceptable = VITRINE_GUARANTEE_SNAPSHOT) {
+	struct shown shown = { start_implicit(f->client, VITRINE_GUARANTEE_SNAPSHOT) };
+	const struct test_session *holder = f->session;
+	for (uint32_t i = 0; i < 6; i++) {
+		show_implicit(f, &shown, fixture_color(i));
+	}
+	begin_fence();
+	for (uint32_t i = 7; i < 12; i++) {
+		fixture_paint(f, i);
+		shown_check(&shown);
+		check(!holder->frames[0].revoked);
+	}
+	signal_fence();
+	pump(&f->server);
+	shown_update(&shown);
+	for (uint32_t i = 0; i < 6; i++) {
+		show_implicit(f, &shown, fixture_color(i));
+		check(!holder->frames[0].revoked);
+	}
+}
+
 TEST_WITH(fixture, nested_frame_waits_for_the_present_event) {
 	is_nested = true;
 	struct shown shown = { start_implicit(f->client, VITRINE_GUARANTEE_SEALED) };
