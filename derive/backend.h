@@ -10,6 +10,7 @@ struct derive_devices {
 	int udmabuf_errno; // why udmabuf_fd is -1
 	int guard_fd;
 	int guard_errno;
+	char guard_detail[160], prime_detail[200]; // what the probes of these found
 };
 
 void derive_devices_init(struct derive_devices *devices);
@@ -22,7 +23,10 @@ struct derive_backend {
 	const char *name;
 	uint32_t guarantees; // bitfield of enum vitrine_guarantee
 
-	/** Whether it works on this machine. Sets `detail` to a static string. */
+	/**
+	 * Whether it works on this machine. Sets `detail` to a string that lives as
+	 * long as `devices`.
+	 */
 	bool (*probe)(struct derive_devices *devices, const char **detail);
 
 	/**
@@ -44,6 +48,32 @@ extern const struct derive_backend derive_backend_snapshot;
  * description of its own. Returns a file descriptor or a negative errno.
  */
 int derive_reopen_read_only(int fd);
+
+enum derive_attack_result {
+	DERIVE_ATTACK_REFUSED,
+	DERIVE_ATTACK_WORKED,
+	DERIVE_ATTACK_UNTRIED, // this process may not even write to its own memory so
+};
+
+/**
+ * Writes through a read-only map of a dma-buf, by a way on which the kernel does not
+ * ask for permission. It writes what is there, one byte that is no colour: the
+ * owner must not write to the first pixel meanwhile.
+ */
+enum derive_attack_result derive_attack_dmabuf(int dmabuf_fd);
+
+/** A DRM device that exports dma-bufs. */
+struct derive_card {
+	char name[40]; // "card0 (bochs-drm)"
+	int dmabuf_fd; // a buffer, first exported with O_RDONLY; -1 if it has no dumb ones
+};
+
+/**
+ * Finds the card at or after minor `i`, which is 0 at first, and sets `i` to what
+ * comes after it. False if there is none. A card is finished by its finder.
+ */
+bool derive_card_next(struct derive_card *card, int *i);
+void derive_card_finish(struct derive_card *card);
 
 /** See vitrine_udmabuf_create(). */
 int derive_udmabuf_create(struct derive_devices *devices, int memfd, uint64_t size);

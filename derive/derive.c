@@ -146,6 +146,23 @@ uint32_t vitrine_derive_get_guarantees(const struct vitrine_derive *derive) {
 	return guarantees;
 }
 
+/** What flags do not tell. */
+static int try_to_write(const struct vitrine_derived_fd *derived) {
+	if (derived->storage == VITRINE_STORAGE_MEMFD) {
+		return 0; // has pages, and seals
+	}
+	switch (derive_attack_dmabuf(derived->fd)) {
+	case DERIVE_ATTACK_REFUSED:
+		return 0;
+	case DERIVE_ATTACK_WORKED:
+		return -EPERM;
+	case DERIVE_ATTACK_UNTRIED:
+		break;
+	}
+	// Guarding is the kernel's promise. Read-only is what the exporter makes of it
+	return derived->guarantee == VITRINE_GUARANTEE_GUARDED ? 0 : -EPERM;
+}
+
 static int derive_with_backend(struct derive_devices *devices, const struct derive_backend *backend,
 		const struct vitrine_derive_source *source, uint32_t acceptable,
 		struct vitrine_derived_fd *derived) {
@@ -158,6 +175,9 @@ static int derive_with_backend(struct derive_devices *devices, const struct deri
 	// Invariant 3 of the protocol: no file descriptor leaves unchecked
 	ret = vitrine_verify_fd(candidate.fd, candidate.storage, candidate.guarantee,
 		source->size, NULL);
+	if (ret == 0) {
+		ret = try_to_write(&candidate);
+	}
 	if (ret < 0) {
 		close(candidate.fd);
 		return ret;

@@ -1,51 +1,56 @@
 /* SPDX-License-Identifier: MIT */
-#include <drm.h>
-#include <drm_mode.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include "backend.h"
 
-/** Minors of primary nodes: /dev/dri/card0 to card63. */
-#define CARDS 64
+/** What is known of the cards of this machine. */
+struct cards {
+	char usable[40]; // the name of the first, "" if there is none
+	char writable[40]; // the same of those whose promise would be broken
+	bool untried;
+};
 
-/** Whether a device makes dumb buffers: vgem does, though it has no such capability. */
-static bool card_has_dumb_buffers(int fd) {
-	struct drm_mode_create_dumb create = { .width = 8, .height = 8, .bpp = 32 };
-	if (ioctl(fd, DRM_IOCTL_MODE_CREATE_DUMB, &create) != 0) {
-		return false;
+static void cards_add(struct cards *cards, const struct derive_card *card) {
+	// Without dumb buffers it may have others: each of those is tried when it is derived
+	enum derive_attack_result result = card->dmabuf_fd < 0 ? DERIVE_ATTACK_REFUSED :
+		derive_attack_dmabuf(card->dmabuf_fd);
+	char *name = result == DERIVE_ATTACK_REFUSED ? cards->usable : cards->writable;
+	if (result == DERIVE_ATTACK_UNTRIED) {
+		cards->untried = true;
+	} else if (name[0] == '\0') {
+		snprintf(name, sizeof(cards->usable), "%s", card->name);
 	}
-	struct drm_mode_destroy_dumb destroy = { .handle = create.handle };
-	ioctl(fd, DRM_IOCTL_MODE_DESTROY_DUMB, &destroy);
-	return true;
 }
 
-static bool card_can_export(const char *path) {
-	int fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0) {
-		return false;
+static void describe(const struct cards *cards, char *detail, size_t size) {
+	bool usable = cards->usable[0] != '\0', writable = cards->writable[0] != '\0';
+	if (usable) {
+		snprintf(detail, size, "buffers of %s, first exported with O_RDONLY%s%s%s", cards->usable,
+			writable ? "; not of " : "", cards->writable,
+			writable ? ", whose read-only maps can be written" : "");
+	} else if (writable) {
+		snprintf(detail, size, "not available: a read-only map of a buffer of %s can be written "
+			"by /proc/self/mem", cards->writable);
+	} else if (cards->untried) {
+		snprintf(detail, size, "not available: without /proc/self/mem it cannot be tried "
+			"whether a read-only map can be written");
+	} else {
+		snprintf(detail, size, "not available: no DRM device that exports by PRIME can be opened");
 	}
-	struct drm_get_cap request = { .capability = DRM_CAP_PRIME };
-	bool ok = ioctl(fd, DRM_IOCTL_GET_CAP, &request) == 0 &&
-		(request.value & DRM_PRIME_CAP_EXPORT) && card_has_dumb_buffers(fd);
-	close(fd);
-	return ok;
 }
 
 static bool prime_probe(struct derive_devices *devices, const char **detail) {
-	for (int i = 0; i < CARDS; i++) {
-		char path[32];
-		snprintf(path, sizeof(path), "/dev/dri/card%d", i);
-		if (card_can_export(path)) {
-			*detail = "dumb buffers of a DRM device, first exported with O_RDONLY";
-			return true;
-		}
+	struct cards cards = {0};
+	struct derive_card card;
+	for (int i = 0; derive_card_next(&card, &i);) {
+		cards_add(&cards, &card);
+		derive_card_finish(&card);
 	}
-	*detail = "not available: no DRM device with dumb buffers and PRIME can be opened";
-	return false;
+	describe(&cards, devices->prime_detail, sizeof(devices->prime_detail));
+	*detail = devices->prime_detail;
+	return cards.usable[0] != '\0';
 }
 
 static int prime_derive(struct derive_devices *devices,
