@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -143,6 +145,45 @@ static int attack_proc_mem(const struct target *target, const char **detail) {
 	ssize_t n = pwrite(fd, &byte, 1, (off_t)(uintptr_t)target->map);
 	int ret = n == 1 ? ATTACK_WORKED : -errno;
 	close(fd);
+	return ret;
+}
+
+/** A child that has stopped to be traced, or a negative errno. */
+static pid_t start_traced_child(void) {
+	pid_t pid = fork();
+	if (pid < 0) {
+		return -errno;
+	}
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0) {
+			raise(SIGSTOP);
+		}
+		_exit(EXIT_FAILURE);
+	}
+	int status;
+	while (waitpid(pid, &status, 0) < 0) {
+		if (errno != EINTR) {
+			return -errno;
+		}
+	}
+	return WIFSTOPPED(status) ? pid : -EPERM;
+}
+
+/** The child has the read map too, and is its parent's to write to. */
+static int attack_ptrace(const struct target *target, const char **detail) {
+	pid_t pid = start_traced_child();
+	if (pid < 0) {
+		*detail = "this process may not trace a child of its own";
+		return ATTACK_UNAVAILABLE;
+	}
+	long word;
+	memcpy(&word, target->map, sizeof(word));
+	memcpy(&word, target->mark, 1);
+	int ret = ptrace(PTRACE_POKEDATA, pid, target->map, word) == 0 ? ATTACK_WORKED : -errno;
+	kill(pid, SIGKILL);
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
+	}
 	return ret;
 }
 
@@ -534,6 +575,7 @@ const struct attack file_attacks[] = {
 		ATTACK_UP_TO_DRIVERS, attack_remap },
 	{ 3, "store through the read map", EVERY, 0, CONTROL_SAME, 0, attack_store },
 	{ 3, "write to the read map by /proc/self/mem", EVERY, 0, CONTROL_MEMFD, 0, attack_proc_mem },
+	{ 3, "PTRACE_POKEDATA to the read map of a child", EVERY, 0, CONTROL_MEMFD, 0, attack_ptrace },
 	{ 3, "process_vm_writev() to the read map", EVERY, 0, CONTROL_MEMFD, 0,
 		attack_process_vm_writev },
 	{ 3, "read() into the read map", EVERY, 0, CONTROL_SAME, 0, attack_read_into_map },

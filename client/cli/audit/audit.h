@@ -90,6 +90,12 @@ int attack_write_somehow(int fd, const struct target *target);
  */
 int audit_run_in_child(int (*run)(const struct target *target), const struct target *target);
 
+/**
+ * DMA_BUF_IOCTL_SYNC in every way that a holder can, some at once. Whether that was
+ * refused does not matter.
+ */
+void audit_sync_dmabuf(int dmabuf_fd);
+
 /* DRM nodes and fences */
 
 #define MAX_DRM_NODES 16
@@ -163,6 +169,8 @@ struct memory {
  */
 int memory_init(struct memory *memory, const struct exporter *exporter, size_t len,
 	bool read_only, struct vitrine_derive *derive);
+/** A dma-buf of the system heap, whose fd is open as `access` says. Returns it, or a negative errno. */
+int memory_alloc_from_heap(size_t len, int access);
 void memory_finish(struct memory *memory);
 
 /** Duplicates the fd and maps it. Returns 0 or a negative errno. */

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include <drm.h>
+#include <drm_fourcc.h>
 #include <drm_mode.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "audit.h"
@@ -140,6 +143,60 @@ static int drm_use_export(int device, uint32_t handle, const struct target *targ
 	return ret;
 }
 
+static void drm_close(int device, uint32_t handle) {
+	struct drm_gem_close close_handle = { .handle = handle };
+	ioctl(device, DRM_IOCTL_GEM_CLOSE, &close_handle);
+}
+
+/** Returns the id of a framebuffer, which only displays have, or a negative errno. */
+static int64_t drm_add_framebuffer(int device, uint32_t handle, const struct target *target) {
+	const uint32_t width = 64, stride = 4 * width, rows = (uint32_t)(target->len / stride);
+	struct drm_mode_fb_cmd2 fb = {
+		.width = width,
+		.height = rows < 64 ? rows : 64,
+		.pixel_format = DRM_FORMAT_XRGB8888,
+		.handles = { handle },
+		.pitches = { stride },
+	};
+	return ioctl(device, DRM_IOCTL_MODE_ADDFB2, &fb) < 0 ? -(int64_t)errno : (int64_t)fb.fb_id;
+}
+
+/** A second handle of the same object: what was imported is no longer known of it. */
+static int drm_use_framebuffer(int device, uint32_t handle, const struct target *target) {
+	int64_t id = drm_add_framebuffer(device, handle, target);
+	if (id < 0) {
+		return (int)id;
+	}
+	struct drm_mode_fb_cmd2 fb = { .fb_id = (uint32_t)id };
+	int ret = ioctl(device, DRM_IOCTL_MODE_GETFB2, &fb) < 0 ? -errno : 0;
+	if (ret == 0 && fb.handles[0] == 0) {
+		ret = -EPERM; // told to the master alone
+	} else if (ret == 0) {
+		ret = drm_use_export(device, fb.handles[0], target);
+		drm_close(device, fb.handles[0]);
+	}
+	uint32_t removed = (uint32_t)id;
+	ioctl(device, DRM_IOCTL_MODE_RMFB, &removed);
+	return ret;
+}
+
+/** A handle of the same object in another file. */
+static int drm_use_name(int device, uint32_t handle, const struct target *target) {
+	struct drm_gem_flink flink = { .handle = handle };
+	if (ioctl(device, DRM_IOCTL_GEM_FLINK, &flink) < 0) {
+		return -errno;
+	}
+	int other = drm_node_open(target->node);
+	if (other < 0) {
+		return other;
+	}
+	struct drm_gem_open open_name = { .name = flink.name };
+	int ret = ioctl(other, DRM_IOCTL_GEM_OPEN, &open_name) < 0 ? -errno :
+		drm_use_export(other, open_name.handle, target);
+	close(other);
+	return ret;
+}
+
 static int drm_import_and_use(int device, const struct target *target,
 		int (*use)(int device, uint32_t handle, const struct target *target)) {
 	struct drm_prime_handle prime = { .fd = target->fd };
@@ -147,8 +204,7 @@ static int drm_import_and_use(int device, const struct target *target,
 		return -errno;
 	}
 	int ret = use(device, prime.handle, target);
-	struct drm_gem_close close_handle = { .handle = prime.handle };
-	ioctl(device, DRM_IOCTL_GEM_CLOSE, &close_handle);
+	drm_close(device, prime.handle);
 	return ret;
 }
 
@@ -170,6 +226,14 @@ static int attack_prime_map(const struct target *target, const char **detail) {
 
 static int attack_prime_export(const struct target *target, const char **detail) {
 	return attack_drm(target, detail, drm_use_export);
+}
+
+static int attack_prime_framebuffer(const struct target *target, const char **detail) {
+	return attack_drm(target, detail, drm_use_framebuffer);
+}
+
+static int attack_prime_name(const struct target *target, const char **detail) {
+	return attack_drm(target, detail, drm_use_name);
 }
 
 /* Row 12: what drivers do with what they import */
@@ -215,6 +279,39 @@ static int attack_sync_write(const struct target *target, const char **detail) {
 	return ATTACK_WORKED;
 }
 
+/** Exporters need not expect several at once. */
+#define SYNC_CHILDREN 2
+#define SYNC_ROUNDS 50
+
+static void sync_often(int dmabuf_fd) {
+	static const uint64_t flags[] = {
+		DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ,
+		DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ,
+		DMA_BUF_SYNC_START | DMA_BUF_SYNC_RW,
+		DMA_BUF_SYNC_END | DMA_BUF_SYNC_RW,
+	};
+	for (size_t i = 0; i < SYNC_ROUNDS * sizeof(flags) / sizeof(flags[0]); i++) {
+		struct dma_buf_sync sync = { .flags = flags[i % (sizeof(flags) / sizeof(flags[0]))] };
+		ioctl(dmabuf_fd, DMA_BUF_IOCTL_SYNC, &sync);
+	}
+}
+
+void audit_sync_dmabuf(int dmabuf_fd) {
+	pid_t children[SYNC_CHILDREN];
+	for (size_t i = 0; i < SYNC_CHILDREN; i++) {
+		children[i] = fork();
+		if (children[i] == 0) {
+			sync_often(dmabuf_fd);
+			_exit(EXIT_SUCCESS);
+		}
+	}
+	sync_often(dmabuf_fd);
+	for (size_t i = 0; i < SYNC_CHILDREN; i++) {
+		while (children[i] > 0 && waitpid(children[i], NULL, 0) < 0 && errno == EINTR) {
+		}
+	}
+}
+
 static int attack_set_name(const struct target *target, const char **detail) {
 	return ioctl(target->fd, DMA_BUF_SET_NAME_B, "vitrine-audit") == 0 ? ATTACK_WORKED : -errno;
 }
@@ -227,6 +324,10 @@ const struct attack dmabuf_attacks[] = {
 		ATTACK_PER_NODE | ATTACK_UP_TO_DRIVERS, attack_prime_map },
 	{ 11, "PRIME import, export with DRM_RDWR and write", DMABUFS, 0, CONTROL_DMABUF,
 		ATTACK_PER_NODE | ATTACK_UP_TO_DRIVERS, attack_prime_export },
+	{ 11, "PRIME import, GETFB2, export and write", DMABUFS, 0, CONTROL_DMABUF,
+		ATTACK_PER_NODE | ATTACK_UP_TO_DRIVERS, attack_prime_framebuffer },
+	{ 11, "PRIME import, FLINK and GEM_OPEN, export and write", DMABUFS, 0,
+		CONTROL_DMABUF, ATTACK_PER_NODE | ATTACK_UP_TO_DRIVERS, attack_prime_name },
 	{ 12, "device mapping with DMA_BIDIRECTIONAL", GUARDED, FD_READ_ONLY, CONTROL_DMABUF,
 		ATTACK_CLAIM | ATTACK_UP_TO_DRIVERS, attack_map_bidirectional },
 	{ 12, "device mapping with DMA_FROM_DEVICE", GUARDED, FD_READ_ONLY, CONTROL_DMABUF,

@@ -72,6 +72,7 @@ static bool is_refusal(int error) {
 	case EINVAL:
 	case ENXIO:
 	case EBUSY:
+	case ENOSYS: // of an exporter, such as bochs, that lets no device in
 	case ENOTTY:
 	case EOPNOTSUPP:
 	case ENODEV:
@@ -97,7 +98,9 @@ static void conclude_without_control(struct finding *finding, const struct attac
 	if (control == ATTACK_UNAVAILABLE) {
 		finding_set(finding, RESULT_NOT_APPLICABLE, "%s", detail);
 	} else if (control == ATTACK_HARMLESS) {
-		finding_set(finding, RESULT_INCONCLUSIVE, "on our own memory it has no effect");
+		// With bounce buffers, some drivers undo at the end what was written
+		finding_set(finding, attack->flags & ATTACK_UP_TO_DRIVERS ? RESULT_NOT_APPLICABLE :
+			RESULT_INCONCLUSIVE, "on our own memory it has no effect");
 	} else if ((attack->flags & ATTACK_UP_TO_DRIVERS) && is_refusal(control)) {
 		finding_set(finding, RESULT_NOT_APPLICABLE, "no driver does that, not even to a dma-buf "
 			"that can be written: %s", strerrorname_np(-control));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -200,23 +201,120 @@ static void block_attack_with_fence(struct block *block) {
 	fence_finish(&fence);
 }
 
+/** Whether what the owner writes is gone when the holder of a dma-buf has synced it. */
+static bool sync_takes_back(const struct memory *memory, int holders_fd) {
+	volatile char *byte = memory->map;
+	audit_sync_dmabuf(holders_fd); // so that devices have what was there before
+	char value = (char)~*byte;
+	*byte = value;
+	audit_sync_dmabuf(holders_fd);
+	return *byte != value;
+}
+
+/** Bounce buffers do that, and caches that are not coherent. */
+static bool control_sync(const struct block *block) {
+	struct memory memory;
+	bool works = memory_init(&memory, block->exporter, get_memory_len(), false,
+		block->derive) == 0 && sync_takes_back(&memory, memory.dmabuf_fd);
+	memory_finish(&memory);
+	return works;
+}
+
+static void block_attack_by_sync(struct block *block) {
+	bool dmabuf = block->variant->storage == VITRINE_STORAGE_DMABUF;
+	struct finding *finding = findings_add(&block->findings, 13,
+		"DMA_BUF_IOCTL_SYNC, several at once: take back what the owner wrote",
+		dmabuf ? RESULT_REFUSED : RESULT_NOT_APPLICABLE);
+	struct exhibit exhibit;
+	int ret;
+	if (!dmabuf) {
+		finding_set(finding, RESULT_NOT_APPLICABLE, "the view is a memfd");
+	} else if ((ret = exhibit_init(&exhibit, block)) < 0) {
+		finding_set(finding, RESULT_INCONCLUSIVE, "no view could be derived: %s",
+			strerror(-ret));
+	} else {
+		if (sync_takes_back(&exhibit.memory, exhibit.view.fd)) {
+			finding_set(finding, RESULT_ALLOWED, "it worked");
+		} else if (!control_sync(block)) {
+			finding_set(finding, RESULT_NOT_APPLICABLE,
+				"not even a holder that may write can: there are no bounce buffers");
+		} else {
+			finding_set(finding, RESULT_REFUSED, "a holder that may write can");
+		}
+		exhibit_finish(&exhibit);
+	}
+}
+
+/** What a process cannot read, it must not be able to read by way of a view. */
+static void block_attack_unreadable(struct block *block) {
+	bool applies = block->exporter->kind == EXPORTER_HEAP &&
+		block->variant->storage == VITRINE_STORAGE_DMABUF;
+	struct finding *finding = findings_add(&block->findings, 9,
+		"derive from an fd that is open with O_WRONLY", applies ? RESULT_REFUSED :
+		RESULT_NOT_APPLICABLE);
+	if (!applies) {
+		finding_set(finding, RESULT_NOT_APPLICABLE, "a heap alone hands out such fds");
+		return;
+	}
+	struct memory memory = {
+		.memfd = -1,
+		.dmabuf_fd = memory_alloc_from_heap(get_memory_len(), O_WRONLY),
+		.device = -1,
+		.len = get_memory_len(),
+	};
+	// That one which can be read is taken has been seen: no view would be there to attack
+	int ret = memory.dmabuf_fd < 0 ? memory.dmabuf_fd : derive(block, &memory);
+	if (ret < 0) {
+		finding_set_error(finding, ret, NULL);
+	} else {
+		finding_set(finding, RESULT_ALLOWED, "it worked");
+		close(ret);
+	}
+	memory_finish(&memory);
+}
+
+/** Whether the view that was refused would have been one that can be written. */
+static bool is_refused_rightly(const struct block *block) {
+	struct memory memory;
+	struct target target = { .fd = -1 };
+	bool works = false;
+	if (memory_init(&memory, block->exporter, get_memory_len(), true, block->derive) == 0 &&
+			target_init(&target, memory.dmabuf_fd, memory.len, PROT_READ,
+			block->variant->storage) == 0) {
+		for (size_t i = 0; i < file_attacks_len; i++) {
+			const char *detail = NULL;
+			works |= file_attacks[i].row == 3 && memory_judge(&memory, &file_attacks[i], &target,
+				&detail) == ATTACK_WORKED;
+		}
+	}
+	target_finish(&target);
+	memory_finish(&memory);
+	return works;
+}
+
 /** A view that cannot be had at all is one finding, not one for each attack. */
 static bool block_can_derive(struct block *block) {
 	struct exhibit exhibit;
 	int ret = exhibit_init(&exhibit, block);
-	if (ret < 0) {
-		struct finding *finding = findings_add(&block->findings, 0, "derive a view",
-			RESULT_ALLOWED);
-		finding_set(finding, RESULT_INCONCLUSIVE, "%s", strerror(-ret));
-		return false;
+	if (ret == 0) {
+		exhibit_finish(&exhibit);
+		return true;
 	}
-	exhibit_finish(&exhibit);
-	return true;
+	struct finding *finding = findings_add(&block->findings, 0, "derive a view", RESULT_ALLOWED);
+	if (variant_is_prime(block->variant) && ret == -EPERM && is_refused_rightly(block)) {
+		finding_set(finding, RESULT_NOT_APPLICABLE,
+			"it is not given, rightly: its read-only maps can be written");
+	} else {
+		finding_set(finding, RESULT_INCONCLUSIVE, "%s", strerror(-ret));
+	}
+	return false;
 }
 
 static void block_run(struct block *block) {
 	if (block_can_derive(block)) {
 		audit_for_each_attack(block_attack, block);
+		block_attack_unreadable(block);
+		block_attack_by_sync(block);
 		block_attack_with_fence(block);
 	}
 }

@@ -41,22 +41,24 @@ static int init_udmabuf(struct memory *memory, struct vitrine_derive *derive) {
 		map_memory(memory, memory->dmabuf_fd, 0);
 }
 
-static int init_heap(struct memory *memory) {
+int memory_alloc_from_heap(size_t len, int access) {
 	int heap = open("/dev/dma_heap/system", O_RDONLY | O_CLOEXEC);
 	if (heap < 0) {
 		return -errno;
 	}
 	struct dma_heap_allocation_data data = {
-		.len = memory->len,
-		.fd_flags = O_RDWR | O_CLOEXEC,
+		.len = len,
+		.fd_flags = (uint32_t)access | O_CLOEXEC,
 	};
-	int ret = ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &data) < 0 ? -errno : 0;
+	int ret = ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &data) < 0 ? -errno : (int)data.fd;
 	close(heap);
-	if (ret < 0) {
-		return ret;
-	}
-	memory->dmabuf_fd = (int)data.fd;
-	return map_memory(memory, memory->dmabuf_fd, 0);
+	return ret;
+}
+
+static int init_heap(struct memory *memory) {
+	memory->dmabuf_fd = memory_alloc_from_heap(memory->len, O_RDWR);
+	return memory->dmabuf_fd < 0 ? memory->dmabuf_fd :
+		map_memory(memory, memory->dmabuf_fd, 0);
 }
 
 /** The owner's access is by the device: its dma-buf may be one that is only to be read. */
