@@ -9,12 +9,15 @@
 #include "dma_buf_derive.h"
 #include "vitrine_importer.h"
 
+#include <drm_fourcc.h>
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <xf86drm.h>
+#include <xf86drmMode.h>
 
 static const struct {
 	const char *name;
@@ -112,6 +115,53 @@ TEST_WITH(buffer, exported_rdonly_files_are_as_before) {
 		uint32_t handle;
 		check_ok(drmPrimeFDToHandle(vgem, fd, &handle));
 	}
+}
+
+/* What an exporter does then can take back what the owner has written. */
+TEST_EACH_READ_ONLY(sync_does_not_reach_the_exporter) {
+	int importer = importer_open();
+	struct vitrine_importer_state state = {
+		.fd = importer_export(importer, VITRINE_IMPORTER_PAGELESS),
+	};
+	int derived[] = {derive_checked(state.fd, O_RDWR), derive_checked(state.fd, param->flags)};
+	for (size_t i = 0; i < 2; i++) {
+		check_ok(dmabuf_sync(derived[i], DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ));
+		check_ok(dmabuf_sync(derived[i], DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ));
+		check_ok(ioctl(importer, VITRINE_IMPORTER_STATE, &state));
+		check_int(state.syncs, ==, 2); /* of the one that may write */
+	}
+}
+
+/* It waits for the writers nonetheless. */
+TEST_EACH_READ_ONLY(sync_waits_for_the_writer) {
+	int derived = derive_checked(f->fd, param->flags);
+	struct fence fence;
+	fence_init(&fence);
+	check_ok(dmabuf_import_fence(f->fd, fence.fd, DMA_BUF_SYNC_WRITE));
+	pid_t pid = fork();
+	if (pid == 0) {
+		_exit(dmabuf_sync(derived, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ) != 0);
+	}
+	int status;
+	/* Time in which it would end, if it did not wait. */
+	usleep(200 * 1000);
+	check(waitpid(pid, &status, WNOHANG) == 0);
+	fence_signal(&fence);
+	check(waitpid(pid, &status, 0) == pid && status == 0);
+}
+
+/* A heap hands out what its caller asks for. */
+TEST_WITH(buffer, fd_that_cannot_read_is_refused) {
+	int fd = dmabuf_create_from_heap(O_WRONLY, DMABUF_SIZE);
+	const uint32_t flags[] = {O_RDONLY, O_RDONLY | DMA_BUF_DERIVE_UNGUARDED, O_RDWR};
+	int fds = harness_count_fds();
+	for (size_t i = 0; i < 3; i++) {
+		int readable = dmabuf_create_from_heap(O_RDWR, DMABUF_SIZE);
+		close(derive_checked(readable, flags[i]));
+		close(readable);
+		check_errno(derive(fd, flags[i]), EACCES);
+	}
+	check_int(harness_count_fds(), ==, fds);
 }
 
 TEST_EACH_READ_ONLY(fences_are_shared) {
@@ -237,6 +287,61 @@ TEST_EACH_EXPORTER(unguarded_imports_and_writes) {
 	uint32_t same;
 	check(drmPrimeFDToHandle(vgem, f->fd, &same) == 0 && same == handle);
 	check_ok(drmPrimeHandleToFD(vgem, handle, DRM_RDWR, &again));
+}
+
+/* A handle of what a framebuffer of the first one was made of. */
+static uint32_t second_handle(int device, uint32_t handle) {
+	uint32_t handles[4] = {handle}, pitches[4] = {4 * DMABUF_WIDTH}, offsets[4] = {0}, id;
+	check_ok(drmModeAddFB2(device, DMABUF_WIDTH, DMABUF_HEIGHT, DRM_FORMAT_XRGB8888, handles,
+		pitches, offsets, &id, 0));
+	drmModeFB2Ptr fb = drmModeGetFB2(device, id);
+	check(fb != NULL && fb->handles[0] != 0 && fb->handles[0] != handle);
+	uint32_t second = fb->handles[0];
+	drmModeFreeFB2(fb);
+	check_ok(drmModeRmFB(device, id));
+	return second;
+}
+
+static int flink_and_open(int device, uint32_t handle, int other, uint32_t *opened) {
+	struct drm_gem_flink flink = {.handle = handle};
+	if (drmIoctl(device, DRM_IOCTL_GEM_FLINK, &flink) < 0) {
+		return -1;
+	}
+	struct drm_gem_open open_name = {.name = flink.name};
+	int ret = drmIoctl(other, DRM_IOCTL_GEM_OPEN, &open_name);
+	*opened = open_name.handle;
+	return ret;
+}
+
+/* What was imported is what must not be had, by whichever handle of it. */
+TEST_EACH_EXPORTER(unguarded_import_is_exported_by_no_handle) {
+	int fd;
+	uint32_t handle, opened;
+	/* The ways work with all rights. */
+	int vkms = drm_open("vkms"), other = drm_open("vkms");
+	check_ok(drmPrimeFDToHandle(vkms, f->fd, &handle));
+	check_ok(drmPrimeHandleToFD(vkms, second_handle(vkms, handle), DRM_RDWR, &fd));
+	check(dmabuf_inode(fd) == f->inode && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR);
+	check_ok(flink_and_open(vkms, handle, other, &opened));
+	check_ok(drmPrimeHandleToFD(other, opened, DRM_RDWR, &fd));
+	check(dmabuf_inode(fd) == f->inode && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR);
+	close(other);
+	close(vkms);
+
+	vkms = drm_open("vkms");
+	other = drm_open("vkms");
+	check_ok(drmPrimeFDToHandle(vkms, derive_checked(f->fd, O_RDONLY | DMA_BUF_DERIVE_UNGUARDED),
+		&handle));
+	uint32_t second = second_handle(vkms, handle);
+	check_errno(drmPrimeHandleToFD(vkms, second, DRM_RDWR, &fd), EACCES);
+	uint32_t handles[] = {handle, second};
+	for (size_t i = 0; i < 2; i++) {
+		check_errno(flink_and_open(vkms, handles[i], other, &opened), EACCES);
+	}
+	/* Unless the file has the rights. */
+	check_ok(drmPrimeFDToHandle(vkms, f->fd, &handle));
+	check_ok(drmPrimeHandleToFD(vkms, second, DRM_RDWR, &fd));
+	check_ok(flink_and_open(vkms, handle, other, &opened));
 }
 
 TEST_EACH_EXPORTER(guarded_importers_are_refused) {
