@@ -395,8 +395,8 @@ class Compositor:
         """The picture that grim takes, in red, green, blue."""
         return self.grim_sized()[2]
 
-    def grim_sized(self):
-        self.run('grim', '-t', 'ppm', 'grim.ppm')
+    def grim_sized(self, *options):
+        self.run('grim', '-t', 'ppm', *options, 'grim.ppm')
         return parse_ppm(self.path('grim.ppm').read_bytes())
 
 

@@ -6,17 +6,15 @@ that picture. Runs in a guest that has such a device (vm --device). Prints TAP.
 usage: device_test.py sway|labwc|cage RENDERER[,RENDERER...] [TEST...], with the built commands on PATH
 """
 
-import contextlib
 import functools
-import os
-import signal
 import subprocess
 import sys
 import time
 import zlib
 
-from harness import (LIMIT, Compositor, Group, PluginCompositor, START, collect, drm_environment,
-                     find_card, n_colors, need, note, parse_ppm, require, run_groups)
+from harness import (LIMIT, START, Compositor, Group, PluginCompositor, collect, drm_environment,
+                     find_card, need, note, require, run_groups)
+from picture import need_same, still_picture, take_shot
 from screen import DEVICE, see_screen
 
 NAME, RENDERERS = sys.argv[1], sys.argv[2].split(',')
@@ -33,31 +31,6 @@ class DeviceCompositor(Compositor):
         super().launch(['vitrine-compositor', '-s', self.path('start')], how)
 
 
-@contextlib.contextmanager
-def still_picture(compositor):
-    """The picture that grim sees while the window, once it was painted, is not painted anew."""
-    end = time.monotonic() + LIMIT
-    while n_colors(compositor.grim()) <= 8:
-        need(time.monotonic() < end, 'there is no window')
-    os.kill(compositor.app, signal.SIGSTOP)
-    try:
-        before = compositor.grim_sized()
-        while (picture := compositor.grim_sized()) != before:
-            need(time.monotonic() < end, 'the screen does not stand still')
-            before = picture
-        yield picture
-    finally:
-        os.kill(compositor.app, signal.SIGCONT)
-
-
-def need_same(picture, expected, what):
-    need(picture[:2] == expected[:2], f'{what}: {picture[:2]} instead of {expected[:2]} pixels')
-    wrong = sum(picture[2][i:i + 3] != expected[2][i:i + 3]
-                for i in range(0, len(expected[2]), 3)) if picture != expected else 0
-    need(wrong == 0, f'{what}: {wrong} pixels of {len(expected[2]) // 3} are wrong, '
-         f'{n_colors(picture[2])} colours instead of {n_colors(expected[2])}')
-
-
 # The tests. The first one is done with the compositor alone too: else it would prove nothing.
 
 def test_screen(compositor):
@@ -72,9 +45,7 @@ def test_screen(compositor):
 def test_shot(compositor):
     """vitrine shot writes what grim sees, pixel by pixel"""
     with still_picture(compositor) as expected:
-        compositor.run('vitrine', 'shot', 'shot.png')
-        compositor.run('unpng', 'shot.png', 'shot.ppm')
-        need_same(parse_ppm(compositor.path('shot.ppm').read_bytes()), expected, 'the shot')
+        need_same(take_shot(compositor), expected, 'the shot')
 
 
 def test_record(compositor):
