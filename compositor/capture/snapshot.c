@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
+#include <assert.h>
 #include <drm_fourcc.h>
+#include <poll.h>
 #include <wlr/interfaces/wlr_output.h>
 #include <wlr/render/allocator.h>
 #include <wlr/render/swapchain.h>
 #include <wlr/render/wlr_renderer.h>
 #include <wlr/util/log.h>
 
+#include "clock.h"
 #include "fence.h"
+#include "format.h"
 #include "memfd_buffer.h"
 #include "renderer_copy.h"
 #include "snapshot.h"
@@ -17,17 +21,24 @@
 /** Copies that may fail one after the other before the copier is given up. */
 #define FAILURES_CAP 3
 
-/** Makes the swapchain that copies go to fit the output. */
-static bool snapshots_configure(struct vt_snapshots *snapshots, int width, int height) {
+/** Buffers of a swapchain, which may all be made. */
+#define SWAPCHAIN_BUFFERS 4
+
+static void snapshots_stop_all(struct vt_snapshots *snapshots,
+		enum vitrine_view_stop_reason reason) {
+	struct vt_subscriber *subscriber;
+	wl_list_for_each(subscriber, &snapshots->stream.subscribers, stream_link) {
+		subscriber->impl->stop_later(subscriber, reason);
+	}
+}
+
+static struct wlr_swapchain *create_memfd_swapchain(struct vt_snapshots *snapshots, int width,
+		int height) {
 	if (snapshots->allocator == NULL) {
 		snapshots->allocator = vt_memfd_allocator_create();
 		if (snapshots->allocator == NULL) {
-			return false;
+			return NULL;
 		}
-	}
-	struct wlr_swapchain *old = snapshots->swapchain;
-	if (old != NULL && old->width == width && old->height == height) {
-		return true;
 	}
 	uint64_t modifier = DRM_FORMAT_MOD_LINEAR;
 	const struct wlr_drm_format format = {
@@ -36,8 +47,36 @@ static bool snapshots_configure(struct vt_snapshots *snapshots, int width, int h
 		.capacity = 1,
 		.modifiers = &modifier,
 	};
-	struct wlr_swapchain *swapchain =
-		wlr_swapchain_create(snapshots->allocator, width, height, &format);
+	return wlr_swapchain_create(snapshots->allocator, width, height, &format);
+}
+
+/** The subscriber pays for what is for it alone. */
+static struct wlr_swapchain *create_private_swapchain(struct vt_snapshots *snapshots, int width,
+		int height) {
+	if (wl_list_empty(&snapshots->stream.subscribers)) {
+		return NULL;
+	}
+	struct vt_subscriber *subscriber =
+		wl_container_of(snapshots->stream.subscribers.next, subscriber, stream_link);
+	uint64_t bytes_per_pixel = vt_format_is_deep(snapshots->format.format) ? 8 : 4;
+	vt_charge_drop(&snapshots->charge);
+	if (!vt_charge_try(&snapshots->charge, subscriber->quota, VT_QUOTA_PRIVATE_BYTES,
+			SWAPCHAIN_BUFFERS * (uint64_t)width * (uint64_t)height * bytes_per_pixel)) {
+		snapshots_stop_all(snapshots, VITRINE_VIEW_STOP_NO_RESOURCES);
+		return NULL;
+	}
+	return wlr_swapchain_create(snapshots->allocator, width, height, &snapshots->format);
+}
+
+/** Makes the swapchain that copies go to fit the output. */
+static bool snapshots_configure(struct vt_snapshots *snapshots, int width, int height) {
+	struct wlr_swapchain *old = snapshots->swapchain;
+	if (old != NULL && old->width == width && old->height == height) {
+		return true;
+	}
+	struct wlr_swapchain *swapchain = snapshots->stream.is_private ?
+		create_private_swapchain(snapshots, width, height) :
+		create_memfd_swapchain(snapshots, width, height);
 	if (swapchain == NULL) {
 		return false;
 	}
@@ -119,10 +158,16 @@ static void snapshots_drop_copier(struct vt_snapshots *snapshots) {
 
 /** The renderer copies from now on. */
 static void snapshots_give_up_copier(struct vt_snapshots *snapshots, const char *reason) {
-	wlr_log(WLR_ERROR, "Copies of output %s are made in the event loop, which they block: %s",
-		snapshots->output->name, reason);
 	snapshots->has_no_copier = true;
 	snapshots_drop_copier(snapshots);
+	if (snapshots->stream.is_private) {
+		wlr_log(WLR_ERROR, "There are no copies of output %s in dma-bufs: %s",
+			snapshots->output->name, reason);
+		snapshots_stop_all(snapshots, VITRINE_VIEW_STOP_UNSUPPORTED);
+	} else {
+		wlr_log(WLR_ERROR, "Copies of output %s are made in the event loop, which they block: "
+			"%s", snapshots->output->name, reason);
+	}
 }
 
 static void snapshots_handle_failure(struct vt_snapshots *snapshots) {
@@ -145,10 +190,7 @@ static void snapshots_handle_stuck(struct vt_snapshots *snapshots) {
 		return;
 	}
 	snapshots_drop_copier(snapshots);
-	struct vt_subscriber *subscriber;
-	wl_list_for_each(subscriber, &snapshots->stream.subscribers, stream_link) {
-		subscriber->impl->stop_later(subscriber, VITRINE_VIEW_STOP_NO_RESOURCES);
-	}
+	snapshots_stop_all(snapshots, VITRINE_VIEW_STOP_NO_RESOURCES);
 }
 
 static void snapshots_handle_done(struct vt_snapshots *snapshots) {
@@ -208,6 +250,17 @@ static bool snapshots_is_ready(struct vt_snapshots *snapshots) {
 	return !vt_copier_is_busy(snapshots->copier);
 }
 
+/** Memory keeps its address for as long as the buffer lives. */
+static bool prepare_memory(struct wlr_buffer *target, struct vt_copy *copy) {
+	uint32_t format;
+	if (!wlr_buffer_begin_data_ptr_access(target, WLR_BUFFER_DATA_PTR_ACCESS_WRITE,
+			&copy->data, &format, &copy->stride)) {
+		return false;
+	}
+	wlr_buffer_end_data_ptr_access(target);
+	return true;
+}
+
 /** Starts to copy what is stale, of which there is something. */
 static bool snapshots_start_copy(struct vt_snapshots *snapshots,
 		const struct wlr_output_event_commit *event, struct vt_stream_buffer *buffer) {
@@ -217,13 +270,9 @@ static bool snapshots_start_copy(struct vt_snapshots *snapshots,
 		.fourcc = buffer->buffer->fourcc,
 		.region = &buffer->stale,
 	};
-	uint32_t format;
-	// The memory keeps its address for as long as the buffer lives
-	if (!wlr_buffer_begin_data_ptr_access(copy.target, WLR_BUFFER_DATA_PTR_ACCESS_WRITE,
-			&copy.data, &format, &copy.stride)) {
+	if (!snapshots->stream.is_private && !prepare_memory(copy.target, &copy)) {
 		return false;
 	}
-	wlr_buffer_end_data_ptr_access(copy.target);
 	copy.take_fence_fd = vt_render_fence(snapshots->output->renderer, event->state, copy.source);
 	if (!vt_copier_start(snapshots->copier, &copy)) {
 		return false;
@@ -232,6 +281,23 @@ static bool snapshots_start_copy(struct vt_snapshots *snapshots,
 	snapshots_count_bytes(snapshots, &buffer->stale);
 	pixman_region32_clear(&buffer->stale); // see snapshots_undo_copy()
 	return true;
+}
+
+/* Retirement */
+
+static void snapshots_drop_swapchain(struct vt_snapshots *snapshots) {
+	wlr_swapchain_destroy(snapshots->swapchain);
+	snapshots->swapchain = NULL;
+	vt_charge_drop(&snapshots->charge);
+}
+
+void vt_snapshots_retire(struct vt_snapshots *snapshots) {
+	// What was announced may be what is copied to
+	snapshots_cancel_copy(snapshots);
+	vt_stream_retire(&snapshots->stream);
+	if (snapshots->stream.is_private) {
+		snapshots_drop_swapchain(snapshots); // dma-bufs cannot get fresh memory
+	}
 }
 
 /* Frames */
@@ -263,6 +329,53 @@ static bool snapshots_submit(struct vt_snapshots *snapshots,
 	return true;
 }
 
+/** Whether a holder has left fences on a dma-buf, which drawing to it would wait for. */
+static bool buffer_is_busy(struct wlr_buffer *buffer) {
+	struct wlr_dmabuf_attributes dmabuf;
+	if (!wlr_buffer_get_dmabuf(buffer, &dmabuf)) {
+		return false;
+	}
+	for (int i = 0; i < dmabuf.n_planes; i++) {
+		struct pollfd pollfd = { .fd = dmabuf.fd[i], .events = POLLOUT };
+		if (poll(&pollfd, 1, 0) != 1) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/**
+ * New buffers take the place of all those that the holder has: the ones with its
+ * fences are never waited for. It pays for them, by its quota and by its rate.
+ */
+static bool snapshots_replace_busy(struct vt_snapshots *snapshots) {
+	struct vt_quota *quota = snapshots->charge.quota;
+	if (vt_quota_get_delay(quota, vt_now_ms()) > 0) {
+		return false;
+	}
+	vt_quota_take_token(quota, vt_now_ms());
+	vt_snapshots_retire(snapshots);
+	return true;
+}
+
+/** A buffer to copy to, locked; NULL for lack of resources. */
+static struct wlr_buffer *snapshots_acquire(struct vt_snapshots *snapshots,
+		const struct wlr_buffer *source) {
+	if (!snapshots_configure(snapshots, source->width, source->height)) {
+		return NULL;
+	}
+	struct wlr_buffer *target = wlr_swapchain_acquire(snapshots->swapchain);
+	if (target == NULL || !snapshots->stream.is_private || !buffer_is_busy(target)) {
+		return target;
+	}
+	wlr_buffer_unlock(target);
+	if (!snapshots_replace_busy(snapshots) ||
+			!snapshots_configure(snapshots, source->width, source->height)) {
+		return NULL;
+	}
+	return wlr_swapchain_acquire(snapshots->swapchain);
+}
+
 static void snapshots_deliver(struct vt_snapshots *snapshots,
 		const struct wlr_output_event_commit *event, const pixman_region32_t *damage) {
 	struct vt_stream *stream = &snapshots->stream;
@@ -272,10 +385,11 @@ static void snapshots_deliver(struct vt_snapshots *snapshots,
 		vt_stream_lose(stream, damage); // there is more once it is
 		return;
 	}
-	struct wlr_buffer *target = NULL;
-	if (snapshots_configure(snapshots, source->width, source->height)) {
-		target = wlr_swapchain_acquire(snapshots->swapchain);
+	if (!by_copier && stream->is_private) {
+		snapshots_stop_all(snapshots, VITRINE_VIEW_STOP_UNSUPPORTED);
+		return;
 	}
+	struct wlr_buffer *target = snapshots_acquire(snapshots, source);
 	if (target == NULL || !snapshots_submit(snapshots, event, damage, target, by_copier)) {
 		vt_stream_fail(stream, damage);
 	}
@@ -299,18 +413,7 @@ void vt_snapshots_push(struct vt_snapshots *snapshots,
 	}
 }
 
-/* Retirement, and the end */
-
-static void snapshots_drop_swapchain(struct vt_snapshots *snapshots) {
-	wlr_swapchain_destroy(snapshots->swapchain);
-	snapshots->swapchain = NULL;
-}
-
-void vt_snapshots_retire(struct vt_snapshots *snapshots) {
-	// What was announced may be what is copied to
-	snapshots_cancel_copy(snapshots);
-	vt_stream_retire(&snapshots->stream);
-}
+/* The end */
 
 void vt_snapshots_forget(struct vt_snapshots *snapshots) {
 	snapshots_drop_copier(snapshots);
@@ -331,4 +434,10 @@ void vt_snapshots_finish(struct vt_snapshots *snapshots) {
 	vt_stream_finish(&snapshots->stream);
 	snapshots_drop_swapchain(snapshots);
 	wlr_allocator_destroy(snapshots->allocator);
+}
+
+struct vt_snapshots *vt_snapshots_from_stream(struct vt_stream *stream) {
+	assert(stream->is_copy);
+	struct vt_snapshots *snapshots = wl_container_of(stream, snapshots, stream);
+	return snapshots;
 }

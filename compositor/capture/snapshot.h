@@ -2,9 +2,11 @@
 #ifndef CAPTURE_SNAPSHOT_H
 #define CAPTURE_SNAPSHOT_H
 
+#include <wlr/render/drm_format_set.h>
 #include <wlr/types/wlr_output.h>
 
 #include "copier.h"
+#include "quota.h"
 #include "stream.h"
 
 /**
@@ -13,10 +15,13 @@
  * one is asked for after it.
  */
 struct vt_snapshots {
+	struct wl_list link; // vt_viewed_output.private_snapshots, of private ones
 	struct vt_stream stream;
 	struct wlr_output *output;
 	struct wlr_allocator *allocator; // NULL before the first copy
 	struct wlr_swapchain *swapchain; // NULL before the first copy
+	struct wlr_drm_format format; // of private ones
+	struct vt_charge charge; // VT_QUOTA_PRIVATE_BYTES, of private ones
 
 	struct vt_copier *copier; // NULL before it is needed
 	bool copier_has_started;
@@ -30,6 +35,9 @@ struct vt_snapshots {
 bool vt_snapshots_init(struct vt_snapshots *snapshots, struct vt_manager *manager,
 	struct wlr_output *output, const struct vt_stream_interface *impl, void *data);
 void vt_snapshots_finish(struct vt_snapshots *snapshots);
+
+/** The snapshots that a stream with `is_copy` is of. */
+struct vt_snapshots *vt_snapshots_from_stream(struct vt_stream *stream);
 
 /** Copies a committed frame if a subscriber can take it, and delivers the copy. */
 void vt_snapshots_push(struct vt_snapshots *snapshots,

@@ -190,7 +190,8 @@ static bool stream_announce(struct vt_stream *stream, struct vt_subscriber *subs
 		return false;
 	}
 	struct vt_view_fds fds;
-	if (!vt_buffer_derive(buffer->buffer, stream->manager->derive,
+	if (stream->is_private ? !vt_buffer_give(buffer->buffer, &fds) :
+			!vt_buffer_derive(buffer->buffer, stream->manager->derive,
 			stream_get_guarantees(stream, subscriber), stream->is_scanned_out, &fds)) {
 		return false;
 	}

@@ -36,6 +36,7 @@ struct vt_stream {
 	const struct vt_stream_interface *impl;
 	void *data; // of the implementation
 	bool is_copy; // of private copies: views are snapshots, even if they are sealed
+	bool is_private; // of copies for its one subscriber alone, in dma-bufs
 	bool is_scanned_out; // a display reads the buffers, and waits for their fences
 	struct wl_list subscribers; // vt_subscriber.stream_link
 	struct wl_list buffers; // vt_stream_buffer.link
@@ -68,7 +69,7 @@ struct vt_stream {
 	bool deadline_armed;
 };
 
-/** `is_copy` and `is_scanned_out` are the caller's to set. Finish it also on failure. */
+/** `is_copy`, `is_private` and `is_scanned_out` are the caller's to set. Finish it also on failure. */
 bool vt_stream_init(struct vt_stream *stream, struct vt_manager *manager,
 	const struct vt_stream_interface *impl, void *data);
 /** The stream must have no subscribers any more. */

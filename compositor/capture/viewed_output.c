@@ -15,6 +15,7 @@
 #include "capture_source.h"
 #include "fence.h"
 #include "pacer.h"
+#include "private_snapshot.h"
 #include "viewed_output.h"
 
 /** So many frames in foreign buffers, and subscribers give up on zero-copy. */
@@ -22,6 +23,7 @@
 
 static void viewed_destroy(struct vt_viewed_output *viewed);
 static void viewed_defer(struct vt_viewed_output *viewed);
+static const struct vt_stream_interface stream_impl;
 
 /** Whether the output's buffers are shown by another display server. */
 static bool output_is_nested(struct wlr_output *output) {
@@ -64,7 +66,13 @@ static bool viewed_can_derive(const struct vt_viewed_output *viewed, struct vt_b
 		viewed->manager->derive, acceptable, viewed->direct.is_scanned_out);
 }
 
-/** NULL if no guarantee can be given to the subscriber with this buffer. */
+/** Copies in memfds are shared, since they are sealed. */
+static bool viewed_can_have_shared_copies(const struct vt_subscriber *subscriber) {
+	return (subscriber->allowed & VITRINE_GUARANTEE_SNAPSHOT) &&
+		(subscriber->reader.storages & VITRINE_STORAGE_MEMFD);
+}
+
+/** The stream that the subscriber can share with others, with this buffer. NULL if none. */
 static struct vt_stream *viewed_choose_stream(struct vt_viewed_output *viewed,
 		const struct vt_subscriber *subscriber, struct vt_buffer *buffer) {
 	uint32_t zero_copy = subscriber->allowed & VT_GUARANTEES_ZERO_COPY;
@@ -72,7 +80,23 @@ static struct vt_stream *viewed_choose_stream(struct vt_viewed_output *viewed,
 			viewed_can_derive(viewed, buffer, zero_copy)) {
 		return &viewed->direct;
 	}
-	return subscriber->allowed & VITRINE_GUARANTEE_SNAPSHOT ? &viewed->snapshots.stream : NULL;
+	return viewed_can_have_shared_copies(subscriber) ? &viewed->snapshots.stream : NULL;
+}
+
+/** A stream of copies for the subscriber alone, NULL if it cannot have one. */
+static struct vt_stream *viewed_add_private(struct vt_viewed_output *viewed,
+		const struct vt_subscriber *subscriber) {
+	if (!(subscriber->allowed & VITRINE_GUARANTEE_SNAPSHOT) ||
+			!(subscriber->reader.storages & VITRINE_STORAGE_DMABUF)) {
+		return NULL;
+	}
+	struct vt_snapshots *snapshots = vt_private_snapshots_create(viewed->manager,
+		viewed->output, subscriber, &stream_impl, viewed);
+	if (snapshots == NULL) {
+		return NULL;
+	}
+	wl_list_insert(&viewed->private_snapshots, &snapshots->link);
+	return &snapshots->stream;
 }
 
 static void viewed_attach(struct vt_viewed_output *viewed, struct vt_subscriber *subscriber,
@@ -88,6 +112,9 @@ static void viewed_attach_all(struct vt_viewed_output *viewed, struct vt_buffer 
 			continue;
 		}
 		struct vt_stream *stream = viewed_choose_stream(viewed, subscriber, buffer);
+		if (stream == NULL) {
+			stream = viewed_add_private(viewed, subscriber);
+		}
 		if (stream != NULL) {
 			viewed_attach(viewed, subscriber, stream);
 		} else {
@@ -110,7 +137,8 @@ static struct vt_stream *viewed_choose_current(struct vt_viewed_output *viewed,
 	struct vt_stream *direct = &viewed->direct, *stream = &viewed->snapshots.stream;
 	if (vt_stream_has_current(direct)) {
 		stream = viewed_choose_stream(viewed, subscriber, direct->newest.buffer->buffer);
-	} else if (subscriber->allowed & VT_GUARANTEES_ZERO_COPY) {
+	} else if ((subscriber->allowed & VT_GUARANTEES_ZERO_COPY) ||
+			!viewed_can_have_shared_copies(subscriber)) {
 		return NULL; // whether it can have one of these, the output's next buffer tells
 	}
 	return stream != NULL && vt_stream_has_current(stream) ? stream : NULL;
@@ -202,6 +230,10 @@ static void viewed_deliver(struct vt_viewed_output *viewed,
 	} else {
 		vt_snapshots_forget(&viewed->snapshots);
 	}
+	struct vt_snapshots *snapshots;
+	wl_list_for_each(snapshots, &viewed->private_snapshots, link) {
+		vt_snapshots_push(snapshots, event, &damage);
+	}
 	pixman_region32_fini(&damage);
 }
 
@@ -290,20 +322,27 @@ static void viewed_retire_direct(struct vt_viewed_output *viewed) {
 	}
 }
 
+/** The memory of a stream that a subscriber has left, which knows it, retires. */
+static void viewed_retire(struct vt_viewed_output *viewed, struct vt_stream *stream) {
+	if (stream == &viewed->direct) {
+		viewed_retire_direct(viewed);
+	} else {
+		vt_snapshots_retire(vt_snapshots_from_stream(stream));
+	}
+	if (!wl_list_empty(&stream->subscribers)) {
+		vt_viewed_output_request_frame(viewed); // for those that waited for a retired one
+	}
+}
+
 static void viewed_detach(struct vt_viewed_output *viewed, struct vt_subscriber *subscriber) {
 	struct vt_stream *stream = subscriber->stream;
 	bool is_known = vt_stream_is_known_to(stream, subscriber);
 	vt_stream_remove_subscriber(stream, subscriber);
-	if (!is_known) {
-		return;
+	if (is_known) {
+		viewed_retire(viewed, stream);
 	}
-	if (stream == &viewed->direct) {
-		viewed_retire_direct(viewed);
-	} else {
-		vt_snapshots_retire(&viewed->snapshots);
-	}
-	if (!wl_list_empty(&stream->subscribers)) {
-		vt_viewed_output_request_frame(viewed); // for those that waited for a retired one
+	if (stream->is_private) {
+		vt_private_snapshots_destroy(vt_snapshots_from_stream(stream));
 	}
 }
 
@@ -456,7 +495,7 @@ void vt_viewed_output_remove_subscriber(struct vt_viewed_output *viewed,
 
 /** It must have no subscribers any more. */
 static void viewed_destroy(struct vt_viewed_output *viewed) {
-	assert(wl_list_empty(&viewed->subscribers));
+	assert(wl_list_empty(&viewed->subscribers) && wl_list_empty(&viewed->private_snapshots));
 	vt_stream_finish(&viewed->direct);
 	vt_snapshots_finish(&viewed->snapshots);
 	if (viewed->deferred != NULL) {
@@ -494,6 +533,7 @@ static struct vt_viewed_output *viewed_create(struct vt_manager *manager,
 	viewed->manager = manager;
 	viewed->output = output;
 	wl_list_init(&viewed->subscribers);
+	wl_list_init(&viewed->private_snapshots);
 	// Both, so that both can be finished
 	bool ok = vt_stream_init(&viewed->direct, manager, &stream_impl, viewed);
 	ok &= vt_snapshots_init(&viewed->snapshots, manager, output, &stream_impl, viewed);

@@ -21,7 +21,8 @@ struct vt_viewed_output {
 	size_t n_unattached; // of these, whose stream the next frame decides
 
 	struct vt_stream direct; // the output's own buffers
-	struct vt_snapshots snapshots;
+	struct vt_snapshots snapshots; // in memfds, which all that want them share
+	struct wl_list private_snapshots; // vt_snapshots.link, for one subscriber each
 
 	/** NULL unless the output draws a capture source, and has subscribers. */
 	struct vt_pacer *pacer;

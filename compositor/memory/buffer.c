@@ -134,6 +134,16 @@ bool vt_buffer_derive(struct vt_buffer *buffer, struct vitrine_derive *derive,
 	return true;
 }
 
+bool vt_buffer_give(const struct vt_buffer *buffer, struct vt_view_fds *fds) {
+	struct vt_view_fds own = {
+		.guarantee = VITRINE_GUARANTEE_SNAPSHOT,
+		.storage = VITRINE_STORAGE_DMABUF,
+		.n_planes = buffer->dmabuf.n_planes,
+	};
+	memcpy(own.fds, buffer->dmabuf.fd, sizeof(own.fds));
+	return vt_view_fds_copy(&own, fds);
+}
+
 /* Retirement */
 
 bool vt_buffer_can_replace_memory(const struct vt_buffer *buffer) {

@@ -113,6 +113,12 @@ bool vt_buffer_derive(struct vt_buffer *buffer, struct vitrine_derive *derive,
 	uint32_t acceptable, bool is_scanned_out, struct vt_view_fds *fds);
 
 /**
+ * Duplicates the file descriptors of a buffer whose dma-buf is O_RDONLY as it is, and
+ * that is for one client alone: it may do with it what it can. Returns false on failure.
+ */
+bool vt_buffer_give(const struct vt_buffer *buffer, struct vt_view_fds *fds);
+
+/**
  * What is drawn from now on must not be seen by a holder of a derived file
  * descriptor: the next write of the CPU goes to fresh memory. Until then the buffer
  * may be derived from and retired again, as nothing has changed. Without fresh memory

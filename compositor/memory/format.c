@@ -59,3 +59,7 @@ uint32_t vt_format_get_bytes_per_pixel(const struct wlr_drm_format *format, int 
 	}
 	return bytes_per_pixel;
 }
+
+bool vt_format_is_deep(uint32_t fourcc) {
+	return get_bytes_per_pixel(fourcc) > 4;
+}

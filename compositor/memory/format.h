@@ -13,4 +13,7 @@ struct wlr_drm_format;
  */
 uint32_t vt_format_get_bytes_per_pixel(const struct wlr_drm_format *format, int width, int height);
 
+/** Whether the channels of a format have 16 bits. */
+bool vt_format_is_deep(uint32_t fourcc);
+
 #endif

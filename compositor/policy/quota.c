@@ -78,6 +78,7 @@ static uint64_t quota_get_limit(const struct vt_quota *quota, enum vt_quota_kind
 		return quota->registry->limits->objects_per_process;
 	case VT_QUOTA_COPIES:
 		return COPIES_CAP;
+	case VT_QUOTA_PRIVATE_BYTES: // as much as they will be once they have retired
 	case VT_QUOTA_RETIRED_BYTES:
 		return quota->registry->limits->retired_bytes_per_process;
 	case VT_QUOTA_RETIRED_PIECES:

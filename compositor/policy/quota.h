@@ -14,6 +14,7 @@ struct vitrine_view_limits;
 enum vt_quota_kind {
 	VT_QUOTA_OBJECTS, // sessions and views that are not over
 	VT_QUOTA_COPIES, // copies of a client's buffer that are being made
+	VT_QUOTA_PRIVATE_BYTES, // of copies of frames that are for one client alone
 	VT_QUOTA_RETIRED_BYTES, // of retired memory that another process may hold
 	VT_QUOTA_RETIRED_PIECES, // of that memory: each is a file descriptor or two of ours
 	VT_QUOTA_KINDS,
