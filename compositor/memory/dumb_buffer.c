@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <unistd.h>
 #include <vitrine/allocator.h>
 #include <wlr/render/drm_format_set.h>
 #include <wlr/render/wlr_renderer.h>
@@ -15,16 +14,17 @@
 #include <xf86drmMode.h>
 
 #include "buffer.h"
+#include "device.h"
 #include "format.h"
 
 struct dumb_allocator {
 	struct wlr_allocator base;
-	int drm_fd;
+	struct vt_device *device;
 };
 
 struct dumb_buffer {
 	struct vt_buffer base;
-	int drm_fd; // borrowed from the allocator
+	struct vt_device *device; // a reference
 	uint32_t gem_handle;
 	void *data; // mapped for as long as the buffer lives
 };
@@ -37,7 +37,8 @@ static struct dumb_buffer *dumb_buffer_from_base(const struct vt_buffer *base) {
 static void dumb_buffer_destroy(struct vt_buffer *base) {
 	struct dumb_buffer *buffer = dumb_buffer_from_base(base);
 	munmap(buffer->data, base->memory_size);
-	drmModeDestroyDumbBuffer(buffer->drm_fd, buffer->gem_handle);
+	drmModeDestroyDumbBuffer(buffer->device->fd, buffer->gem_handle);
+	vt_device_unref(buffer->device);
 	free(buffer);
 }
 
@@ -99,8 +100,9 @@ static void *map_dumb(int drm_fd, uint32_t handle, uint64_t size) {
 	return mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, drm_fd, (off_t)offset);
 }
 
-static struct wlr_buffer *dumb_buffer_create(int drm_fd, int width, int height,
+static struct wlr_buffer *dumb_buffer_create(struct vt_device *device, int width, int height,
 		const struct wlr_drm_format *format) {
+	int drm_fd = device->fd;
 	uint32_t bytes_per_pixel = vt_format_get_bytes_per_pixel(format, width, height);
 	struct dumb_buffer *buffer = bytes_per_pixel > 0 ? calloc(1, sizeof(*buffer)) : NULL;
 	if (buffer == NULL) {
@@ -139,7 +141,9 @@ static struct wlr_buffer *dumb_buffer_create(int drm_fd, int width, int height,
 		.stride[0] = stride,
 		.fd[0] = dmabuf_fd,
 	};
-	buffer->drm_fd = drm_fd;
+	base->device = device->id;
+	base->is_mapped_dmabuf = true;
+	buffer->device = vt_device_ref(device);
 	buffer->gem_handle = handle;
 	buffer->data = data;
 	return &base->base;
@@ -156,12 +160,12 @@ err_buffer:
 static struct wlr_buffer *dumb_allocator_create_buffer(struct wlr_allocator *wlr_allocator,
 		int width, int height, const struct wlr_drm_format *format) {
 	struct dumb_allocator *allocator = wl_container_of(wlr_allocator, allocator, base);
-	return dumb_buffer_create(allocator->drm_fd, width, height, format);
+	return dumb_buffer_create(allocator->device, width, height, format);
 }
 
 static void dumb_allocator_destroy(struct wlr_allocator *wlr_allocator) {
 	struct dumb_allocator *allocator = wl_container_of(wlr_allocator, allocator, base);
-	close(allocator->drm_fd);
+	vt_device_unref(allocator->device);
 	free(allocator);
 }
 
@@ -169,20 +173,6 @@ static const struct wlr_allocator_interface dumb_allocator_impl = {
 	.create_buffer = dumb_allocator_create_buffer,
 	.destroy = dumb_allocator_destroy,
 };
-
-/** A file description of our own of a DRM device, or -1. */
-static int reopen_drm_device(int drm_fd) {
-	char *path = drmGetDeviceNameFromFd2(drm_fd);
-	if (path == NULL) {
-		return -1;
-	}
-	int fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0) {
-		wlr_log_errno(WLR_ERROR, "Failed to open %s", path);
-	}
-	free(path);
-	return fd;
-}
 
 struct wlr_allocator *vitrine_allocator_create_dumb(int drm_fd, struct wlr_renderer *renderer) {
 	const uint32_t caps = WLR_BUFFER_CAP_DATA_PTR | WLR_BUFFER_CAP_DMABUF;
@@ -197,8 +187,8 @@ struct wlr_allocator *vitrine_allocator_create_dumb(int drm_fd, struct wlr_rende
 	if (allocator == NULL) {
 		return NULL;
 	}
-	allocator->drm_fd = reopen_drm_device(drm_fd);
-	if (allocator->drm_fd < 0) {
+	allocator->device = vt_device_open(drm_fd, false);
+	if (allocator->device == NULL) {
 		free(allocator);
 		return NULL;
 	}
