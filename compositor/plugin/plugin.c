@@ -37,7 +37,6 @@ static struct {
 	bool has_copy_capture; // ext-image-copy-capture
 	/** Globals of stock protocols that the compositor did not ask for. */
 	const struct wl_global *added[2];
-	bool in_allocator_autocreate;
 	bool in_scene_node_source;
 	struct wlr_output *scene_node_output; // that was made in there
 
@@ -55,6 +54,8 @@ static struct {
 	struct wl_listener security_contexts_destroy;
 	struct wl_listener manager_destroy;
 	struct wl_listener export_dmabuf_destroy;
+	struct wl_listener allocator_described; // of the first one
+	struct wl_listener allocator_destroy;
 	struct wl_listener session_guarantee;
 	struct wl_listener session_stop;
 	struct wl_listener lock_manager_new_lock;
@@ -401,15 +402,28 @@ struct wlr_ext_image_capture_source_v1 *wlr_ext_image_capture_source_v1_create_w
 	return source;
 }
 
+static void handle_allocator_described(struct wl_listener *listener, void *data) {
+	plugin_log(&plugin.options, "buffers: %s", (const char *)data);
+}
+
+static void handle_allocator_destroy(struct wl_listener *listener, void *data) {
+	stop_listening(&plugin.allocator_described);
+	stop_listening(&plugin.allocator_destroy);
+}
+
 struct wlr_allocator *wlr_allocator_autocreate(struct wlr_backend *backend,
 		struct wlr_renderer *renderer) {
-	if (plugin.in_allocator_autocreate) {
-		// Libvitrine falls back to the one of wlroots
+	if (vitrine_allocator_is_falling_back()) {
 		return next(wlr_allocator_autocreate)(backend, renderer);
 	}
-	plugin.in_allocator_autocreate = true;
 	struct wlr_allocator *allocator = vitrine_allocator_autocreate(backend, renderer);
-	plugin.in_allocator_autocreate = false;
+	struct wl_signal *described =
+		allocator != NULL ? vitrine_allocator_get_described_signal(allocator) : NULL;
+	if (described != NULL && plugin.allocator_described.notify == NULL) {
+		listen_to(described, &plugin.allocator_described, handle_allocator_described);
+		listen_to(&allocator->events.destroy, &plugin.allocator_destroy,
+			handle_allocator_destroy);
+	}
 	return allocator;
 }
 

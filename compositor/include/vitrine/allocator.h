@@ -2,6 +2,8 @@
 #ifndef VITRINE_ALLOCATOR_H
 #define VITRINE_ALLOCATOR_H
 
+#include <stdbool.h>
+#include <wayland-server-core.h>
 #include <wlr/render/allocator.h>
 
 #ifdef __cplusplus
@@ -35,18 +37,44 @@ struct wlr_allocator *vitrine_allocator_create(struct wlr_backend *backend,
  *
  * The device node of `drm_fd` is opened anew, since GEM handles of the same file
  * are not counted. Returns NULL if the device or the renderer cannot use dumb
- * buffers. The caller owns the allocator, and destroys it after its buffers.
+ * buffers. The caller owns the allocator; its buffers may outlive it.
  */
 struct wlr_allocator *vitrine_allocator_create_dumb(int drm_fd, struct wlr_renderer *renderer);
 
 /**
- * The allocator that fits: vitrine_allocator_create() or, where that returns NULL
- * and where a GPU draws, wlr_allocator_autocreate(). Sessions of outputs with the
- * latter can give snapshots only. The environment variable VITRINE_ALLOCATOR
- * forces the choice: "memfd", "dumb" (or "dumb:/dev/dri/card0") or "wlroots".
+ * The allocator that fits. Where the CPU draws and no device shows the buffers, that is
+ * vitrine_allocator_create(). Else buffers are tried: the renderer has to import
+ * one, a display as well, and the outputs that it fits have to pass a test commit with
+ * it. The first kind that passes is chosen, anew for each size and format: memfds that are
+ * dma-bufs too, dumb buffers, and at last those of wlr_allocator_autocreate(). Sessions of
+ * outputs with the latter can give snapshots only.
+ *
+ * The environment variable VITRINE_ALLOCATOR forces the choice: "memfd", "dumb" (or
+ * "dumb:/dev/dri/card0") or "wlroots".
+ *
+ * Returns NULL if there is no allocator. The caller owns it. It may outlive the backend and
+ * the renderer.
  */
 struct wlr_allocator *vitrine_allocator_autocreate(struct wlr_backend *backend,
 	struct wlr_renderer *renderer);
+
+/**
+ * What an allocator of vitrine_allocator_autocreate() has chosen last for an output, and
+ * why nothing better, such as "dumb buffers (not memfd: the display cannot import it)". The
+ * string is valid until the next buffer is made. NULL if nothing was chosen yet,
+ * or there is no choice.
+ */
+const char *vitrine_allocator_describe(struct wlr_allocator *allocator);
+/**
+ * The signal that what vitrine_allocator_describe() says has changed; its data is the
+ * string. Remove listeners before the allocator is destroyed. NULL if there is no choice.
+ */
+struct wl_signal *vitrine_allocator_get_described_signal(struct wlr_allocator *allocator);
+/**
+ * Whether one of these allocators is calling wlr_allocator_autocreate() right now, which may
+ * be during a commit: for libraries that stand in for that function.
+ */
+bool vitrine_allocator_is_falling_back(void);
 
 #ifdef __cplusplus
 }
