@@ -64,6 +64,7 @@ struct view {
 	uint64_t modifier;
 	enum vitrine_guarantee guarantee;
 	enum vitrine_storage storage;
+	dev_t device; // 0 if it was not said
 	struct plane planes[MAX_PLANES];
 	uint32_t n_planes;
 	size_t n_frames; // frames that exist in it
@@ -75,8 +76,6 @@ enum frame_stage {
 	FRAME_STAGE_NONE,
 	FRAME_STAGE_DAMAGE,
 	FRAME_STAGE_TRANSFORM,
-	FRAME_STAGE_TIME,
-	FRAME_STAGE_SKIPPED,
 	FRAME_STAGE_FENCE,
 };
 
@@ -84,10 +83,15 @@ struct vitrine_session {
 	struct vitrine_client *client;
 	struct wl_list link; // vitrine_client.sessions
 	struct xx_dmabuf_view_session_v1 *proxy; // NULL once it has ended
-	uint32_t acceptable;
-	bool allow_unmapped;
+	uint32_t acceptable, storages;
+	struct vitrine_format *formats; // of dma-bufs that were asked for
+	size_t n_formats;
+	bool implicit_release;
+	const struct vitrine_session_listener *listener;
+	void *data;
 
 	uint32_t depth; // 0 if not known
+	bool is_off;
 	struct wl_list views; // view.link
 	struct view *announced; // between view and view_done, not in views, or NULL
 
@@ -95,11 +99,13 @@ struct vitrine_session {
 	enum frame_stage stage;
 	struct vitrine_rect *damage; // MAX_DAMAGE
 	size_t n_damage;
-	bool has_transform, has_time;
+	bool has_transform;
 	uint32_t transform;
-	struct timespec time;
-	uint32_t skipped;
+	uint32_t skipped; // of frames that were left out for newer ones
 	int fence_fd; // -1 if none
+
+	uint32_t last_serial; // 0 before the first frame
+	uint64_t n_sent; // frame events
 
 	struct wl_list ready; // vitrine_frame.link, oldest first
 	struct wl_list held; // vitrine_frame.link
@@ -115,6 +121,7 @@ struct vitrine_frame {
 	struct view *view;
 	struct vitrine_frame_info info;
 	int fence_fd; // -1 if none
+	uint64_t number; // counts the frame events of the session
 	bool revoked;
 	bool reading; // DMA_BUF_SYNC_START was called
 	struct vitrine_rect damage[];
@@ -139,20 +146,23 @@ bool deadline_has_passed(const struct timespec *deadline);
 struct view *view_create(void);
 /** Closes and unmaps everything. Accepts NULL. */
 void view_destroy(struct view *view);
+/** Whether the view is for the CPU, and mapped, rather than for a device. */
+bool view_is_for_cpu(const struct view *view);
 /**
- * Checks what the view event said. On failure `reason` is set to a static string.
+ * Checks what the view event said against what was asked for. On failure `reason` is
+ * set to a static string.
  */
-int view_check(const struct view *view, uint32_t acceptable, bool allow_unmapped,
+int view_check(const struct view *view, const struct vitrine_session *session,
 	const char **reason);
 /**
  * Checks and maps the next plane. Takes the file descriptor over, also on
  * failure. On failure `reason` is set to a static string.
  */
 int view_add_plane(struct view *view, int take_fd, uint32_t offset, uint32_t stride,
-	bool allow_unmapped, const char **reason);
+	const char **reason);
 /** Whether the number of planes fits the format. */
 bool view_is_complete(const struct view *view);
-/** Brackets reading of a dma-buf, without waiting. Does nothing for a memfd. */
+/** Brackets reading of a dma-buf by the CPU, without waiting. Does nothing otherwise. */
 int view_begin_read(struct view *view);
 void view_end_read(struct view *view);
 

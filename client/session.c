@@ -100,7 +100,7 @@ static struct view *find_view(struct vitrine_session *session, uint32_t index) {
 /** Gives the frame back. */
 static void frame_release(struct vitrine_frame *frame) {
 	struct vitrine_session *session = frame->session;
-	if (session->proxy != NULL) {
+	if (session->proxy != NULL && !session->implicit_release) {
 		xx_dmabuf_view_session_v1_release(session->proxy, frame->info.serial);
 	}
 	frame_destroy(frame);
@@ -120,8 +120,9 @@ static void session_handle_depth(void *data, struct xx_dmabuf_view_session_v1 *p
 
 /**
  * "The compositor sends the depth event first. Then [...] the description of the
- * view if it is the first frame in that buffer, then the damage, transform, time,
- * skipped and fence events that apply, in that order, and then the frame event."
+ * view if it is the first frame in that buffer, then the damage, transform and fence
+ * events that apply, in that order, and then the frame event. No other event of the
+ * session comes between the first of these and the frame event."
  *
  * Each but the damage comes once.
  */
@@ -136,6 +137,37 @@ static bool session_enter_stage(struct vitrine_session *session, enum frame_stag
 	}
 	session->stage = stage;
 	return true;
+}
+
+/** Whether an event came while a frame was being described, and ends the session if so. */
+static bool session_is_interrupted(struct vitrine_session *session, const char *name) {
+	if (session->stage == FRAME_STAGE_NONE && session->announced == NULL) {
+		return false;
+	}
+	session_fail(session, -EPERM, "the compositor sent a %s event out of order", name);
+	return true;
+}
+
+static void session_set_power(struct vitrine_session *session, bool is_on, const char *name) {
+	if (session_is_interrupted(session, name)) {
+		return;
+	}
+	if (session->depth == 0 || session->is_off != is_on) {
+		session_fail(session, -EPERM, "the compositor sent an %s event out of order", name);
+		return;
+	}
+	session->is_off = !is_on;
+	if (session->listener != NULL && session->listener->power != NULL) {
+		session->listener->power(session->data, session, is_on);
+	}
+}
+
+static void session_handle_off(void *data, struct xx_dmabuf_view_session_v1 *proxy) {
+	session_set_power(data, false, "off");
+}
+
+static void session_handle_on(void *data, struct xx_dmabuf_view_session_v1 *proxy) {
+	session_set_power(data, true, "on");
 }
 
 /** Whether there is such a view, be it retired. */
@@ -191,10 +223,23 @@ static void session_handle_view(void *data, struct xx_dmabuf_view_session_v1 *pr
 	session->announced = view;
 
 	const char *reason = NULL;
-	int ret = view_check(view, session->acceptable, session->allow_unmapped, &reason);
+	int ret = view_check(view, session, &reason);
 	if (ret < 0) {
 		session_fail(session, ret, "view %" PRIu32 ": %s", index, reason);
 	}
+}
+
+static void session_handle_device(void *data, struct xx_dmabuf_view_session_v1 *proxy,
+		uint32_t index, struct wl_array *device) {
+	struct vitrine_session *session = data;
+	struct view *view = session->announced;
+	if (view == NULL || view->index != index || view->n_planes > 0 || view->device != 0 ||
+			view->storage == VITRINE_STORAGE_MEMFD || device->size != sizeof(view->device)) {
+		session_fail(session, -EPERM, "the compositor sent the device of view %" PRIu32
+			" out of order", index);
+		return;
+	}
+	memcpy(&view->device, device->data, sizeof(view->device));
 }
 
 static void session_handle_plane(void *data, struct xx_dmabuf_view_session_v1 *proxy,
@@ -209,7 +254,7 @@ static void session_handle_plane(void *data, struct xx_dmabuf_view_session_v1 *p
 		return;
 	}
 	const char *reason = NULL;
-	int ret = view_add_plane(view, fd, offset, stride, session->allow_unmapped, &reason);
+	int ret = view_add_plane(view, fd, offset, stride, &reason);
 	if (ret < 0) {
 		session_fail(session, ret, "view %" PRIu32 ", plane %" PRIu32 ": %s", index, plane,
 			reason != NULL ? reason : strerror(-ret));
@@ -238,6 +283,9 @@ static void session_handle_view_done(void *data, struct xx_dmabuf_view_session_v
 static void session_handle_retired(void *data, struct xx_dmabuf_view_session_v1 *proxy,
 		uint32_t index) {
 	struct vitrine_session *session = data;
+	if (session_is_interrupted(session, "retired")) {
+		return;
+	}
 	struct view *view = find_view(session, index);
 	if (view == NULL) {
 		session_fail(session, -EPERM, "the compositor retired the unknown view %" PRIu32, index);
@@ -245,6 +293,9 @@ static void session_handle_retired(void *data, struct xx_dmabuf_view_session_v1 
 	}
 	session->stats.retired++;
 	view_retire(view);
+	if (session->listener != NULL && session->listener->retired != NULL) {
+		session->listener->retired(session->data, session, index);
+	}
 }
 
 /** Bounds the list: the last rectangle grows where there is no room. */
@@ -274,16 +325,20 @@ static struct vitrine_rect clip_rect(const struct vitrine_rect *rect, uint32_t w
 	return clipped;
 }
 
-static void session_handle_damage(void *data, struct xx_dmabuf_view_session_v1 *proxy,
-		uint32_t x, uint32_t y, uint32_t width, uint32_t height) {
-	struct vitrine_session *session = data;
-	if (!session_enter_stage(session, FRAME_STAGE_DAMAGE, "damage")) {
-		return;
-	}
+static void session_clip_damage(struct vitrine_session *session, uint32_t x, uint32_t y,
+		uint32_t width, uint32_t height) {
 	// No view is larger, and sums cannot overflow from here on
 	struct vitrine_rect rect = { x, y, width, height };
 	rect = clip_rect(&rect, MAX_SIDE, MAX_SIDE);
 	session_add_damage(session, &rect);
+}
+
+static void session_handle_damage(void *data, struct xx_dmabuf_view_session_v1 *proxy,
+		uint32_t x, uint32_t y, uint32_t width, uint32_t height) {
+	struct vitrine_session *session = data;
+	if (session_enter_stage(session, FRAME_STAGE_DAMAGE, "damage")) {
+		session_clip_damage(session, x, y, width, height);
+	}
 }
 
 static void session_handle_transform(void *data, struct xx_dmabuf_view_session_v1 *proxy,
@@ -299,29 +354,6 @@ static void session_handle_transform(void *data, struct xx_dmabuf_view_session_v
 	}
 	session->has_transform = true;
 	session->transform = transform;
-}
-
-static void session_handle_time(void *data, struct xx_dmabuf_view_session_v1 *proxy,
-		uint32_t tv_sec_hi, uint32_t tv_sec_lo, uint32_t tv_nsec) {
-	struct vitrine_session *session = data;
-	if (!session_enter_stage(session, FRAME_STAGE_TIME, "time")) {
-		return;
-	}
-	uint64_t seconds = (uint64_t)tv_sec_hi << 32 | tv_sec_lo;
-	if (tv_nsec >= 1000000000 || seconds > INT64_MAX / 1000000000) {
-		session_fail(session, -EPERM, "the compositor sent an invalid time");
-		return;
-	}
-	session->has_time = true;
-	session->time = (struct timespec){ .tv_sec = (time_t)seconds, .tv_nsec = (long)tv_nsec };
-}
-
-static void session_handle_skipped(void *data, struct xx_dmabuf_view_session_v1 *proxy,
-		uint32_t count) {
-	struct vitrine_session *session = data;
-	if (session_enter_stage(session, FRAME_STAGE_SKIPPED, "skipped")) {
-		session->skipped = count;
-	}
 }
 
 static void session_handle_fence(void *data, struct xx_dmabuf_view_session_v1 *proxy,
@@ -346,16 +378,11 @@ static struct vitrine_frame *find_frame(struct wl_list *frames, uint32_t serial)
 }
 
 /**
- * The frames that count against the depth. A frame that was revoked is the
- * compositor's again; how many of them there are is up to the user alone.
+ * The frames that count against the depth: "A frame that was revoked counts like one
+ * that is held until the client releases it."
  */
-static uint32_t session_count_frames(const struct vitrine_session *session) {
-	uint32_t n = (uint32_t)wl_list_length(&session->ready);
-	struct vitrine_frame *frame;
-	wl_list_for_each(frame, &session->held, link) {
-		n += !frame->revoked;
-	}
-	return n;
+static int session_count_frames(const struct vitrine_session *session) {
+	return wl_list_length(&session->ready) + wl_list_length(&session->held);
 }
 
 static const char *session_check_frame(struct vitrine_session *session, const struct view *view,
@@ -363,26 +390,48 @@ static const char *session_check_frame(struct vitrine_session *session, const st
 	if (session->depth == 0 || session->announced != NULL) {
 		return "it is out of order";
 	}
-	if (!session->has_transform || !session->has_time) {
-		return "its transform or time is missing";
+	if (!session->has_transform) {
+		return "its transform is missing";
 	}
 	if (view == NULL) {
 		return "its view is unknown";
 	}
-	if (session_count_frames(session) >= session->depth) {
+	if (!session->implicit_release && session_count_frames(session) >= (int)session->depth) {
 		return "more frames are held than the depth allows";
 	}
-	if (find_frame(&session->ready, serial) != NULL || find_frame(&session->held, serial) != NULL) {
+	if (serial == 0 || (session->last_serial == 0 && serial != 1)) {
+		return "its serial cannot be";
+	}
+	if (find_frame(&session->ready, serial) != NULL ||
+			(find_frame(&session->held, serial) != NULL) || serial == session->last_serial) {
 		return "its serial is that of another frame";
 	}
-	if (session->fence_fd >= 0 && view->storage != VITRINE_STORAGE_DMABUF) {
+	if (session->fence_fd >= 0 && view->storage == VITRINE_STORAGE_MEMFD) {
 		return "it has a fence, but its memory is no dma-buf";
 	}
 	return NULL;
 }
 
+/**
+ * Frames of the source between the last one and this: "that of the frame before, plus
+ * one, plus the number of frames of the source that this session did not receive in
+ * between. 0 is no serial: 1 comes after the largest."
+ */
+static uint32_t session_take_serial(struct vitrine_session *session, uint32_t serial) {
+	uint32_t last = session->last_serial;
+	session->last_serial = serial;
+	return serial > last ? serial - last - 1 : UINT32_MAX - last + serial - 1;
+}
+
+static bool read_time(uint32_t tv_sec_hi, uint32_t tv_sec_lo, uint32_t tv_nsec,
+		struct timespec *time) {
+	uint64_t seconds = (uint64_t)tv_sec_hi << 32 | tv_sec_lo;
+	*time = (struct timespec){ .tv_sec = (time_t)seconds, .tv_nsec = (long)tv_nsec };
+	return tv_nsec < 1000000000 && seconds <= INT64_MAX / 1000000000;
+}
+
 static struct vitrine_frame *frame_create(struct vitrine_session *session, struct view *view,
-		uint32_t serial) {
+		uint32_t serial, const struct timespec *time) {
 	size_t damage_size = session->n_damage * sizeof(session->damage[0]);
 	struct vitrine_frame *frame = calloc(1, sizeof(*frame) + damage_size);
 	if (frame == NULL) {
@@ -407,8 +456,9 @@ static struct vitrine_frame *frame_create(struct vitrine_session *session, struc
 		.modifier = view->modifier,
 		.guarantee = view->guarantee,
 		.storage = view->storage,
+		.device = view->device,
 		.transform = session->transform,
-		.time = session->time,
+		.time = *time,
 		.received = deadline_in(0),
 		.skipped = session->skipped,
 		.view_index = view->index,
@@ -425,38 +475,77 @@ static struct vitrine_frame *frame_create(struct vitrine_session *session, struc
 	return frame;
 }
 
+/** With implicit release, a frame that was not taken is of no use beside a newer one. */
+static void session_leave_out_older(struct vitrine_session *session) {
+	struct vitrine_frame *frame, *tmp;
+	wl_list_for_each_safe(frame, tmp, &session->ready, link) {
+		for (size_t i = 0; i < frame->info.n_damage; i++) {
+			session_add_damage(session, &frame->damage[i]);
+		}
+		session->skipped += 1 + frame->info.skipped;
+		session->stats.skipped++;
+		frame_destroy(frame);
+	}
+}
+
+static void session_add_frame(struct vitrine_session *session, struct view *view,
+		uint32_t serial, const struct timespec *time) {
+	if (session->implicit_release) {
+		session_leave_out_older(session);
+	}
+	uint32_t missed = session_take_serial(session, serial);
+	session->stats.skipped += missed;
+	session->skipped += missed;
+	struct vitrine_frame *frame = frame_create(session, view, serial, time);
+	if (frame == NULL) {
+		session_fail(session, -ENOMEM, "out of memory");
+		return;
+	}
+	frame->number = session->n_sent++;
+	wl_list_insert(session->ready.prev, &frame->link);
+	session->stats.frames++;
+	session->stage = FRAME_STAGE_NONE;
+	session->n_damage = 0;
+	session->skipped = 0;
+}
+
 static void session_handle_frame(void *data, struct xx_dmabuf_view_session_v1 *proxy,
-		uint32_t index, uint32_t serial) {
+		uint32_t index, uint32_t serial, uint32_t tv_sec_hi, uint32_t tv_sec_lo,
+		uint32_t tv_nsec, uint32_t x, uint32_t y, uint32_t width, uint32_t height) {
 	struct vitrine_session *session = data;
 	struct view *view = find_view(session, index);
 	const char *reason = session_check_frame(session, view, serial);
+	struct timespec time;
+	if (!read_time(tv_sec_hi, tv_sec_lo, tv_nsec, &time) && reason == NULL) {
+		reason = "its time is invalid";
+	}
 	if (reason != NULL) {
 		session_fail(session, -EPERM, "frame %" PRIu32 " of view %" PRIu32 ": %s", serial, index,
 			reason);
 		return;
 	}
-	struct vitrine_frame *frame = frame_create(session, view, serial);
-	if (frame == NULL) {
-		session_fail(session, -ENOMEM, "out of memory");
-		return;
-	}
-	wl_list_insert(session->ready.prev, &frame->link);
-	session->stats.frames++;
-	session->stats.skipped += session->skipped;
-
-	session->stage = FRAME_STAGE_NONE;
-	session->n_damage = 0;
-	session->has_time = false;
-	session->skipped = 0;
+	session_clip_damage(session, x, y, width, height);
+	session_add_frame(session, view, serial, &time);
 }
 
 static void session_handle_revoked(void *data, struct xx_dmabuf_view_session_v1 *proxy,
 		uint32_t serial) {
 	struct vitrine_session *session = data;
+	if (session_is_interrupted(session, "revoked")) {
+		return;
+	}
+	if (session->implicit_release) {
+		session_fail(session, -EPERM, "the compositor revoked a frame that is not held");
+		return;
+	}
 	struct vitrine_frame *frame = find_frame(&session->held, serial);
 	if (frame != NULL) {
-		session->stats.revoked += !frame->revoked;
+		bool is_news = !frame->revoked;
+		session->stats.revoked += is_news;
 		frame->revoked = true;
+		if (is_news && session->listener != NULL && session->listener->revoked != NULL) {
+			session->listener->revoked(session->data, session, frame);
+		}
 		return;
 	}
 	// The caller has not seen it yet, and should not
@@ -485,7 +574,7 @@ static void session_handle_stopped(void *data, struct xx_dmabuf_view_session_v1 
 		[XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_NO_RESOURCES] =
 			{ -ENOMEM, "the compositor lacks the resources for this session" },
 		[XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_UNSUPPORTED] =
-			{ -ENOTSUP, "the compositor cannot give any of the accepted guarantees" },
+			{ -ENOTSUP, "the compositor cannot give any of the accepted guarantees and storages" },
 	};
 	struct vitrine_session *session = data;
 	if (reason < sizeof(reasons) / sizeof(reasons[0])) {
@@ -497,19 +586,43 @@ static void session_handle_stopped(void *data, struct xx_dmabuf_view_session_v1 
 
 static const struct xx_dmabuf_view_session_v1_listener session_listener = {
 	.depth = session_handle_depth,
+	.off = session_handle_off,
+	.on = session_handle_on,
 	.view = session_handle_view,
+	.device = session_handle_device,
 	.plane = session_handle_plane,
 	.view_done = session_handle_view_done,
 	.retired = session_handle_retired,
 	.damage = session_handle_damage,
 	.transform = session_handle_transform,
-	.time = session_handle_time,
-	.skipped = session_handle_skipped,
 	.fence = session_handle_fence,
 	.frame = session_handle_frame,
 	.revoked = session_handle_revoked,
 	.stopped = session_handle_stopped,
 };
+
+/** Says what the caller can use, and starts the session. */
+static void session_configure(struct vitrine_session *session, bool paint_cursors) {
+	struct xx_dmabuf_view_session_v1 *proxy = session->proxy;
+	xx_dmabuf_view_session_v1_set_guarantees(proxy, session->acceptable);
+	xx_dmabuf_view_session_v1_set_storages(proxy, session->storages);
+	for (size_t i = 0; i < session->n_formats; i++) {
+		struct vitrine_format *format = &session->formats[i];
+		struct wl_array device = {
+			.size = format->device != 0 ? sizeof(format->device) : 0,
+			.data = &format->device,
+		};
+		xx_dmabuf_view_session_v1_add_format(proxy, &device, format->fourcc,
+			(uint32_t)(format->modifier >> 32), (uint32_t)(format->modifier & UINT32_MAX));
+	}
+	if (paint_cursors) {
+		xx_dmabuf_view_session_v1_set_cursors(proxy, XX_DMABUF_VIEW_SESSION_V1_CURSORS_PAINTED);
+	}
+	if (session->implicit_release) {
+		xx_dmabuf_view_session_v1_set_implicit_release(proxy);
+	}
+	xx_dmabuf_view_session_v1_start(proxy);
+}
 
 static int session_start(struct vitrine_session *session, struct vitrine_output *output,
 		bool paint_cursors) {
@@ -520,16 +633,70 @@ static int session_start(struct vitrine_session *session, struct vitrine_output 
 	if (source == NULL) {
 		return -ENOMEM;
 	}
-	uint32_t options = paint_cursors ? XX_DMABUF_VIEW_MANAGER_V1_OPTION_PAINT_CURSORS : 0;
-	session->proxy = xx_dmabuf_view_manager_v1_create_session(client->view_manager, source,
-		options, session->acceptable);
+	session->proxy =
+		xx_dmabuf_view_manager_v1_create_session(client->view_manager, source);
 	// "The source may be destroyed by the client right after this request."
 	ext_image_capture_source_v1_destroy(source);
 	if (session->proxy == NULL) {
 		return -ENOMEM;
 	}
 	xx_dmabuf_view_session_v1_add_listener(session->proxy, &session_listener, session);
+	session_configure(session, paint_cursors);
 	return 0;
+}
+
+static const char *check_options(const struct vitrine_session_options *options) {
+	if ((options->acceptable & ~(uint32_t)VITRINE_GUARANTEE_ALL) != 0) {
+		return "unknown guarantee";
+	}
+	if ((options->storages & ~(uint32_t)VITRINE_STORAGE_ALL) != 0) {
+		return "unknown storage";
+	}
+	if (!(options->storages & VITRINE_STORAGE_DMABUF)) {
+		return NULL;
+	}
+	for (size_t i = 0; i < options->n_formats; i++) {
+		if (options->formats[i].device != 0) {
+			return NULL;
+		}
+	}
+	return "dmabuf storage without a format of a device";
+}
+
+/** NULL on allocation failure. */
+static struct vitrine_session *session_create(struct vitrine_client *client,
+		const struct vitrine_session_options *options) {
+	struct vitrine_session *session = calloc(1, sizeof(*session));
+	struct vitrine_rect *damage = calloc(MAX_DAMAGE, sizeof(*damage));
+	struct vitrine_format *formats = calloc(options->n_formats + 1, sizeof(*formats));
+	if (session == NULL || damage == NULL || formats == NULL) {
+		free(session);
+		free(damage);
+		free(formats);
+		return NULL;
+	}
+	if (options->n_formats > 0) {
+		memcpy(formats, options->formats, options->n_formats * sizeof(*formats));
+	}
+	*session = (struct vitrine_session){
+		.client = client,
+		.damage = damage,
+		.acceptable =
+			options->acceptable != 0 ? options->acceptable : (uint32_t)VITRINE_GUARANTEE_ALL,
+		.storages =
+			options->storages != 0 ? options->storages : (uint32_t)VITRINE_STORAGE_CPU,
+		.formats = formats,
+		.n_formats = options->n_formats,
+		.implicit_release = options->implicit_release,
+		.listener = options->listener,
+		.data = options->data,
+		.fence_fd = -1,
+	};
+	wl_list_init(&session->views);
+	wl_list_init(&session->ready);
+	wl_list_init(&session->held);
+	wl_list_insert(&client->sessions, &session->link);
+	return session;
 }
 
 int vitrine_session_create(struct vitrine_client *client, struct vitrine_output *output,
@@ -539,8 +706,9 @@ int vitrine_session_create(struct vitrine_client *client, struct vitrine_output 
 	if (options == NULL) {
 		options = &default_options;
 	}
-	if ((options->acceptable & ~VITRINE_GUARANTEE_ALL) != 0) {
-		return client_fail(client, -EINVAL, "unknown guarantee");
+	const char *reason = check_options(options);
+	if (reason != NULL) {
+		return client_fail(client, -EINVAL, "%s", reason);
 	}
 	if (client->error != 0) {
 		return client->error;
@@ -548,24 +716,10 @@ int vitrine_session_create(struct vitrine_client *client, struct vitrine_output 
 	if (output->gone) {
 		return client_fail(client, -ENODEV, "the output does not exist any more");
 	}
-
-	struct vitrine_session *session = calloc(1, sizeof(*session));
-	struct vitrine_rect *damage = calloc(MAX_DAMAGE, sizeof(*damage));
-	if (session == NULL || damage == NULL) {
-		free(session);
-		free(damage);
+	struct vitrine_session *session = session_create(client, options);
+	if (session == NULL) {
 		return client_fail(client, -ENOMEM, "out of memory");
 	}
-	session->client = client;
-	session->damage = damage;
-	session->acceptable =
-		options->acceptable != 0 ? options->acceptable : (uint32_t)VITRINE_GUARANTEE_ALL;
-	session->allow_unmapped = options->allow_unmapped;
-	session->fence_fd = -1;
-	wl_list_init(&session->views);
-	wl_list_init(&session->ready);
-	wl_list_init(&session->held);
-	wl_list_insert(&client->sessions, &session->link);
 	if (session_start(session, output, options->paint_cursors) < 0) {
 		vitrine_session_destroy(session);
 		return client_fail(client, -ENOMEM, "out of memory");
@@ -594,6 +748,7 @@ void vitrine_session_destroy(struct vitrine_session *session) {
 	client_flush(session->client);
 	wl_list_remove(&session->link);
 	free(session->damage);
+	free(session->formats);
 	free(session);
 }
 
@@ -682,6 +837,10 @@ void vitrine_session_get_stats(const struct vitrine_session *session,
 	*stats = session->stats;
 }
 
+bool vitrine_session_is_off(const struct vitrine_session *session) {
+	return session->is_off;
+}
+
 uint32_t vitrine_session_get_depth(const struct vitrine_session *session) {
 	return session->depth;
 }
@@ -708,12 +867,19 @@ const void *vitrine_frame_get_pixels(const struct vitrine_frame *frame, uint32_t
 	return data + frame->view->planes[plane].offset;
 }
 
+/** "if no more than one frame event came after that of the frame, [it] is not torn" */
+static bool frame_may_be_torn(const struct vitrine_frame *frame) {
+	const struct vitrine_session *session = frame->session;
+	return frame->revoked ||
+		(session->implicit_release && session->n_sent - frame->number > 2);
+}
+
 bool vitrine_frame_is_revoked(struct vitrine_frame *frame) {
 	struct timespec now = deadline_in(0);
 	int ret = 1;
-	for (int i = 0; i < 64 && ret > 0 && !frame->revoked; i++) {
+	for (int i = 0; i < 64 && ret > 0 && !frame_may_be_torn(frame); i++) {
 		ret = client_dispatch(frame->session->client, &now, -1);
 	}
 	// Without the compositor's last word the worst is assumed
-	return frame->revoked || ret != 0;
+	return frame_may_be_torn(frame) || ret != 0;
 }

@@ -105,27 +105,54 @@ static bool is_one_of(uint32_t bit, uint32_t mask) {
 	return bit != 0 && (bit & (bit - 1)) == 0 && (bit & mask) != 0;
 }
 
-int view_check(const struct view *view, uint32_t acceptable, bool allow_unmapped,
+bool view_is_for_cpu(const struct view *view) {
+	return (view->storage & VITRINE_STORAGE_CPU) != 0;
+}
+
+/** A private copy may be in any storage. */
+static bool storage_fits(const struct view *view) {
+	bool is_memfd = view->storage == VITRINE_STORAGE_MEMFD;
+	return view->guarantee == VITRINE_GUARANTEE_SNAPSHOT ||
+		is_memfd == (view->guarantee == VITRINE_GUARANTEE_SEALED);
+}
+
+/** Which device it is cannot be compared by its node: its format must do. */
+static bool format_was_asked_for(const struct view *view, const struct vitrine_session *session) {
+	for (size_t i = 0; i < session->n_formats; i++) {
+		const struct vitrine_format *format = &session->formats[i];
+		if (format->device != 0 && format->fourcc == view->fourcc &&
+				format->modifier == view->modifier) {
+			return true;
+		}
+	}
+	return false;
+}
+
+int view_check(const struct view *view, const struct vitrine_session *session,
 		const char **reason) {
 	if (!is_one_of(view->guarantee, VITRINE_GUARANTEE_ALL)) {
 		return fail(reason, "its guarantee is not exactly one known guarantee", -EPERM);
 	}
-	if (!is_one_of(view->guarantee, acceptable)) {
+	if (!is_one_of(view->guarantee, session->acceptable)) {
 		return fail(reason, "its guarantee was not accepted", -EPERM);
 	}
-	if (view->storage != VITRINE_STORAGE_DMABUF && view->storage != VITRINE_STORAGE_MEMFD) {
-		return fail(reason, "its storage is unknown", -EPERM);
+	if (!is_one_of(view->storage, VITRINE_STORAGE_ALL)) {
+		return fail(reason, "its storage is not exactly one known storage", -EPERM);
 	}
-	bool wants_memfd = view->guarantee == VITRINE_GUARANTEE_SNAPSHOT ||
-		view->guarantee == VITRINE_GUARANTEE_SEALED;
-	if (wants_memfd != (view->storage == VITRINE_STORAGE_MEMFD)) {
+	if (!storage_fits(view)) {
 		return fail(reason, "its storage does not fit its guarantee", -EPERM);
+	}
+	if (!is_one_of(view->storage, session->storages)) {
+		return fail(reason, "its storage was not asked for", -EPERM);
 	}
 	if (view->width == 0 || view->height == 0 ||
 			view->width > MAX_SIDE || view->height > MAX_SIDE) {
 		return fail(reason, "its size is out of range", -EPERM);
 	}
-	if (!allow_unmapped && !view_has_known_layout(view)) {
+	if (!view_is_for_cpu(view) && !format_was_asked_for(view, session)) {
+		return fail(reason, "its format or modifier was not asked for", -EPERM);
+	}
+	if (view_is_for_cpu(view) && !view_has_known_layout(view)) {
 		return fail(reason, "its format or modifier cannot be read by the CPU", -ENOTSUP);
 	}
 	return 0;
@@ -167,7 +194,7 @@ static bool fd_has_file_system(int fd, enum vitrine_storage storage) {
 	if (fstatfs(fd, &st) < 0) {
 		return false;
 	}
-	if (storage == VITRINE_STORAGE_DMABUF) {
+	if (storage != VITRINE_STORAGE_MEMFD) {
 		return (unsigned long)st.f_type == DMA_BUF_MAGIC;
 	}
 	return (unsigned long)st.f_type == TMPFS_MAGIC || (unsigned long)st.f_type == RAMFS_MAGIC;
@@ -184,7 +211,7 @@ static int plane_map(struct plane *plane, uint64_t size, const char **reason) {
 	return 0;
 }
 
-static int plane_check_and_map(const struct view *view, struct plane *plane, bool allow_unmapped,
+static int plane_check_and_map(const struct view *view, struct plane *plane,
 		const char **reason) {
 	uint64_t size;
 	if (!plane_get_size(view, view->n_planes, plane->offset, plane->stride, &size)) {
@@ -198,15 +225,12 @@ static int plane_check_and_map(const struct view *view, struct plane *plane, boo
 	if (ret < 0) {
 		return ret == -ENOMEM ? ret : -EPERM;
 	}
-	if (!view_has_known_layout(view)) {
-		return 0; // view_check() has allowed it
-	}
-	ret = plane_map(plane, size, reason);
-	return ret == -ENOTSUP && allow_unmapped ? 0 : ret;
+	// What a mapping shows of a device's memory is anything
+	return view_is_for_cpu(view) ? plane_map(plane, size, reason) : 0;
 }
 
 int view_add_plane(struct view *view, int take_fd, uint32_t offset, uint32_t stride,
-		bool allow_unmapped, const char **reason) {
+		const char **reason) {
 	if (view->n_planes == MAX_PLANES) {
 		close(take_fd);
 		return fail(reason, "it has too many planes", -EPERM);
@@ -215,7 +239,7 @@ int view_add_plane(struct view *view, int take_fd, uint32_t offset, uint32_t str
 	plane->fd = take_fd;
 	plane->offset = offset;
 	plane->stride = stride;
-	int ret = plane_check_and_map(view, plane, allow_unmapped, reason);
+	int ret = plane_check_and_map(view, plane, reason);
 	if (ret < 0) {
 		close(plane->fd);
 		plane->fd = -1;
@@ -248,7 +272,7 @@ static bool plane_is_idle(const struct plane *plane) {
 }
 
 int view_begin_read(struct view *view) {
-	if (view->storage != VITRINE_STORAGE_DMABUF) {
+	if (view->storage != VITRINE_STORAGE_MAPPED_DMABUF) {
 		return 0;
 	}
 	for (uint32_t i = 0; i < view->n_planes; i++) {
@@ -257,7 +281,7 @@ int view_begin_read(struct view *view) {
 		// pending all the same was put there by another holder, who must not be
 		// able to stop us: without waiting there is nothing to do on CPUs with
 		// coherent caches.
-		if (plane->data == NULL || plane->is_synced || !plane_is_idle(plane)) {
+		if (plane->is_synced || !plane_is_idle(plane)) {
 			continue;
 		}
 		int ret = plane_sync(plane, DMA_BUF_SYNC_START);

@@ -14,7 +14,7 @@
 enum cli_options {
 	CLI_SOCKET = 1 << 0, // --socket
 	CLI_JSON = 1 << 1, // --json
-	CLI_SESSION = 1 << 2, // --output, --guarantee, --cursor
+	CLI_SESSION = 1 << 2, // --output, --guarantee, --storage, --cursor
 	CLI_TIMEOUT = 1 << 3, // --timeout
 };
 
@@ -36,6 +36,7 @@ struct cli {
 	const char *output; // NULL for the first one
 	const char *socket; // NULL for $WAYLAND_DISPLAY
 	uint32_t acceptable; // bitfield of enum vitrine_guarantee, 0 for all
+	uint32_t storages; // bitfield of enum vitrine_storage, 0 for what the CPU reads
 	bool cursor, json;
 	int timeout_ms; // for the first frame
 
@@ -73,8 +74,15 @@ void cli_catch_signals(void);
 int cli_connect(struct cli *cli);
 /** Returns NULL after printing why not. */
 struct vitrine_output *cli_find_output(const struct cli *cli);
+/**
+ * Fills in what the shared options say. `options->formats`, if there are any, are to be
+ * freed. Returns false without memory.
+ */
+bool cli_get_session_options(const struct cli *cli, struct vitrine_session_options *options);
 /** Connects if necessary. Returns NULL after printing why not. */
 struct vitrine_session *cli_create_session(struct cli *cli, struct vitrine_output **output);
+/** Returns 0, or EXIT_USAGE after printing that the command reads pixels by the CPU. */
+int cli_check_cpu_reads(const struct cli *cli);
 /**
  * As vitrine_session_next_frame(), but -EINTR says that it is time to end and
  * other signals are ignored. Waits for at most CLI_TICK_MS if timeout_ms is -1.

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
+#include <drm_fourcc.h>
 #include <errno.h>
 #include <json.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cli.h"
 
@@ -22,6 +24,7 @@ static const struct {
 	{ CLI_JSON, { "json", no_argument, NULL, 'j' } },
 	{ CLI_SESSION, { "output", required_argument, NULL, 'o' } },
 	{ CLI_SESSION, { "guarantee", required_argument, NULL, 'g' } },
+	{ CLI_SESSION, { "storage", required_argument, NULL, 'm' } },
 	{ CLI_SESSION, { "cursor", no_argument, NULL, 'c' } },
 	{ CLI_TIMEOUT, { "timeout", required_argument, NULL, 't' } },
 };
@@ -32,6 +35,7 @@ static const struct {
 } shared_help[] = {
 	{ CLI_SESSION, "  -o, --output NAME       the output to look at, the first one by default\n"
 		"      --guarantee LIST    guarantees to accept, such as sealed,snapshot; all by default\n"
+		"      --storage LIST      storages to ask for: memfd,mapped-dmabuf by default, and dmabuf\n"
 		"      --cursor            have the cursor in the pixels\n" },
 	{ CLI_TIMEOUT, "      --timeout SECONDS   how long to wait for the first frame\n" },
 	{ CLI_JSON, "      --json              print JSON\n" },
@@ -102,27 +106,27 @@ double cli_parse_number(const struct cli *cli, const char *option, const char *v
 	return number;
 }
 
-static uint32_t parse_guarantees(const struct cli *cli, const char *value) {
+/** The bits for a list of words. Exits with EXIT_USAGE if there is none, or an unknown one. */
+static uint32_t parse_words(const struct cli *cli, const char *option, const char *value,
+		uint32_t (*from_name)(const char *name), const char *known) {
 	char *copy = strdup(value);
 	if (copy == NULL) {
 		exit(cli_fail("out of memory"));
 	}
-	uint32_t guarantees = 0;
+	uint32_t mask = 0;
 	char *save = NULL;
 	for (char *word = strtok_r(copy, ",", &save); word != NULL; word = strtok_r(NULL, ",", &save)) {
-		uint32_t guarantee = vitrine_guarantee_from_name(word);
-		if (guarantee == 0) {
-			exit(cli_fail_usage(cli, "\"%s\" is no guarantee; there are %s", word,
-				cli_guarantees(VITRINE_GUARANTEE_ALL)));
+		uint32_t bit = from_name(word);
+		if (bit == 0) {
+			exit(cli_fail_usage(cli, "\"%s\" is no %s; there are %s", word, option, known));
 		}
-		guarantees |= guarantee;
+		mask |= bit;
 	}
 	free(copy);
-	if (guarantees == 0) {
-		exit(cli_fail_usage(cli, "--guarantee wants at least one of %s",
-			cli_guarantees(VITRINE_GUARANTEE_ALL)));
+	if (mask == 0) {
+		exit(cli_fail_usage(cli, "--%s wants at least one of %s", option, known));
 	}
-	return guarantees;
+	return mask;
 }
 
 /** Seconds to milliseconds, without overflow. */
@@ -150,7 +154,12 @@ static bool handle_shared_option(struct cli *cli, int option) {
 		cli->output = optarg;
 		return true;
 	case 'g':
-		cli->acceptable = parse_guarantees(cli, optarg);
+		cli->acceptable = parse_words(cli, "guarantee", optarg, vitrine_guarantee_from_name,
+			cli_guarantees(VITRINE_GUARANTEE_ALL));
+		return true;
+	case 'm':
+		cli->storages = parse_words(cli, "storage", optarg, vitrine_storage_from_name,
+			"memfd,mapped-dmabuf,dmabuf");
 		return true;
 	case 'c':
 		cli->cursor = true;
@@ -213,7 +222,7 @@ static const char *get_hint(int error) {
 	case -EACCES:
 		return "; `vitrine info` shows what is allowed";
 	case -ENOTSUP:
-		return "; accept more with --guarantee, `vitrine probe` shows what there is";
+		return "; accept more with --guarantee or --storage, `vitrine probe` shows what there is";
 	case -EPERM:
 		return "; do not trust this compositor";
 	}
@@ -257,6 +266,60 @@ struct vitrine_output *cli_find_output(const struct cli *cli) {
 	return NULL;
 }
 
+int cli_check_cpu_reads(const struct cli *cli) {
+	if (!(cli->storages & VITRINE_STORAGE_DMABUF)) {
+		return 0;
+	}
+	return cli_fail_usage(cli, "reads pixels by the CPU: of --storage it takes memfd and "
+		"mapped-dmabuf");
+}
+
+/** Formats of most screens. Of dma-bufs for devices nothing is looked at but what they are. */
+static const uint32_t dmabuf_fourccs[] = {
+	DRM_FORMAT_XRGB8888, DRM_FORMAT_ARGB8888, DRM_FORMAT_XBGR8888, DRM_FORMAT_ABGR8888,
+	DRM_FORMAT_XRGB2101010, DRM_FORMAT_XBGR2101010, DRM_FORMAT_XBGR16161616F,
+};
+static const uint64_t dmabuf_modifiers[] = { DRM_FORMAT_MOD_LINEAR, DRM_FORMAT_MOD_INVALID };
+/** Render nodes that are asked for, at most. */
+#define MAX_NODES 8
+
+#define N_FOURCCS (sizeof(dmabuf_fourccs) / sizeof(dmabuf_fourccs[0]))
+#define N_MODIFIERS (sizeof(dmabuf_modifiers) / sizeof(dmabuf_modifiers[0]))
+
+static size_t add_formats(struct vitrine_format *formats, size_t n, dev_t device) {
+	for (size_t i = 0; i < N_FOURCCS * N_MODIFIERS; i++) {
+		formats[n++] = (struct vitrine_format){
+			.device = device,
+			.fourcc = dmabuf_fourccs[i / N_MODIFIERS],
+			.modifier = dmabuf_modifiers[i % N_MODIFIERS],
+		};
+	}
+	return n;
+}
+
+bool cli_get_session_options(const struct cli *cli, struct vitrine_session_options *options) {
+	*options = (struct vitrine_session_options){
+		.acceptable = cli->acceptable,
+		.storages = cli->storages,
+		.paint_cursors = cli->cursor,
+	};
+	if (!(cli->storages & VITRINE_STORAGE_DMABUF)) {
+		return true;
+	}
+	struct vitrine_format *formats =
+		calloc(MAX_NODES * N_FOURCCS * N_MODIFIERS, sizeof(*formats));
+	options->formats = formats;
+	for (int i = 0; formats != NULL && i < MAX_NODES; i++) {
+		char path[32];
+		struct stat st;
+		snprintf(path, sizeof(path), "/dev/dri/renderD%d", 128 + i);
+		if (stat(path, &st) == 0) {
+			options->n_formats = add_formats(formats, options->n_formats, st.st_rdev);
+		}
+	}
+	return formats != NULL;
+}
+
 struct vitrine_session *cli_create_session(struct cli *cli, struct vitrine_output **output_ptr) {
 	if (cli->client == NULL && cli_connect(cli) != 0) {
 		return NULL;
@@ -265,12 +328,14 @@ struct vitrine_session *cli_create_session(struct cli *cli, struct vitrine_outpu
 	if (output == NULL) {
 		return NULL;
 	}
-	struct vitrine_session_options options = {
-		.acceptable = cli->acceptable,
-		.paint_cursors = cli->cursor,
-	};
+	struct vitrine_session_options options;
+	if (!cli_get_session_options(cli, &options)) {
+		cli_fail("out of memory");
+		return NULL;
+	}
 	struct vitrine_session *session;
 	int ret = vitrine_session_create(cli->client, output, &options, &session);
+	free((void *)options.formats);
 	if (ret < 0) {
 		cli_fail_client(cli, ret);
 		return NULL;
@@ -307,8 +372,9 @@ struct vitrine_frame *cli_first_frame(const struct cli *cli, struct vitrine_sess
 		return frame;
 	}
 	if (ret == 0) {
-		cli_fail("no frame came within %g s; is the output on? Wait longer with --timeout",
-			cli->timeout_ms / 1000.0);
+		cli_fail("no frame came within %g s%s", cli->timeout_ms / 1000.0,
+			vitrine_session_is_off(session) ? ": the output is off" :
+			"; wait longer with --timeout");
 	} else if (ret == -EINTR) {
 		cli_fail("interrupted before the first frame");
 	} else {

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 
 #include "cli.h"
 
@@ -18,13 +19,15 @@ struct sample {
 /** The guarantee and format of an output are only known from a frame of it. */
 static struct sample take_sample(struct cli *cli, struct vitrine_output *output) {
 	struct sample sample = {0};
-	struct vitrine_session_options options = {
-		.acceptable = cli->acceptable,
-		.allow_unmapped = true,
-	};
+	struct vitrine_session_options options;
+	if (!cli_get_session_options(cli, &options)) {
+		snprintf(sample.error, sizeof(sample.error), "out of memory");
+		return sample;
+	}
 	struct vitrine_session *session;
 	struct vitrine_frame *frame = NULL;
 	int ret = vitrine_session_create(cli->client, output, &options, &session);
+	free((void *)options.formats);
 	if (ret == 0) {
 		ret = cli_next_frame(session, cli->timeout_ms, &frame);
 	}
@@ -33,11 +36,18 @@ static struct sample take_sample(struct cli *cli, struct vitrine_output *output)
 		sample.info = *vitrine_frame_get_info(frame);
 		vitrine_frame_release(frame);
 	} else {
-		snprintf(sample.error, sizeof(sample.error), "%s", ret == 0 ?
-			"no frame came" : vitrine_client_get_error(cli->client));
+		bool is_off = session != NULL && vitrine_session_is_off(session);
+		snprintf(sample.error, sizeof(sample.error), "%s", ret < 0 ?
+			vitrine_client_get_error(cli->client) : is_off ? "the output is off" : "no frame came");
 	}
 	vitrine_session_destroy(session);
 	return sample;
+}
+
+/** As /dev/dri has it in the fifth column of `ls -l`: major and minor. */
+static const char *print_device(dev_t device, char text[static 32]) {
+	snprintf(text, 32, "%u:%u", major(device), minor(device));
+	return text;
 }
 
 static struct json_object *make_output_json(const struct vitrine_output *output,
@@ -64,6 +74,9 @@ static struct json_object *make_output_json(const struct vitrine_output *output,
 		json_object_new_string(vitrine_guarantee_name(sample->info.guarantee)));
 	json_object_object_add(object, "storage",
 		json_object_new_string(vitrine_storage_name(sample->info.storage)));
+	char device[32];
+	json_object_object_add(object, "device", sample->info.device != 0 ?
+		json_object_new_string(print_device(sample->info.device, device)) : NULL);
 	json_object_object_add(object, "transform",
 		json_object_new_int((int32_t)sample->info.transform));
 	return object;
@@ -80,6 +93,10 @@ static void print_output(const struct vitrine_output *output, const struct sampl
 			cli_fourcc(sample->info.fourcc, fourcc), sample->info.modifier,
 			sample->info.transform, vitrine_guarantee_name(sample->info.guarantee),
 			vitrine_storage_name(sample->info.storage));
+		char device[32];
+		if (sample->info.device != 0) {
+			printf(" of device %s", print_device(sample->info.device, device));
+		}
 	} else {
 		printf(", no view: %s", sample->error);
 	}

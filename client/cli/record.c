@@ -352,6 +352,10 @@ static int record_run(int argc, char **argv) {
 		return cli_fail_usage(&record.cli, "does not write video to a terminal");
 	}
 
+	if (cli_check_cpu_reads(&record.cli) != 0) {
+		return EXIT_USAGE;
+	}
+
 	cli_catch_signals();
 	int status = cli_open_file(&record.file, path);
 	if (status == EXIT_SUCCESS) {

@@ -56,6 +56,10 @@ static int shot_run(int argc, char **argv) {
 		return cli_fail_usage(&cli, "does not write a picture to a terminal");
 	}
 
+	if (cli_check_cpu_reads(&cli) != 0) {
+		return EXIT_USAGE;
+	}
+
 	cli_catch_signals();
 	struct image image = {0};
 	struct out_file file = { .fd = -1 };

@@ -101,6 +101,7 @@ static void session_start(struct vitrine_view_session_v1 *session) {
 	if (session->impl->start != NULL) {
 		session->impl->start(session);
 	}
+	vt_viewed_output_announce_power(session->viewed_output, &session->subscriber);
 	wl_signal_emit_mutable(&session->manager->base.events.session_start, session);
 }
 
@@ -249,6 +250,7 @@ static void session_update_allowed(struct vitrine_view_session_v1 *session) {
 		.source = session->capture_source,
 		.output = session->output,
 		.acceptable = session->acceptable,
+		.storages = session->subscriber.reader.storages,
 		.options = session->subscriber.options,
 	};
 	session->subscriber.allowed =

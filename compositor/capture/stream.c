@@ -174,12 +174,12 @@ struct vt_stream_buffer *vt_stream_get_buffer(struct vt_stream *stream,
 
 /** The guarantees by which a subscriber's views of the stream may be derived. */
 static uint32_t stream_get_guarantees(const struct vt_stream *stream,
-		const struct vt_subscriber *subscriber) {
+		const struct vt_subscriber *subscriber, const struct vt_buffer *buffer) {
 	if (stream->is_copy) {
 		// The memory of a copy is sealed as well: it is private all the same
 		return subscriber->allowed & VITRINE_GUARANTEE_SNAPSHOT ? VITRINE_GUARANTEE_SEALED : 0;
 	}
-	return subscriber->allowed & VT_GUARANTEES_ZERO_COPY;
+	return subscriber->allowed & vt_buffer_get_readable(buffer, &subscriber->reader);
 }
 
 /** Returns false if the subscriber cannot go on for lack of resources. */
@@ -190,10 +190,14 @@ static bool stream_announce(struct vt_stream *stream, struct vt_subscriber *subs
 		return false;
 	}
 	struct vt_view_fds fds;
+	uint32_t guarantees = stream_get_guarantees(stream, subscriber, buffer->buffer);
 	if (stream->is_private ? !vt_buffer_give(buffer->buffer, &fds) :
-			!vt_buffer_derive(buffer->buffer, stream->manager->derive,
-			stream_get_guarantees(stream, subscriber), stream->is_scanned_out, &fds)) {
+			!vt_buffer_derive(buffer->buffer, stream->manager->derive, guarantees,
+			stream->is_scanned_out, &fds)) {
 		return false;
+	}
+	if (!stream->is_private && fds.storage != VITRINE_STORAGE_MEMFD) {
+		fds.storage = vt_buffer_get_dmabuf_storage(buffer->buffer, &subscriber->reader);
 	}
 	// Last: a buffer with a quota counts as announced
 	if (!vt_stream_buffer_announce_to(buffer, subscriber->quota)) {

@@ -15,7 +15,7 @@ void vt_damage_add(pixman_region32_t *region, const pixman_region32_t *damage) {
 /* Lifetime */
 
 void vt_subscriber_init(struct vt_subscriber *subscriber, uint32_t depth) {
-	if (subscriber->wire->pulls) {
+	if (subscriber->wire->pulls || subscriber->implicit_release) {
 		depth = 2; // the last frame, and the next one
 	} else if (depth < 1) {
 		depth = 1;
@@ -57,6 +57,15 @@ void vt_subscriber_set_state(struct vt_subscriber *subscriber, enum vt_subscribe
 	subscriber->state = state;
 }
 
+void vt_subscriber_announce_power(struct vt_subscriber *subscriber, bool is_on) {
+	if (subscriber->is_off == is_on) {
+		subscriber->is_off = !is_on;
+		if (subscriber->wire->send_power != NULL) {
+			subscriber->wire->send_power(subscriber, is_on);
+		}
+	}
+}
+
 /* Views */
 
 static struct vt_subscriber_view *subscriber_find_view(struct vt_subscriber *subscriber,
@@ -90,7 +99,7 @@ void vt_subscriber_announce(struct vt_subscriber *subscriber, struct vt_stream_b
 	struct vt_subscriber_view *view = subscriber_find_view(subscriber, NULL);
 	assert(view != NULL);
 	subscriber->takes_fences =
-		subscriber->wire->takes_fences && fds->storage == VITRINE_STORAGE_DMABUF;
+		subscriber->wire->takes_fences && fds->storage != VITRINE_STORAGE_MEMFD;
 	subscriber_set_guarantee(subscriber, guarantee);
 	view->buffer = buffer;
 	view->index = subscriber->next_index++;
@@ -200,12 +209,14 @@ struct vt_subscriber_frame *vt_subscriber_find_frame(struct vt_subscriber *subsc
 	return NULL;
 }
 
-/** Another one for each frame; 0 stands for no frame. */
+/**
+ * "that of the frame before, plus one, plus the number of frames of the source that this
+ * session did not receive in between. 0 is no serial: 1 comes after the largest."
+ */
 static uint32_t subscriber_take_serial(struct vt_subscriber *subscriber) {
-	if (++subscriber->next_serial == 0) {
-		subscriber->next_serial = 1;
-	}
-	return subscriber->next_serial;
+	uint64_t serial = subscriber->last_serial + subscriber->n_skipped % UINT32_MAX;
+	subscriber->last_serial = (uint32_t)(serial % UINT32_MAX) + 1;
+	return subscriber->last_serial;
 }
 
 /** "The first frame after a change of size or format is damaged entirely" */
@@ -267,11 +278,11 @@ void vt_subscriber_send_frame(struct vt_subscriber *subscriber,
 	const struct vt_subscriber_view *view = subscriber_find_view(subscriber, frame->buffer);
 	assert(view != NULL);
 	subscriber_check_format(subscriber, frame->buffer->buffer);
+	subscriber_count_frame(subscriber, frame);
 	uint32_t serial = subscriber_take_serial(subscriber);
 	if (!subscriber->implicit_release) {
 		subscriber_hold(subscriber, frame, serial);
 	}
-	subscriber_count_frame(subscriber, frame);
 	subscriber->wire->send_frame(subscriber, frame, view->index, serial);
 	subscriber->damage_all = false;
 	pixman_region32_clear(&subscriber->damage);

@@ -41,6 +41,8 @@ struct vt_subscriber_wire {
 	void (*send_revoked)(struct vt_subscriber *subscriber, uint32_t serial);
 	/** May be NULL. */
 	void (*send_retired)(struct vt_subscriber *subscriber, uint32_t index);
+	/** The source shows nothing, or does again. May be NULL. */
+	void (*send_power)(struct vt_subscriber *subscriber, bool is_on);
 };
 
 /** Where a subscriber stands; vt_subscriber_set_state() has the ways between. */
@@ -119,6 +121,7 @@ struct vt_subscriber {
 	uint32_t allowed; // guarantees that the client accepts and policy allows
 	uint32_t guarantee; // of the last view, 0 before
 	bool takes_fences; // waits by itself for frames that are not finished
+	bool is_off; // the client was told that the source shows nothing
 
 	struct vt_subscriber_view views[VT_SUBSCRIBER_VIEWS_CAP];
 	uint32_t next_index;
@@ -126,9 +129,9 @@ struct vt_subscriber {
 	uint32_t depth;
 	uint32_t n_held; // frames neither released nor revoked
 	uint32_t n_revoked; // frames revoked and not released
-	uint32_t next_serial;
 	/** Frames that it did not release upon the next one, since it last did so. */
 	uint32_t n_untraded;
+	uint32_t last_serial; // 0 before the first frame
 
 	uint64_t seen_seq; // of the last frame that it got
 	uint64_t first_seq; // of the frame that was the next one when it asked, if it pulls
@@ -153,6 +156,9 @@ void vt_subscriber_finish(struct vt_subscriber *subscriber);
 
 /** Asserts that there is a way from its state to this one. */
 void vt_subscriber_set_state(struct vt_subscriber *subscriber, enum vt_subscriber_state state);
+
+/** Tells the client whether its source shows anything, if that is news. */
+void vt_subscriber_announce_power(struct vt_subscriber *subscriber, bool is_on);
 
 /* Views */
 

@@ -75,8 +75,9 @@ static bool viewed_can_have_shared_copies(const struct vt_subscriber *subscriber
 /** The stream that the subscriber can share with others, with this buffer. NULL if none. */
 static struct vt_stream *viewed_choose_stream(struct vt_viewed_output *viewed,
 		const struct vt_subscriber *subscriber, struct vt_buffer *buffer) {
-	uint32_t zero_copy = subscriber->allowed & VT_GUARANTEES_ZERO_COPY;
-	if (buffer != NULL && zero_copy != 0 && viewed_can_share(viewed, buffer) &&
+	uint32_t zero_copy = buffer != NULL ?
+		subscriber->allowed & vt_buffer_get_readable(buffer, &subscriber->reader) : 0;
+	if (zero_copy != 0 && viewed_can_share(viewed, buffer) &&
 			viewed_can_derive(viewed, buffer, zero_copy)) {
 		return &viewed->direct;
 	}
@@ -237,9 +238,27 @@ static void viewed_deliver(struct vt_viewed_output *viewed,
 	pixman_region32_fini(&damage);
 }
 
+void vt_viewed_output_announce_power(const struct vt_viewed_output *viewed,
+		struct vt_subscriber *subscriber) {
+	// What a capture source is drawn to is on when it is drawn
+	if (viewed->pacer == NULL) {
+		vt_subscriber_announce_power(subscriber, viewed->output->enabled);
+	}
+}
+
+static void viewed_announce_power(struct vt_viewed_output *viewed) {
+	struct vt_subscriber *subscriber;
+	wl_list_for_each(subscriber, &viewed->subscribers, output_link) {
+		vt_viewed_output_announce_power(viewed, subscriber);
+	}
+}
+
 static void viewed_handle_output_commit(struct wl_listener *listener, void *data) {
 	struct vt_viewed_output *viewed = wl_container_of(listener, viewed, output_commit);
 	const struct wlr_output_event_commit *event = data;
+	if (event->state->committed & WLR_OUTPUT_STATE_ENABLED) {
+		viewed_announce_power(viewed); // before the first frame
+	}
 	if (!(event->state->committed & WLR_OUTPUT_STATE_BUFFER)) {
 		return;
 	}

@@ -54,6 +54,9 @@ void vt_viewed_output_destroy(struct vt_viewed_output *viewed,
  */
 bool vt_viewed_output_add_subscriber(struct vt_viewed_output *viewed,
 	struct vt_subscriber *subscriber);
+/** Tells the client of a subscriber if the output is off, or is on again. */
+void vt_viewed_output_announce_power(const struct vt_viewed_output *viewed,
+	struct vt_subscriber *subscriber);
 /**
  * Stops delivering, and sees to it that what the client can reach never changes
  * again. The subscriber is APART then.

@@ -36,6 +36,30 @@ void vt_buffer_handle_destroy(struct wlr_buffer *wlr_buffer) {
 	buffer_get_kind(buffer)->destroy(buffer);
 }
 
+/* What a client can read */
+
+enum vitrine_storage vt_buffer_get_dmabuf_storage(const struct vt_buffer *buffer,
+		const struct vt_reader *reader) {
+	bool is_mapped = buffer->is_mapped_dmabuf && buffer->modifier == DRM_FORMAT_MOD_LINEAR &&
+		(reader->storages & VITRINE_STORAGE_MAPPED_DMABUF) &&
+		vt_reader_takes_cpu_format(reader, buffer->fourcc);
+	return is_mapped ? VITRINE_STORAGE_MAPPED_DMABUF : VITRINE_STORAGE_DMABUF;
+}
+
+uint32_t vt_buffer_get_readable(const struct vt_buffer *buffer, const struct vt_reader *reader) {
+	uint32_t readable = 0;
+	if ((reader->storages & VITRINE_STORAGE_MEMFD) &&
+			vt_reader_takes_cpu_format(reader, buffer->fourcc)) {
+		readable |= VITRINE_GUARANTEE_SEALED;
+	}
+	if (vt_buffer_get_dmabuf_storage(buffer, reader) == VITRINE_STORAGE_MAPPED_DMABUF ||
+			((reader->storages & VITRINE_STORAGE_DMABUF) && vt_reader_takes_dmabuf(reader,
+			buffer->device, buffer->fourcc, buffer->modifier))) {
+		readable |= VITRINE_GUARANTEE_GUARDED | VITRINE_GUARANTEE_FD_READ_ONLY;
+	}
+	return readable;
+}
+
 /* Deriving */
 
 void vt_view_fds_finish(struct vt_view_fds *fds) {

@@ -10,6 +10,8 @@
 #include <wlr/interfaces/wlr_buffer.h>
 #include <wlr/render/dmabuf.h>
 
+#include "reader.h"
+
 struct vt_buffer;
 
 /**
@@ -98,6 +100,15 @@ void vt_buffer_handle_destroy(struct wlr_buffer *wlr_buffer);
 
 /** NULL if the buffer is not one of ours. */
 struct vt_buffer *vt_buffer_try_from_buffer(struct wlr_buffer *wlr_buffer);
+
+/**
+ * The zero-copy guarantees that the buffer would give in a storage that a client can
+ * read: a bitfield of enum vitrine_guarantee.
+ */
+uint32_t vt_buffer_get_readable(const struct vt_buffer *buffer, const struct vt_reader *reader);
+/** The storage of a dma-buf for a client that can read it, see vt_buffer_get_readable(). */
+enum vitrine_storage vt_buffer_get_dmabuf_storage(const struct vt_buffer *buffer,
+	const struct vt_reader *reader);
 
 /** Whether it can be derived from: derives, and keeps the result for vt_buffer_derive(). */
 bool vt_buffer_can_derive(struct vt_buffer *buffer, struct vitrine_derive *derive,

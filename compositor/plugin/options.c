@@ -27,6 +27,25 @@ uint32_t plugin_guarantees_from_min(const char *name) {
 	return guarantees;
 }
 
+uint32_t plugin_guarantees_from_list(const char *list) {
+	uint32_t guarantees = 0;
+	while (true) {
+		char name[32];
+		size_t len = strcspn(list, ",");
+		if (len >= sizeof(name)) {
+			return 0;
+		}
+		memcpy(name, list, len);
+		name[len] = '\0';
+		uint32_t guarantee = vitrine_guarantee_from_name(name);
+		if (guarantee == 0 || list[len] == '\0') {
+			return guarantee != 0 ? guarantees | guarantee : 0;
+		}
+		guarantees |= guarantee;
+		list += len + 1;
+	}
+}
+
 /** Takes a variable out of the environment. Returns NULL, or a copy to be freed. */
 static char *take_env(const char *name) {
 	const char *value = getenv(name);
@@ -87,17 +106,21 @@ static int open_log(const char *path) {
 void plugin_options_init(struct plugin_options *options) {
 	leave_preload();
 	char *min = take_env(PLUGIN_ENV_MIN_GUARANTEE);
+	char *allow = take_env(PLUGIN_ENV_ALLOW);
 	char *allow_sandboxed = take_env(PLUGIN_ENV_ALLOW_SANDBOXED);
 	char *deadline = take_env(PLUGIN_ENV_DEADLINE);
 	char *log = take_env(PLUGIN_ENV_LOG);
 	*options = (struct plugin_options){
-		.guarantees = min != NULL ? plugin_guarantees_from_min(min) : VITRINE_GUARANTEE_ALL,
+		// VITRINE_VIEW_GUARANTEES_DEFAULT
+		.guarantees = plugin_guarantees_from_min(min != NULL ? min : "guarded") |
+			(allow != NULL ? plugin_guarantees_from_list(allow) : 0),
 		.allow_sandboxed = allow_sandboxed != NULL,
 		.deadline_ms = deadline != NULL ? (uint32_t)strtoul(deadline, NULL, 10) : 0,
 		.log_fd = open_log(log),
 		.on_capture = take_env(PLUGIN_ENV_ON_CAPTURE),
 	};
 	free(min);
+	free(allow);
 	free(allow_sandboxed);
 	free(deadline);
 	free(log);

@@ -13,6 +13,7 @@ struct wl_client;
  * plugin removes before the compositor sees them.
  */
 #define PLUGIN_ENV_MIN_GUARANTEE "VITRINE_PLUGIN_MIN_GUARANTEE"
+#define PLUGIN_ENV_ALLOW "VITRINE_PLUGIN_ALLOW"
 #define PLUGIN_ENV_ALLOW_SANDBOXED "VITRINE_PLUGIN_ALLOW_SANDBOXED"
 #define PLUGIN_ENV_DEADLINE "VITRINE_PLUGIN_DEADLINE"
 #define PLUGIN_ENV_LOG "VITRINE_PLUGIN_LOG"
@@ -36,6 +37,8 @@ void plugin_options_init(struct plugin_options *options);
 
 /** The guarantees that are at least as strong, or 0 if there is no such word. */
 uint32_t plugin_guarantees_from_min(const char *name);
+/** Those of a list of words that are separated by commas, or 0 if one is none. */
+uint32_t plugin_guarantees_from_list(const char *list);
 
 /** What to tell about a client that looks. */
 struct plugin_event {

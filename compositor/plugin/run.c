@@ -19,6 +19,9 @@ struct run_options {
 	char **command; // NULL-terminated
 };
 
+/** Has no letter. */
+#define OPTION_ALLOW 256
+
 /** Without these the plugin has nothing to hold on to. */
 static const char *const needed_symbols[] = {
 	"wl_display_create",
@@ -31,8 +34,9 @@ static void usage(FILE *file) {
 		"\n"
 		"Runs an unmodified wlroots 0.20 compositor with read-only views.\n"
 		"\n"
-		"  -g, --min-guarantee GUARANTEE  give no weaker one: fd_read_only (default),\n"
-		"                                 guarded, sealed or snapshot\n"
+		"  -g, --min-guarantee GUARANTEE  give no weaker one: fd_read_only, guarded\n"
+		"                                 (default), sealed or snapshot\n"
+		"      --allow LIST               give these too, such as fd_read_only\n"
 		"  -a, --allow-sandboxed          sandboxed clients may look too\n"
 		"  -d, --deadline MS              take a held frame back after this time\n"
 		"  -l, --log FILE                 tell which client looks there rather than on stderr\n"
@@ -54,6 +58,14 @@ static bool take_option(struct run_options *options, int option) {
 			return false;
 		}
 		setenv(PLUGIN_ENV_MIN_GUARANTEE, optarg, true);
+		return true;
+	case OPTION_ALLOW:
+		if (plugin_guarantees_from_list(optarg) == 0) {
+			fprintf(stderr, "vitrine-run: '%s' is no list of guarantees (fd_read_only, guarded, "
+				"sealed, snapshot)\n", optarg);
+			return false;
+		}
+		setenv(PLUGIN_ENV_ALLOW, optarg, true);
 		return true;
 	case 'a':
 		setenv(PLUGIN_ENV_ALLOW_SANDBOXED, "1", true);
@@ -84,6 +96,7 @@ static bool take_option(struct run_options *options, int option) {
 static bool parse_options(struct run_options *options, int argc, char *argv[]) {
 	static const struct option long_options[] = {
 		{ "min-guarantee", required_argument, NULL, 'g' },
+		{ "allow", required_argument, NULL, OPTION_ALLOW },
 		{ "allow-sandboxed", no_argument, NULL, 'a' },
 		{ "deadline", required_argument, NULL, 'd' },
 		{ "log", required_argument, NULL, 'l' },
@@ -236,6 +249,7 @@ static bool prepare(const char *program, char *reason, size_t size) {
 
 static void clean_environment(void) {
 	unsetenv(PLUGIN_ENV_MIN_GUARANTEE);
+	unsetenv(PLUGIN_ENV_ALLOW);
 	unsetenv(PLUGIN_ENV_ALLOW_SANDBOXED);
 	unsetenv(PLUGIN_ENV_DEADLINE);
 	unsetenv(PLUGIN_ENV_LOG);

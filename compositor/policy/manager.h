@@ -26,6 +26,7 @@ struct vt_manager {
 	struct vt_quota_registry quotas;
 	struct vt_retired_registry retired;
 
+	struct wl_list unstarted; // session_v1.link, sessions that are being told what to be
 	struct wl_list sessions; // vitrine_view_session_v1.link
 	struct wl_list viewed_outputs; // vt_viewed_output.link
 	struct wl_list capture_sources; // vt_capture_source.link

@@ -3,12 +3,16 @@
 
 #include "policy.h"
 
-static uint32_t default_policy(const struct vitrine_view_request *request, void *data) {
-	return request->sandboxed ? 0 : VITRINE_GUARANTEE_ALL;
+static uint32_t policy_ask(const struct vt_policy *policy,
+		const struct vitrine_view_request *request) {
+	if (policy->func != NULL) {
+		return policy->func(request, policy->data);
+	}
+	return request->sandboxed ? 0 : policy->allowed;
 }
 
 void vt_policy_set_func(struct vt_policy *policy, vitrine_view_policy_func_t func, void *data) {
-	policy->func = func != NULL ? func : default_policy;
+	policy->func = func;
 	policy->data = data;
 }
 
@@ -17,7 +21,7 @@ uint32_t vt_policy_get_allowed(const struct vt_policy *policy,
 	request->sandboxed = policy->security_context_manager != NULL &&
 		wlr_security_context_manager_v1_lookup_client(policy->security_context_manager,
 			request->client) != NULL;
-	return policy->locked ? 0 : policy->func(request, policy->data) & VITRINE_GUARANTEE_ALL;
+	return policy->locked ? 0 : policy_ask(policy, request) & VITRINE_GUARANTEE_ALL;
 }
 
 static void policy_forget_security_context_manager(struct vt_policy *policy) {
@@ -42,8 +46,7 @@ void vt_policy_set_security_context_manager(struct vt_policy *policy,
 }
 
 void vt_policy_init(struct vt_policy *policy) {
-	*policy = (struct vt_policy){ 0 };
-	vt_policy_set_func(policy, NULL, NULL);
+	*policy = (struct vt_policy){ .allowed = VITRINE_VIEW_GUARANTEES_DEFAULT };
 	policy->security_context_manager_destroy.notify =
 		policy_handle_security_context_manager_destroy;
 	wl_list_init(&policy->security_context_manager_destroy.link);

@@ -7,13 +7,17 @@
 /** Who may look. */
 struct vt_policy {
 	bool locked; // the screen is: no client may look
+	uint32_t allowed; // to clients that are not sandboxed, by the default policy
 	vitrine_view_policy_func_t func;
 	void *data; // of func
 	struct wlr_security_context_manager_v1 *security_context_manager; // may be NULL
 	struct wl_listener security_context_manager_destroy;
 };
 
-/** The safe default: everything for ordinary clients, nothing for sandboxed ones. */
+/**
+ * The safe default: VITRINE_VIEW_GUARANTEES_DEFAULT for ordinary clients, nothing for
+ * sandboxed ones.
+ */
 void vt_policy_init(struct vt_policy *policy);
 void vt_policy_finish(struct vt_policy *policy);
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <vitrine/view_v1.h>
 #include <wlr/util/log.h>
 #include "server.h"
 
@@ -20,6 +21,8 @@ static const char usage[] =
 	"      --backend <names>       Use these backends, as in WLR_BACKENDS, or auto;\n"
 	"                              default: $WLR_BACKENDS, else headless.\n"
 	"      --socket <name>         Listen on this socket.\n"
+	"      --allow <guarantees>    Allow these too, separated by commas, such as\n"
+	"                              fd_read_only.\n"
 	"      --no-stock-capture      Leave out the capture protocols that copy or that\n"
 	"                              hand out writable buffers.\n"
 	"  -v, --verbose               Log more. Can be given twice.\n"
@@ -30,6 +33,7 @@ enum {
 	OPTION_BACKEND = 256,
 	OPTION_SOCKET,
 	OPTION_NO_STOCK_CAPTURE,
+	OPTION_ALLOW,
 };
 
 static const struct option long_options[] = {
@@ -40,6 +44,7 @@ static const struct option long_options[] = {
 	{"backend", required_argument, NULL, OPTION_BACKEND},
 	{"socket", required_argument, NULL, OPTION_SOCKET},
 	{"no-stock-capture", no_argument, NULL, OPTION_NO_STOCK_CAPTURE},
+	{"allow", required_argument, NULL, OPTION_ALLOW},
 	{"verbose", no_argument, NULL, 'v'},
 	{"version", no_argument, NULL, 'V'},
 	{"help", no_argument, NULL, 'h'},
@@ -75,6 +80,20 @@ static bool parse_color(const char *arg, float color[static 4]) {
 	color[1] = (float)(rgb >> 8 & 0xff) / 255;
 	color[2] = (float)(rgb & 0xff) / 255;
 	color[3] = 1;
+	return true;
+}
+
+/** Adds each word of the list, which is cut up. False if one is no guarantee. */
+static bool parse_guarantees(char *list, uint32_t *guarantees) {
+	char *save = NULL;
+	for (char *name = strtok_r(list, ",", &save); name != NULL;
+			name = strtok_r(NULL, ",", &save)) {
+		uint32_t guarantee = vitrine_guarantee_from_name(name);
+		if (guarantee == 0) {
+			return false;
+		}
+		*guarantees |= guarantee;
+	}
 	return true;
 }
 
@@ -117,6 +136,11 @@ static enum wlr_log_importance parse_options(int argc, char *argv[],
 		case OPTION_NO_STOCK_CAPTURE:
 			options->stock_capture = false;
 			break;
+		case OPTION_ALLOW:
+			if (!parse_guarantees(optarg, &options->guarantees)) {
+				die("no guarantees like fd_read_only", optarg);
+			}
+			break;
 		case 'v':
 			verbosity += verbosity < WLR_DEBUG;
 			break;
@@ -143,6 +167,7 @@ int main(int argc, char *argv[]) {
 	struct output_mode outputs[MAX_OUTPUTS] = {{.width = 1280, .height = 720, .refresh = 60000}};
 	struct server_options options = {
 		.stock_capture = true,
+		.guarantees = VITRINE_VIEW_GUARANTEES_DEFAULT,
 		.background = {0x2b / 255.0, 0x30 / 255.0, 0x3b / 255.0, 1},
 		.outputs = outputs,
 	};

@@ -132,6 +132,7 @@ static bool server_init_capture(struct server *server) {
 	}
 	vitrine_view_manager_v1_set_security_context_manager(server->view_manager,
 		server->security_context_manager);
+	vitrine_view_manager_v1_set_allowed(server->view_manager, server->options->guarantees);
 	listener_add(&server->view_manager->events.session_guarantee,
 		&server->listeners.view_session_guarantee, server_handle_view_session_guarantee);
 	listener_add(&server->view_manager->events.session_stop, &server->listeners.view_session_stop,

@@ -21,6 +21,7 @@ struct server_options {
 	const char *startup; // NULL for none
 	bool exit_with_startup;
 	bool stock_capture;
+	uint32_t guarantees; // that clients may have, bitfield of enum vitrine_guarantee
 	float background[4];
 	const struct output_mode *outputs;
 	size_t outputs_len;

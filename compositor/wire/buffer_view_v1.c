@@ -12,13 +12,15 @@
 #include "buffer_view_v1.h"
 #include "clock.h"
 #include "manager.h"
+#include "view_setup.h"
 #include "xx-dmabuf-view-v1-protocol.h"
 
 static_assert(WLR_DMABUF_MAX_PLANES == 4, "the protocol's planes are those of linux-dmabuf");
 
 /**
- * A view of a client's buffer that is not described yet: it waits in the event loop
- * until all writes to its planes are over, and until a copy is made if it has to be one.
+ * A view of a client's buffer that is not described yet: it waits for the client to
+ * start it, then in the event loop until all writes to its planes are over, and until a
+ * copy is made if it has to be one.
  */
 struct buffer_view {
 	struct wl_list link; // vt_manager.views
@@ -26,7 +28,8 @@ struct buffer_view {
 	struct wl_resource *resource;
 	struct vt_quota *quota;
 	struct vt_charge charge; // one VT_QUOTA_OBJECTS
-	uint32_t allowed; // guarantees that both sides can live with
+	struct vt_view_setup setup;
+	uint32_t allowed; // guarantees that both sides can live with; 0 before it is started
 
 	struct wlr_dmabuf_attributes dmabuf; // with file descriptors of our own
 	struct wl_event_source *event_source; // NULL when it waits for no event of its own
@@ -61,6 +64,7 @@ static void view_destroy(struct buffer_view *view) {
 		view->copy->view = NULL;
 	}
 	wlr_dmabuf_attributes_finish(&view->dmabuf);
+	vt_view_setup_finish(&view->setup);
 	vt_charge_drop(&view->charge);
 	vt_quota_unref(view->quota);
 	wl_list_remove(&view->link);
@@ -127,15 +131,33 @@ static int view_derive_planes(struct buffer_view *view, enum vitrine_guarantee g
 	return 0;
 }
 
+/** Whether the client imports the buffer's own memory. It is not known to be mappable. */
+static bool view_can_share(const struct buffer_view *view) {
+	const struct vt_reader *reader = &view->setup.reader;
+	return (reader->storages & VITRINE_STORAGE_DMABUF) &&
+		vt_reader_takes_dmabuf(reader, 0, view->dmabuf.format, view->dmabuf.modifier);
+}
+
+/** Whether the client reads a copy. */
+static bool view_can_copy(const struct buffer_view *view) {
+	const struct vt_reader *reader = &view->setup.reader;
+	uint32_t available = vitrine_derive_get_guarantees(view->manager->derive);
+	return (view->allowed & available & VITRINE_GUARANTEE_SNAPSHOT) &&
+		(reader->storages & VITRINE_STORAGE_MEMFD) &&
+		vt_reader_takes_cpu_format(reader, view->dmabuf.format);
+}
+
 static int view_derive(struct buffer_view *view,
 		struct vitrine_derived_fd derived[static WLR_DMABUF_MAX_PLANES]) {
 	// As in vitrine_derive_fd()
 	static const enum vitrine_guarantee preference[] = {
-		VITRINE_GUARANTEE_SEALED,
 		VITRINE_GUARANTEE_GUARDED,
 		VITRINE_GUARANTEE_FD_READ_ONLY,
 	};
 	int ret = -EOPNOTSUPP;
+	if (!view_can_share(view)) {
+		return ret;
+	}
 	for (size_t i = 0; i < sizeof(preference) / sizeof(preference[0]) && ret < 0; i++) {
 		if (view->allowed & preference[i]) {
 			ret = view_derive_planes(view, preference[i], derived);
@@ -198,7 +220,8 @@ static int copy_handle_done(int fd, uint32_t mask, void *data) {
 	// It is the turn of the next one
 	struct buffer_view *view, *tmp;
 	wl_list_for_each_safe(view, tmp, &manager->views, link) {
-		if (view->quota == quota && view->event_source == NULL && view->copy == NULL) {
+		if (view->quota == quota && view->allowed != 0 && view->event_source == NULL &&
+				view->copy == NULL) {
 			view_wait(view);
 		}
 	}
@@ -310,8 +333,7 @@ static void view_wait(struct buffer_view *view) {
 		view_describe(view, derived);
 		return;
 	}
-	uint32_t available = vitrine_derive_get_guarantees(view->manager->derive);
-	if (!(view->allowed & available & VITRINE_GUARANTEE_SNAPSHOT)) {
+	if (!view_can_copy(view)) {
 		view_fail_with(view, ret);
 		return;
 	}
@@ -349,8 +371,60 @@ static void view_handle_destroy(struct wl_client *client, struct wl_resource *re
 	wl_resource_destroy(resource);
 }
 
+/* Before the start */
+
+static void view_handle_set_guarantees(struct wl_client *client, struct wl_resource *resource,
+		uint32_t mask) {
+	struct buffer_view *view = view_from_resource(resource);
+	if (view != NULL) {
+		vt_view_setup_set_guarantees(&view->setup, resource, mask);
+	}
+}
+
+static void view_handle_set_storages(struct wl_client *client, struct wl_resource *resource,
+		uint32_t mask) {
+	struct buffer_view *view = view_from_resource(resource);
+	if (view != NULL) {
+		vt_view_setup_set_storages(&view->setup, resource, mask);
+	}
+}
+
+static void view_handle_add_format(struct wl_client *client, struct wl_resource *resource,
+		struct wl_array *device, uint32_t fourcc, uint32_t modifier_hi, uint32_t modifier_lo) {
+	struct buffer_view *view = view_from_resource(resource);
+	if (view != NULL) {
+		vt_view_setup_add_format(&view->setup, resource, device, fourcc, modifier_hi,
+			modifier_lo);
+	}
+}
+
+static void view_handle_start(struct wl_client *client, struct wl_resource *resource) {
+	struct buffer_view *view = view_from_resource(resource);
+	if (view == NULL || !vt_view_setup_start(&view->setup, resource)) {
+		return;
+	}
+	struct vitrine_view_request request = {
+		.client = client,
+		.acceptable = view->setup.guarantees,
+		.storages = view->setup.reader.storages,
+	};
+	uint32_t policy = vt_policy_get_allowed(&view->manager->policy, &request);
+	view->allowed = policy & request.acceptable;
+	if (policy == 0) {
+		view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_DENIED);
+	} else if (view->allowed == 0) {
+		view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_UNSUPPORTED);
+	} else {
+		view_wait(view);
+	}
+}
+
 static const struct xx_dmabuf_view_v1_interface view_impl = {
 	.destroy = view_handle_destroy,
+	.set_guarantees = view_handle_set_guarantees,
+	.set_storages = view_handle_set_storages,
+	.add_format = view_handle_add_format,
+	.start = view_handle_start,
 };
 
 /** Returns NULL for lack of memory, file descriptors or quota. */
@@ -389,7 +463,7 @@ err_view:
 }
 
 void vt_buffer_view_v1_create(struct vt_manager *manager, struct wl_resource *manager_resource,
-		uint32_t id, struct wl_resource *buffer_resource, uint32_t acceptable) {
+		uint32_t id, struct wl_resource *buffer_resource) {
 	struct wlr_dmabuf_v1_buffer *buffer =
 		wlr_dmabuf_v1_buffer_try_from_buffer_resource(buffer_resource);
 	if (buffer == NULL) {
@@ -410,17 +484,8 @@ void vt_buffer_view_v1_create(struct vt_manager *manager, struct wl_resource *ma
 		xx_dmabuf_view_v1_send_failed(resource, XX_DMABUF_VIEW_V1_FAILURE_GONE);
 		return;
 	}
-	struct vitrine_view_request request = { .client = client, .acceptable = acceptable };
-	uint32_t policy = vt_policy_get_allowed(&manager->policy, &request);
-	if (policy == 0) {
-		xx_dmabuf_view_v1_send_failed(resource, XX_DMABUF_VIEW_V1_FAILURE_DENIED);
-		return;
-	}
 	struct buffer_view *view = view_create(manager, resource, &buffer->attributes);
 	if (view == NULL) {
 		xx_dmabuf_view_v1_send_failed(resource, XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
-		return;
 	}
-	view->allowed = policy & acceptable;
-	view_wait(view);
 }

@@ -152,7 +152,7 @@ static struct export_view *capture_find_view(struct export_capture *capture, uin
 static void session_send_view(struct vt_subscriber *subscriber, uint32_t index,
 		const struct vt_buffer *buffer, const struct vt_view_fds *fds) {
 	struct export_capture *capture = subscriber->wire_data;
-	assert(fds->storage == VITRINE_STORAGE_DMABUF);
+	assert(fds->storage != VITRINE_STORAGE_MEMFD);
 	for (size_t i = 0; i < VT_SUBSCRIBER_VIEWS_CAP; i++) {
 		if (capture->views[i].fds.n_planes == 0) {
 			capture->views[i].index = index;

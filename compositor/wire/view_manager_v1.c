@@ -14,7 +14,6 @@
 #define VIEW_MANAGER_VERSION 1
 /** For threads that copy to end, at the end of the display; one that is stuck does not. */
 #define COPIERS_WAIT_MS 1000
-#define ALL_OPTIONS XX_DMABUF_VIEW_MANAGER_V1_OPTION_PAINT_CURSORS
 
 static const struct vitrine_view_limits default_limits = {
 	.frames_per_session = 2,
@@ -49,6 +48,7 @@ static uint32_t binding_get_guarantees(const struct binding *binding) {
 	struct vitrine_view_request request = {
 		.client = wl_resource_get_client(binding->resource),
 		.acceptable = VITRINE_GUARANTEE_ALL,
+		.storages = VITRINE_STORAGE_ALL,
 	};
 	return vt_policy_get_allowed(&binding->manager->policy, &request);
 }
@@ -70,6 +70,13 @@ void vitrine_view_manager_v1_set_policy(struct vitrine_view_manager_v1 *base,
 		vitrine_view_policy_func_t func, void *data) {
 	struct vt_manager *manager = wl_container_of(base, manager, base);
 	vt_policy_set_func(&manager->policy, func, data);
+	vitrine_view_manager_v1_update_policy(base);
+}
+
+void vitrine_view_manager_v1_set_allowed(struct vitrine_view_manager_v1 *base,
+		uint32_t guarantees) {
+	struct vt_manager *manager = wl_container_of(base, manager, base);
+	manager->policy.allowed = guarantees;
 	vitrine_view_manager_v1_update_policy(base);
 }
 
@@ -102,26 +109,6 @@ static void manager_handle_destroy(struct wl_client *client, struct wl_resource 
 	wl_resource_destroy(resource);
 }
 
-/** Whether a mask of acceptable guarantees is valid; posts the error if not. */
-static bool check_acceptable(struct wl_resource *resource, uint32_t acceptable) {
-	if (acceptable == 0 || (acceptable & ~(uint32_t)VITRINE_GUARANTEE_ALL) != 0) {
-		wl_resource_post_error(resource, XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_GUARANTEE,
-			"no mask of guarantees: 0x%x", acceptable);
-		return false;
-	}
-	return true;
-}
-
-/** The same for a mask of options. */
-static bool check_options(struct wl_resource *resource, uint32_t options) {
-	uint32_t unknown = options & ~(uint32_t)ALL_OPTIONS;
-	if (unknown != 0) {
-		wl_resource_post_error(resource, XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_OPTION,
-			"unknown options 0x%x", unknown);
-	}
-	return unknown == 0;
-}
-
 /** NULL if it is gone. */
 static struct vt_manager *manager_from_resource(struct wl_resource *resource) {
 	struct binding *binding = binding_from_resource(resource);
@@ -129,21 +116,13 @@ static struct vt_manager *manager_from_resource(struct wl_resource *resource) {
 }
 
 static void manager_handle_get_buffer_view(struct wl_client *client,
-		struct wl_resource *resource, uint32_t id, struct wl_resource *buffer_resource,
-		uint32_t acceptable) {
-	if (check_acceptable(resource, acceptable)) {
-		vt_buffer_view_v1_create(manager_from_resource(resource), resource, id,
-			buffer_resource, acceptable);
-	}
+		struct wl_resource *resource, uint32_t id, struct wl_resource *buffer_resource) {
+	vt_buffer_view_v1_create(manager_from_resource(resource), resource, id, buffer_resource);
 }
 
 static void manager_handle_create_session(struct wl_client *client,
-		struct wl_resource *resource, uint32_t id, struct wl_resource *source_resource,
-		uint32_t options, uint32_t acceptable) {
-	if (check_options(resource, options) && check_acceptable(resource, acceptable)) {
-		vt_session_v1_create(manager_from_resource(resource), resource, id, source_resource,
-			options, acceptable);
-	}
+		struct wl_resource *resource, uint32_t id, struct wl_resource *source_resource) {
+	vt_session_v1_create(manager_from_resource(resource), resource, id, source_resource);
 }
 
 static const struct xx_dmabuf_view_manager_v1_interface manager_impl = {
@@ -203,6 +182,7 @@ static void manager_destroy(struct vt_manager *manager) {
 	wl_list_for_each_safe(viewed, viewed_tmp, &manager->viewed_outputs, link) {
 		vt_viewed_output_destroy(viewed, VITRINE_VIEW_STOP_SOURCE_GONE);
 	}
+	vt_sessions_v1_finish(manager);
 	vt_buffer_views_v1_finish(manager);
 	struct binding *binding, *tmp;
 	wl_list_for_each_safe(binding, tmp, &manager->bindings, link) {
@@ -237,6 +217,7 @@ struct vitrine_view_manager_v1 *vitrine_view_manager_v1_create(struct wl_display
 	manager->base.limits = default_limits;
 	vt_policy_init(&manager->policy);
 	vt_quota_registry_init(&manager->quotas, &manager->base.limits);
+	wl_list_init(&manager->unstarted);
 	wl_list_init(&manager->sessions);
 	wl_list_init(&manager->viewed_outputs);
 	wl_list_init(&manager->capture_sources);

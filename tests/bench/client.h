@@ -72,6 +72,7 @@ struct connection {
 	uint64_t frames;
 	uint64_t bytes_copied; // by the compositor, as far as the protocol tells
 	uint64_t skipped, revoked;
+	uint32_t serial; // of the last frame, of views
 };
 
 /** A frame has come. `pixels` has the number of the frame; NULL if it cannot be read. */

@@ -346,6 +346,9 @@ static void session_handle_plane(void *data, struct xx_dmabuf_view_session_v1 *s
 	close(fd);
 }
 
+IGNORE_EVENT(session_handle_power, struct xx_dmabuf_view_session_v1 *session)
+IGNORE_EVENT(session_handle_device, struct xx_dmabuf_view_session_v1 *session, uint32_t index,
+	struct wl_array *device)
 IGNORE_EVENT(session_handle_view_done, struct xx_dmabuf_view_session_v1 *session, uint32_t index)
 
 static void session_handle_retired(void *data, struct xx_dmabuf_view_session_v1 *session,
@@ -361,17 +364,6 @@ IGNORE_EVENT(session_handle_damage, struct xx_dmabuf_view_session_v1 *session, u
 IGNORE_EVENT(session_handle_transform, struct xx_dmabuf_view_session_v1 *session,
 	uint32_t transform)
 
-static void session_handle_time(void *data, struct xx_dmabuf_view_session_v1 *session,
-		uint32_t tv_sec_hi, uint32_t tv_sec_lo, uint32_t tv_nsec) {
-	connection_set_time(data, tv_sec_hi, tv_sec_lo, tv_nsec);
-}
-
-static void session_handle_skipped(void *data, struct xx_dmabuf_view_session_v1 *session,
-		uint32_t count) {
-	struct connection *connection = data;
-	connection->skipped += count;
-}
-
 static void session_handle_fence(void *data, struct xx_dmabuf_view_session_v1 *session,
 		int32_t fd) {
 	struct pollfd pollfd = {.fd = fd, .events = POLLIN};
@@ -380,8 +372,13 @@ static void session_handle_fence(void *data, struct xx_dmabuf_view_session_v1 *s
 }
 
 static void session_handle_frame(void *data, struct xx_dmabuf_view_session_v1 *session,
-		uint32_t index, uint32_t serial) {
+		uint32_t index, uint32_t serial, uint32_t tv_sec_hi, uint32_t tv_sec_lo,
+		uint32_t tv_nsec, uint32_t x, uint32_t y, uint32_t width, uint32_t height) {
 	struct connection *connection = data;
+	connection_set_time(connection, tv_sec_hi, tv_sec_lo, tv_nsec);
+	// Serials count the frames that were missed, from 1
+	connection->skipped += serial - connection->serial - 1;
+	connection->serial = serial;
 	connection_frame(connection, connection->memories[index % VIEWS_CAP].pixels);
 	xx_dmabuf_view_session_v1_release(session, serial);
 }
@@ -405,14 +402,15 @@ static void session_handle_stopped(void *data, struct xx_dmabuf_view_session_v1 
 
 static const struct xx_dmabuf_view_session_v1_listener session_listener = {
 	.depth = session_handle_depth,
+	.off = session_handle_power,
+	.on = session_handle_power,
 	.view = session_handle_view,
+	.device = session_handle_device,
 	.plane = session_handle_plane,
 	.view_done = session_handle_view_done,
 	.retired = session_handle_retired,
 	.damage = session_handle_damage,
 	.transform = session_handle_transform,
-	.time = session_handle_time,
-	.skipped = session_handle_skipped,
 	.fence = session_handle_fence,
 	.frame = session_handle_frame,
 	.revoked = session_handle_revoked,
@@ -424,8 +422,13 @@ static void views_start(struct connection *connection) {
 		ext_output_image_capture_source_manager_v1_create_source(connection->sources,
 			connection->output);
 	struct xx_dmabuf_view_session_v1 *session = xx_dmabuf_view_manager_v1_create_session(
-		connection->views, source, 0, connection->path->guarantee);
+		connection->views, source);
 	xx_dmabuf_view_session_v1_add_listener(session, &session_listener, connection);
+	xx_dmabuf_view_session_v1_set_guarantees(session, connection->path->guarantee);
+	xx_dmabuf_view_session_v1_set_storages(session,
+		XX_DMABUF_VIEW_MANAGER_V1_STORAGE_MEMFD |
+		XX_DMABUF_VIEW_MANAGER_V1_STORAGE_MAPPED_DMABUF);
+	xx_dmabuf_view_session_v1_start(session);
 	ext_image_capture_source_v1_destroy(source);
 }
 

@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 #include <vitrine/view_v1.h>
 
@@ -21,6 +22,8 @@
 #define GUARDED VITRINE_GUARANTEE_GUARDED
 #define FD_READ_ONLY VITRINE_GUARANTEE_FD_READ_ONLY
 #define SNAPSHOT VITRINE_GUARANTEE_SNAPSHOT
+/** Of no driver: there is no such device. */
+#define DEVICE makedev(4095, 1)
 
 static const struct guarantee_param dmabuf_guarantees[] = {
 	{ "guarded", { .acceptable = GUARDED, .auto_release = true } },
@@ -56,7 +59,7 @@ TEST_WITH_EACH(fixture, dmabuf_guarantees, session_views_are_dmabufs_derived_onc
 	fixture_paint(f, 0x123456);
 	struct test_view *view = &f->session->views[0];
 	check_int(view->guarantee, ==, param->options.acceptable);
-	check_int(view->storage, ==, XX_DMABUF_VIEW_MANAGER_V1_STORAGE_DMABUF);
+	check_int(view->storage, ==, XX_DMABUF_VIEW_MANAGER_V1_STORAGE_MAPPED_DMABUF);
 	check_int(test_session_get_pixel(f->session, 63, 47), ==, 0x123456);
 
 	// "a 600-frame session derives once per distinct buffer"
@@ -210,8 +213,14 @@ static void view_handle_failed(void *data, struct xx_dmabuf_view_v1 *proxy, uint
 	view->reason = reason;
 }
 
+static void view_handle_device(void *data, struct xx_dmabuf_view_v1 *proxy,
+		struct wl_array *device) {
+	check(false && "the device of a client's own buffer is not known");
+}
+
 static const struct xx_dmabuf_view_v1_listener view_listener = {
 	.format = view_handle_format,
+	.device = view_handle_device,
 	.plane = view_handle_plane,
 	.done = view_handle_done,
 	.failed = view_handle_failed,
@@ -260,13 +269,31 @@ static void viewing_set_up(struct viewing *f, const struct viewing_options *opti
 	}
 }
 
-static struct buffer_view *viewing_get(struct viewing *f, uint32_t acceptable) {
+/** A view that has not started, and for which nothing was said. */
+static struct buffer_view *viewing_create_unstarted(struct viewing *f) {
 	check_int(f->n_views, <, VIEWS_CAP);
 	struct buffer_view *view = &f->views[f->n_views++];
 	*view = (struct buffer_view){0};
-	view->proxy = xx_dmabuf_view_manager_v1_get_buffer_view(f->client->manager, f->buffer,
-		acceptable);
+	view->proxy = xx_dmabuf_view_manager_v1_get_buffer_view(f->client->manager, f->buffer);
 	xx_dmabuf_view_v1_add_listener(view->proxy, &view_listener, view);
+	return view;
+}
+
+static void buffer_view_add_format(struct buffer_view *view, dev_t device, uint32_t fourcc,
+		uint64_t modifier) {
+	struct wl_array array = { .size = device != 0 ? sizeof(device) : 0, .data = &device };
+	xx_dmabuf_view_v1_add_format(view->proxy, &array, fourcc, (uint32_t)(modifier >> 32),
+		(uint32_t)(modifier & UINT32_MAX));
+}
+
+/** Accepts all storages, and the formats that these tests use. */
+static struct buffer_view *viewing_get(struct viewing *f, uint32_t acceptable) {
+	struct buffer_view *view = viewing_create_unstarted(f);
+	xx_dmabuf_view_v1_set_guarantees(view->proxy, acceptable);
+	xx_dmabuf_view_v1_set_storages(view->proxy, VITRINE_STORAGE_ALL);
+	buffer_view_add_format(view, DEVICE, DRM_FORMAT_XRGB8888, DRM_FORMAT_MOD_LINEAR);
+	buffer_view_add_format(view, DEVICE, DRM_FORMAT_NV12, DRM_FORMAT_MOD_LINEAR);
+	xx_dmabuf_view_v1_start(view->proxy);
 	return view;
 }
 

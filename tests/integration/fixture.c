@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 #include <vitrine/allocator.h>
 #include <vitrine/view_v1.h>
@@ -98,7 +99,8 @@ void server_init(struct server *server, const struct server_options *options) {
 	if (options->linux_dmabuf_device != NULL) {
 		offer_linux_dmabuf(server, options->linux_dmabuf_device);
 	}
-	// The rate limit has a test of its own
+	// The default policy has a test of its own, and so has the rate limit
+	vitrine_view_manager_v1_set_allowed(server->manager, VITRINE_GUARANTEE_ALL);
 	server->manager->limits.retire_burst_per_process = 1000000;
 	server->session_start.notify = server_handle_session_start;
 	wl_signal_add(&server->manager->events.session_start, &server->session_start);
@@ -466,6 +468,23 @@ static void session_handle_depth(void *data, struct xx_dmabuf_view_session_v1 *p
 	session->last_event = 'D';
 }
 
+/** "No other event of the session comes between the first of these and the frame event." */
+static void session_check_between(const struct test_session *session) {
+	check(session->last_event == 'D' || session->last_event == 'f');
+}
+
+static void session_handle_off(void *data, struct xx_dmabuf_view_session_v1 *proxy) {
+	struct test_session *session = data;
+	session_check_between(session);
+	check_int(session->n_off++, ==, session->n_on); // "It alternates with the on event"
+}
+
+static void session_handle_on(void *data, struct xx_dmabuf_view_session_v1 *proxy) {
+	struct test_session *session = data;
+	session_check_between(session);
+	check_int(++session->n_on, ==, session->n_off);
+}
+
 static void session_handle_view(void *data, struct xx_dmabuf_view_session_v1 *proxy,
 		uint32_t index, uint32_t storage, uint32_t width, uint32_t height, uint32_t fourcc,
 		uint32_t modifier_hi, uint32_t modifier_lo, uint32_t guarantee) {
@@ -484,7 +503,18 @@ static void session_handle_view(void *data, struct xx_dmabuf_view_session_v1 *pr
 		.fd = -1,
 	};
 	session->n_views++;
+	session_check_between(session);
 	session->last_event = 'v';
+}
+
+static void session_handle_device(void *data, struct xx_dmabuf_view_session_v1 *proxy,
+		uint32_t index, struct wl_array *device) {
+	struct test_session *session = data;
+	struct test_view *view = session_get_view(session, index);
+	check(session->last_event == 'v' && index == session->n_views - 1);
+	check(view->storage != VITRINE_STORAGE_MEMFD && view->device == 0);
+	check_int(device->size, ==, sizeof(view->device));
+	memcpy(&view->device, device->data, sizeof(view->device));
 }
 
 static void session_handle_plane(void *data, struct xx_dmabuf_view_session_v1 *proxy,
@@ -519,25 +549,30 @@ static void session_handle_retired(void *data, struct xx_dmabuf_view_session_v1 
 	struct test_session *session = data;
 	struct test_view *view = session_get_view(session, index);
 	check(view->done && !view->retired); // "Sent at most once per view"
+	session_check_between(session);
 	view->retired = true;
 	session->n_retired++;
 }
 
-/** "the damage, transform, time, skipped and fence events that apply, in that order" */
+/** "the damage, transform and fence events that apply, in that order" */
 static void session_check_order(struct test_session *session, char event) {
-	static const char order[] = "Ddfatxsg";
+	static const char order[] = "Ddfatg";
 	const char *last = strchr(order, session->last_event);
-	check(last != NULL && last <= strchr(order, event));
+	check(last != NULL && (event == 'f' || last <= strchr(order, event)));
 	session->last_event = event;
+}
+
+static void session_add_damage(struct test_session *session, uint32_t x, uint32_t y,
+		uint32_t width, uint32_t height) {
+	struct test_frame *frame = &session->building;
+	check_int(frame->n_damage, <, 32);
+	frame->damage[frame->n_damage++] = (struct rect){ (int)x, (int)y, (int)width, (int)height };
 }
 
 static void session_handle_damage(void *data, struct xx_dmabuf_view_session_v1 *proxy,
 		uint32_t x, uint32_t y, uint32_t width, uint32_t height) {
-	struct test_session *session = data;
-	session_check_order(session, 'a');
-	struct test_frame *frame = &session->building;
-	check_int(frame->n_damage, <, 32);
-	frame->damage[frame->n_damage++] = (struct rect){ (int)x, (int)y, (int)width, (int)height };
+	session_check_order(data, 'a');
+	session_add_damage(data, x, y, width, height);
 }
 
 void test_frame_get_damage(const struct test_frame *frame, pixman_region32_t *damage) {
@@ -557,41 +592,41 @@ static void session_handle_transform(void *data, struct xx_dmabuf_view_session_v
 	session->n_transforms++;
 }
 
-static void session_handle_time(void *data, struct xx_dmabuf_view_session_v1 *proxy,
-		uint32_t tv_sec_hi, uint32_t tv_sec_lo, uint32_t tv_nsec) {
-	struct test_session *session = data;
-	session_check_order(session, 'x');
-	session->building.tv_sec = (uint64_t)tv_sec_hi << 32 | tv_sec_lo;
-	session->building.tv_nsec = tv_nsec;
-}
-
-static void session_handle_skipped(void *data, struct xx_dmabuf_view_session_v1 *proxy,
-		uint32_t count) {
-	struct test_session *session = data;
-	session_check_order(session, 's');
-	check_int(count, >, 0);
-	session->building.skipped = count;
-	session->n_skipped += count;
-}
-
 static void session_handle_fence(void *data, struct xx_dmabuf_view_session_v1 *proxy,
 		int32_t fd) {
 	close(fd);
 	check(false && "there are no fences with memfd storage");
 }
 
+/** "the number of frames of the source that this session did not receive in between" */
+static uint32_t session_take_serial(struct test_session *session, uint32_t serial) {
+	uint32_t last = session->last_serial;
+	check(serial != 0 && (last != 0 || serial == 1));
+	session->last_serial = serial;
+	return serial > last ? serial - last - 1 : UINT32_MAX - last + serial - 1;
+}
+
 static void session_handle_frame(void *data, struct xx_dmabuf_view_session_v1 *proxy,
-		uint32_t index, uint32_t serial) {
+		uint32_t index, uint32_t serial, uint32_t tv_sec_hi, uint32_t tv_sec_lo,
+		uint32_t tv_nsec, uint32_t x, uint32_t y, uint32_t width, uint32_t height) {
 	struct test_session *session = data;
-	check_int(session->last_event == 'x' || session->last_event == 's', ==, true);
+	struct test_frame *frame = &session->building;
+	if (width > 0 && height > 0) {
+		session_add_damage(session, x, y, width, height);
+	}
+	session_check_order(session, 'f');
 	struct test_view *view = session_get_view(session, index);
 	check(view->done && !view->retired); // "The view was announced and is not retired"
-	session->last_event = 'f';
-	session->building.index = index;
-	session->building.serial = serial;
-	session->building.released = session->auto_release;
-	session->frames[session->n_frames++ % SESSION_FRAMES_CAP] = session->building;
-	session->building = (struct test_frame){0};
+	check(session->n_transforms > 0); // "Sent before the first frame"
+	frame->index = index;
+	frame->serial = serial;
+	frame->skipped = session_take_serial(session, serial);
+	frame->tv_sec = (uint64_t)tv_sec_hi << 32 | tv_sec_lo;
+	frame->tv_nsec = tv_nsec;
+	frame->released = session->auto_release;
+	session->n_skipped += frame->skipped;
+	session->frames[session->n_frames++ % SESSION_FRAMES_CAP] = *frame;
+	*frame = (struct test_frame){0};
 	if (session->auto_release) {
 		xx_dmabuf_view_session_v1_release(proxy, serial);
 	}
@@ -600,6 +635,7 @@ static void session_handle_frame(void *data, struct xx_dmabuf_view_session_v1 *p
 static void session_handle_revoked(void *data, struct xx_dmabuf_view_session_v1 *proxy,
 		uint32_t serial) {
 	struct test_session *session = data;
+	session_check_between(session);
 	session->n_revoked++;
 	for (size_t i = 0; i < SESSION_FRAMES_CAP; i++) {
 		struct test_frame *frame = &session->frames[i];
@@ -626,39 +662,86 @@ static void session_handle_stopped(void *data, struct xx_dmabuf_view_session_v1 
 
 static const struct xx_dmabuf_view_session_v1_listener session_listener = {
 	.depth = session_handle_depth,
+	.off = session_handle_off,
+	.on = session_handle_on,
 	.view = session_handle_view,
+	.device = session_handle_device,
 	.plane = session_handle_plane,
 	.view_done = session_handle_view_done,
 	.retired = session_handle_retired,
 	.damage = session_handle_damage,
 	.transform = session_handle_transform,
-	.time = session_handle_time,
-	.skipped = session_handle_skipped,
 	.fence = session_handle_fence,
 	.frame = session_handle_frame,
 	.revoked = session_handle_revoked,
 	.stopped = session_handle_stopped,
 };
 
-struct test_session *test_session_create_for(struct client *client,
-		struct ext_image_capture_source_v1 *source, uint32_t options, uint32_t acceptable) {
+struct test_session *test_session_create_unstarted(struct client *client,
+		struct ext_image_capture_source_v1 *source) {
 	struct test_session *session = calloc(1, sizeof(*session));
 	session->client = client;
 	wl_list_insert(&client->sessions, &session->link);
-	session->proxy = xx_dmabuf_view_manager_v1_create_session(client->manager, source,
-		options, acceptable);
+	session->proxy = xx_dmabuf_view_manager_v1_create_session(client->manager, source);
 	xx_dmabuf_view_session_v1_add_listener(session->proxy, &session_listener, session);
+	return session;
+}
+
+void test_session_add_format(struct test_session *session, dev_t device, uint32_t fourcc,
+		uint64_t modifier) {
+	struct wl_array array = { .size = device != 0 ? sizeof(device) : 0, .data = &device };
+	xx_dmabuf_view_session_v1_add_format(session->proxy, &array, fourcc,
+		(uint32_t)(modifier >> 32), (uint32_t)(modifier & UINT32_MAX));
+}
+
+void test_session_set_up(struct test_session *session, const struct test_setup *setup) {
+	static const uint32_t fourccs[] = { DRM_FORMAT_XRGB8888, DRM_FORMAT_ARGB8888,
+		DRM_FORMAT_XBGR8888, DRM_FORMAT_XRGB2101010, DRM_FORMAT_RGB565 };
+	struct xx_dmabuf_view_session_v1 *proxy = session->proxy;
+	if (setup->acceptable != 0) {
+		xx_dmabuf_view_session_v1_set_guarantees(proxy, setup->acceptable);
+	}
+	xx_dmabuf_view_session_v1_set_storages(proxy,
+		setup->storages != 0 ? setup->storages : VITRINE_STORAGE_ALL);
+	for (size_t i = 0; setup->storages == 0 && i < sizeof(fourccs) / sizeof(fourccs[0]); i++) {
+		test_session_add_format(session, makedev(4095, 1), fourccs[i], DRM_FORMAT_MOD_LINEAR);
+	}
+	if (setup->options & VITRINE_VIEW_OPTION_PAINT_CURSORS) {
+		xx_dmabuf_view_session_v1_set_cursors(proxy,
+			XX_DMABUF_VIEW_SESSION_V1_CURSORS_PAINTED);
+	}
+	if (setup->implicit_release) {
+		xx_dmabuf_view_session_v1_set_implicit_release(proxy);
+	}
+}
+
+static struct test_session *create_session(struct client *client,
+		struct ext_image_capture_source_v1 *source, const struct test_setup *setup) {
+	struct test_session *session = test_session_create_unstarted(client, source);
+	test_session_set_up(session, setup);
+	xx_dmabuf_view_session_v1_start(session->proxy);
+	return session;
+}
+
+struct test_session *test_session_create_for(struct client *client,
+		struct ext_image_capture_source_v1 *source, uint32_t options, uint32_t acceptable) {
+	return create_session(client, source,
+		&(struct test_setup){ .options = options, .acceptable = acceptable });
+}
+
+struct test_session *test_session_create_with(struct client *client,
+		const struct test_setup *setup) {
+	struct ext_image_capture_source_v1 *source = client_get_source(client, 0);
+	struct test_session *session = create_session(client, source, setup);
+	// "The source may be destroyed by the client right after this request"
+	ext_image_capture_source_v1_destroy(source);
 	return session;
 }
 
 struct test_session *test_session_create(struct client *client, uint32_t options,
 		uint32_t acceptable) {
-	struct ext_image_capture_source_v1 *source = client_get_source(client, 0);
-	struct test_session *session =
-		test_session_create_for(client, source, options, acceptable);
-	// "The source may be destroyed by the client right after this request"
-	ext_image_capture_source_v1_destroy(source);
-	return session;
+	return test_session_create_with(client,
+		&(struct test_setup){ .options = options, .acceptable = acceptable });
 }
 
 struct test_session *test_session_try(struct client *client, uint32_t acceptable) {

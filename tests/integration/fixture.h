@@ -83,6 +83,7 @@ struct test_view {
 	bool announced, done, retired;
 	uint32_t storage, width, height, fourcc, guarantee;
 	uint64_t modifier;
+	dev_t device; // 0 if there was no event
 	int fd; // -1 if there is none; kept after retirement until test_session_destroy()
 	uint32_t offset, stride;
 	uint8_t *data; // NULL before test_view_map()
@@ -113,6 +114,8 @@ struct test_session {
 	struct test_view *views; // SESSION_VIEWS_CAP of them
 	uint32_t n_views, n_fds, n_retired;
 	uint32_t n_frames, n_revoked, n_skipped, n_transforms, transform;
+	uint32_t last_serial; // 0 before the first frame
+	uint32_t n_off, n_on;
 	struct test_frame frames[SESSION_FRAMES_CAP]; // a ring, by number of the frame
 	struct test_frame building; // what came since the last frame event
 	char last_event; // a letter, see fixture.c
@@ -170,7 +173,30 @@ void pump_wait(struct server *server);
 
 struct ext_image_capture_source_v1 *client_get_source(struct client *client, uint32_t output);
 
-/** Options and acceptable guarantees as on the wire. */
+/** What a client says of a session before it starts. */
+struct test_setup {
+	uint32_t options; // bitfield of enum vitrine_view_option
+	uint32_t acceptable; // guarantees; 0 says nothing
+	/**
+	 * 0 for all, and formats for a device that there is not: dma-bufs of the system's
+	 * memory are imported, those of devices are mapped.
+	 */
+	uint32_t storages;
+	bool implicit_release;
+};
+
+/** A session that has not started, and for which nothing was said. */
+struct test_session *test_session_create_unstarted(struct client *client,
+	struct ext_image_capture_source_v1 *source);
+/** Says what a client says, but for the start. */
+void test_session_set_up(struct test_session *session, const struct test_setup *setup);
+/** Lists a format. A device of 0 is the CPU. */
+void test_session_add_format(struct test_session *session, dev_t device, uint32_t fourcc,
+	uint64_t modifier);
+/** A session that was set up and started; the compositor may have stopped it. */
+struct test_session *test_session_create_with(struct client *client,
+	const struct test_setup *setup);
+/** `options` is a bitfield of enum vitrine_view_option. */
 struct test_session *test_session_create(struct client *client, uint32_t options,
 	uint32_t acceptable);
 struct test_session *test_session_create_for(struct client *client,

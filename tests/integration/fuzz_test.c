@@ -4,6 +4,7 @@
  * come with file descriptors that nobody asked for. The compositor and an honest
  * client must not notice.
  */
+#include <drm_fourcc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -30,7 +31,7 @@ struct raw_client {
 };
 
 struct message {
-	uint32_t words[8];
+	uint32_t words[10];
 	uint32_t len; // words
 };
 
@@ -116,21 +117,85 @@ static void raw_client_finish(struct raw_client *client) {
 	client_destroy(client->base);
 }
 
-/** A request that is likely to be fine. */
-static struct message raw_client_make_request(struct raw_client *client) {
-	uint32_t session = client->first_id + next_random(client, 4); // maybe
+/** Opcodes, in the order of the XML. */
+enum { GET_BUFFER_VIEW = 1, CREATE_SESSION };
+enum { SESSION_DESTROY, SESSION_SET_GUARANTEES, SESSION_SET_STORAGES, SESSION_ADD_FORMAT,
+	SESSION_SET_CURSORS, SESSION_SET_IMPLICIT_RELEASE, SESSION_START, SESSION_RELEASE };
+
+/** A format of the CPU, or of a device with this number. */
+static struct message raw_client_make_format(struct raw_client *client, uint32_t object,
+		uint32_t opcode) {
+	if (next_random(client, 2) == 0) {
+		return MESSAGE(object, opcode, 0, DRM_FORMAT_XRGB8888, 0, 0);
+	}
+	uint32_t size = next_random(client, 4) == 0 ? next_random(client, 9) : 8;
+	uint32_t n_words = (size + 3) / 4;
+	return n_words == 0 ? MESSAGE(object, opcode, size, DRM_FORMAT_XRGB8888, 0, 0) :
+		n_words == 1 ? MESSAGE(object, opcode, size, 1, DRM_FORMAT_XRGB8888, 0, 0) :
+		MESSAGE(object, opcode, size, next_random(client, 64), 0, DRM_FORMAT_XRGB8888, 0, 0);
+}
+
+/** What is said of a session before it starts, or of a view: mostly in order. */
+static struct message raw_client_make_setter(struct raw_client *client, uint32_t object) {
 	switch (next_random(client, 6)) {
 	case 0:
-	case 1: // create_session
-		return MESSAGE(client->ids[MANAGER], 2, client->next_id++, client->ids[SOURCE],
-			next_random(client, 2), 1 + next_random(client, 15));
-	case 2: // release, of what may be a serial
-		return MESSAGE(session, 1, 1 + next_random(client, 3));
-	case 3: // destroy of a session
-		return MESSAGE(session, 0);
-	case 4: // get_buffer_view of something
-		return MESSAGE(client->ids[MANAGER], 1, client->next_id++,
-			next_random(client, client->first_id + 1), next_random(client, 32));
+		return MESSAGE(object, SESSION_SET_GUARANTEES, 1 + next_random(client, 16));
+	case 1:
+		return MESSAGE(object, SESSION_SET_STORAGES, 1 + next_random(client, 8));
+	case 2:
+		return raw_client_make_format(client, object, SESSION_ADD_FORMAT);
+	case 3:
+		return MESSAGE(object, SESSION_SET_CURSORS, next_random(client, 3));
+	case 4:
+		return MESSAGE(object, SESSION_SET_IMPLICIT_RELEASE);
+	default:
+		return MESSAGE(object, SESSION_START);
+	}
+}
+
+static void raw_send_message(struct raw_client *client, const struct message *message) {
+	raw_send(client, message->words, message->len * 4);
+}
+
+/** A session that starts: most of what is interesting needs one. */
+static struct message raw_client_start_session(struct raw_client *client) {
+	uint32_t id = client->next_id++;
+	struct message messages[] = {
+		MESSAGE(client->ids[MANAGER], CREATE_SESSION, id, client->ids[SOURCE]),
+		MESSAGE(id, SESSION_SET_GUARANTEES, 1 + next_random(client, 15)),
+		MESSAGE(id, SESSION_SET_STORAGES, 1 + next_random(client, 3)),
+		MESSAGE(id, SESSION_SET_CURSORS, next_random(client, 2)),
+	};
+	for (size_t i = 0; i < sizeof(messages) / sizeof(messages[0]); i++) {
+		raw_send_message(client, &messages[i]);
+	}
+	if (next_random(client, 3) == 0) {
+		struct message implicit = MESSAGE(id, SESSION_SET_IMPLICIT_RELEASE);
+		raw_send_message(client, &implicit);
+	}
+	return MESSAGE(id, SESSION_START);
+}
+
+/** A request that is likely to be fine. */
+static struct message raw_client_make_request(struct raw_client *client) {
+	uint32_t n_made = client->next_id - client->first_id;
+	uint32_t session = client->first_id + next_random(client, n_made + 1); // maybe
+	switch (n_made > 0 ? next_random(client, 8) : 0) {
+	case 0:
+	case 1:
+		return raw_client_start_session(client);
+	case 2: // of what may be a serial
+		return MESSAGE(session, SESSION_RELEASE, 1 + next_random(client, 3));
+	case 3:
+		return MESSAGE(session, SESSION_DESTROY);
+	case 4: // of something
+		return MESSAGE(client->ids[MANAGER], GET_BUFFER_VIEW, client->next_id++,
+			next_random(client, client->first_id + 1));
+	case 5:
+		return MESSAGE(client->ids[MANAGER], CREATE_SESSION, client->next_id++,
+			client->ids[SOURCE]);
+	case 6:
+		return raw_client_make_setter(client, session);
 	default: // destroy of another object
 		return MESSAGE(client->ids[next_random(client, OBJECT_COUNT)],
 			next_random(client, 2));

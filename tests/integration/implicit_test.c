@@ -21,17 +21,10 @@ bool __wrap_wlr_output_is_wl(struct wlr_output *output) {
 	return is_nested;
 }
 
-static void handle_session_start(struct wl_listener *listener, void *data) {
-	struct vitrine_view_session_v1 *session = data;
-	session->subscriber.implicit_release = true; // before it has a stream
-}
-
 static struct test_session *create_implicit(struct client *client, uint32_t acceptable) {
-	struct wl_listener start = { .notify = handle_session_start };
-	wl_signal_add(&client->server->manager->events.session_start, &start);
-	struct test_session *session = test_session_create(client, 0, acceptable);
+	struct test_session *session = test_session_create_with(client,
+		&(struct test_setup){ .acceptable = acceptable, .implicit_release = true });
 	client_roundtrip(client);
-	wl_list_remove(&start.link);
 	return session;
 }
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
+#include <drm_fourcc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <vitrine/view_v1.h>
@@ -17,6 +19,8 @@
 #include "xx-dmabuf-view-v1-client-protocol.h"
 
 #define ALL VITRINE_GUARANTEE_ALL
+/** Of no driver: there is no such device. */
+#define DEVICE makedev(4095, 1)
 
 /** A policy that allows `allowed` and remembers what it was asked. */
 static struct {
@@ -54,12 +58,13 @@ TEST_WITH(fixture, guarantees_are_sent_again_when_policy_changes) {
 
 TEST_WITH(fixture, policy_sees_the_client_the_source_and_what_is_asked) {
 	set_policy(f, ALL);
-	test_session_create(f->client, XX_DMABUF_VIEW_MANAGER_V1_OPTION_PAINT_CURSORS,
+	test_session_create(f->client, VITRINE_VIEW_OPTION_PAINT_CURSORS,
 		VITRINE_GUARANTEE_SEALED);
 	client_roundtrip(f->client);
 	check(policy.last.client == f->client->wl_client);
 	check(policy.last.source != NULL);
 	check_int(policy.last.acceptable, ==, VITRINE_GUARANTEE_SEALED);
+	check_int(policy.last.storages, ==, VITRINE_STORAGE_ALL);
 	check_int(policy.last.options, ==, VITRINE_VIEW_OPTION_PAINT_CURSORS);
 	check(!policy.last.sandboxed);
 }
@@ -146,21 +151,264 @@ TEST_WITH(fixture, policy_may_allow_a_sandboxed_client) {
 	check_int(session->views[0].guarantee, ==, VITRINE_GUARANTEE_SNAPSHOT);
 }
 
-/* Errors of create_session */
+/* Errors of setters and of start */
 
-#define INVALID_BUFFER XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_BUFFER
-#define INVALID_GUARANTEE XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_GUARANTEE
-#define INVALID_OPTION XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_OPTION
+#define ERROR(name) XX_DMABUF_VIEW_SESSION_V1_ERROR_##name
 
-TEST_PARAMS(fixture, bad_sessions, uint32_t session_options, acceptable, error) = {
-	{ "invalid_option, unknown options", {{0}}, 2, ALL, INVALID_OPTION },
-	{ "invalid_guarantee, empty mask", {{0}}, 0, 0, INVALID_GUARANTEE },
-	{ "invalid_guarantee, unknown guarantee", {{0}}, 0, 16 | 1, INVALID_GUARANTEE },
+static void set_no_guarantee(struct test_session *session) {
+	xx_dmabuf_view_session_v1_set_guarantees(session->proxy, 0);
+}
+
+static void set_unknown_guarantee(struct test_session *session) {
+	xx_dmabuf_view_session_v1_set_guarantees(session->proxy, 16 | 1);
+}
+
+static void set_no_storage(struct test_session *session) {
+	xx_dmabuf_view_session_v1_set_storages(session->proxy, 0);
+}
+
+static void set_unknown_storage(struct test_session *session) {
+	xx_dmabuf_view_session_v1_set_storages(session->proxy, 8 | 1);
+}
+
+static void set_unknown_cursors(struct test_session *session) {
+	xx_dmabuf_view_session_v1_set_cursors(session->proxy, 2);
+}
+
+static void add_format_of_no_device(struct test_session *session) {
+	uint32_t half = 1;
+	struct wl_array device = { .size = sizeof(half), .data = &half };
+	xx_dmabuf_view_session_v1_add_format(session->proxy, &device, DRM_FORMAT_XRGB8888, 0, 0);
+}
+
+static void add_too_many_formats(struct test_session *session) {
+	for (uint32_t i = 0; i < 1024; i++) {
+		test_session_add_format(session, DEVICE, i, 0);
+	}
+	test_session_add_format(session, DEVICE, 7, 0); // "is ignored"
+	client_roundtrip(session->client);
+	test_session_add_format(session, DEVICE, 1024, 0);
+}
+
+static void add_too_many_nodes(struct test_session *session) {
+	for (unsigned i = 0; i < 16; i++) {
+		test_session_add_format(session, DEVICE + i, DRM_FORMAT_XRGB8888, 0);
+	}
+	client_roundtrip(session->client);
+	test_session_add_format(session, DEVICE + 16, DRM_FORMAT_XRGB8888, 0);
+}
+
+static void start_without_guarantees(struct test_session *session) {
+	xx_dmabuf_view_session_v1_set_storages(session->proxy, VITRINE_STORAGE_MEMFD);
+	xx_dmabuf_view_session_v1_start(session->proxy);
+}
+
+static void start_without_storages(struct test_session *session) {
+	xx_dmabuf_view_session_v1_set_guarantees(session->proxy, ALL);
+	xx_dmabuf_view_session_v1_start(session->proxy);
+}
+
+static void start_dmabuf_without_a_format(struct test_session *session) {
+	xx_dmabuf_view_session_v1_set_guarantees(session->proxy, ALL);
+	xx_dmabuf_view_session_v1_set_storages(session->proxy, VITRINE_STORAGE_ALL);
+	test_session_add_format(session, 0, DRM_FORMAT_XRGB8888, 0); // for the CPU
+	xx_dmabuf_view_session_v1_start(session->proxy);
+}
+
+/** The positive case first: it has started, and all it needs was said. */
+static void start(struct test_session *session) {
+	test_session_set_up(session, &(struct test_setup){ .acceptable = ALL });
+	xx_dmabuf_view_session_v1_start(session->proxy);
+	client_roundtrip(session->client);
+	check_int(session->n_depth_events, ==, 1);
+}
+
+/** The same, but the client does not wait for an answer. */
+static void start_unseen(struct test_session *session) {
+	test_session_set_up(session, &(struct test_setup){ .acceptable = ALL });
+	xx_dmabuf_view_session_v1_start(session->proxy);
+}
+
+static void start_twice(struct test_session *session) {
+	start(session);
+	xx_dmabuf_view_session_v1_start(session->proxy);
+}
+
+static void set_guarantees_after_start(struct test_session *session) {
+	start(session);
+	xx_dmabuf_view_session_v1_set_guarantees(session->proxy, ALL);
+}
+
+static void set_storages_after_start(struct test_session *session) {
+	start(session);
+	xx_dmabuf_view_session_v1_set_storages(session->proxy, VITRINE_STORAGE_MEMFD);
+}
+
+static void add_format_after_start(struct test_session *session) {
+	start(session);
+	test_session_add_format(session, DEVICE, DRM_FORMAT_XRGB8888, 0);
+}
+
+static void set_cursors_after_start(struct test_session *session) {
+	start(session);
+	xx_dmabuf_view_session_v1_set_cursors(session->proxy, 0);
+}
+
+static void set_implicit_release_after_start(struct test_session *session) {
+	start(session);
+	xx_dmabuf_view_session_v1_set_implicit_release(session->proxy);
+}
+
+TEST_PARAMS(fixture, bad_sessions, void (*say)(struct test_session *session);
+		uint32_t error) = {
+	{ "invalid_guarantee, empty mask", {{0}}, set_no_guarantee, ERROR(INVALID_GUARANTEE) },
+	{ "invalid_guarantee, unknown guarantee", {{0}}, set_unknown_guarantee,
+		ERROR(INVALID_GUARANTEE) },
+	{ "invalid_storage, empty mask", {{0}}, set_no_storage, ERROR(INVALID_STORAGE) },
+	{ "invalid_storage, unknown storage", {{0}}, set_unknown_storage,
+		ERROR(INVALID_STORAGE) },
+	{ "invalid_cursors", {{0}}, set_unknown_cursors, ERROR(INVALID_CURSORS) },
+	{ "invalid_format, no dev_t", {{0}}, add_format_of_no_device, ERROR(INVALID_FORMAT) },
+	{ "invalid_format, too many", {{0}}, add_too_many_formats, ERROR(INVALID_FORMAT) },
+	{ "invalid_format, too many nodes", {{0}}, add_too_many_nodes, ERROR(INVALID_FORMAT) },
+	{ "incomplete, guarantees", {{0}}, start_without_guarantees, ERROR(INCOMPLETE) },
+	{ "incomplete, storages", {{0}}, start_without_storages, ERROR(INCOMPLETE) },
+	{ "incomplete, format", {{0}}, start_dmabuf_without_a_format, ERROR(INCOMPLETE) },
+	{ "already_started, start", {{0}}, start_twice, ERROR(ALREADY_STARTED) },
+	{ "already_started, guarantees", {{0}}, set_guarantees_after_start,
+		ERROR(ALREADY_STARTED) },
+	{ "already_started, storages", {{0}}, set_storages_after_start,
+		ERROR(ALREADY_STARTED) },
+	{ "already_started, format", {{0}}, add_format_after_start, ERROR(ALREADY_STARTED) },
+	{ "already_started, cursors", {{0}}, set_cursors_after_start, ERROR(ALREADY_STARTED) },
+	{ "already_started, implicit release", {{0}}, set_implicit_release_after_start,
+		ERROR(ALREADY_STARTED) },
 };
 
-TEST_WITH_EACH(fixture, bad_sessions, error_of_create_session) {
-	test_session_create(f->client, param->session_options, param->acceptable);
-	client_expect_error(f->client, &xx_dmabuf_view_manager_v1_interface, param->error);
+static struct test_session *create_unstarted(struct fixture *f) {
+	struct ext_image_capture_source_v1 *source = client_get_source(f->client, 0);
+	struct test_session *session = test_session_create_unstarted(f->client, source);
+	ext_image_capture_source_v1_destroy(source);
+	return session;
+}
+
+TEST_WITH_EACH(fixture, bad_sessions, error_of_session) {
+	struct test_session *session = create_unstarted(f);
+	client_roundtrip(f->client);
+	param->say(session);
+	client_expect_error(f->client, &xx_dmabuf_view_session_v1_interface, param->error);
+}
+
+TEST_WITH(fixture, setters_that_are_called_again_replace_what_was_said) {
+	struct test_session *session = create_unstarted(f);
+	test_session_set_up(session, &(struct test_setup){
+		.acceptable = VITRINE_GUARANTEE_SEALED, .storages = VITRINE_STORAGE_MAPPED_DMABUF,
+		.options = VITRINE_VIEW_OPTION_PAINT_CURSORS });
+	xx_dmabuf_view_session_v1_set_cursors(session->proxy, XX_DMABUF_VIEW_SESSION_V1_CURSORS_ANY);
+	set_policy(f, ALL);
+	test_session_set_up(session, &(struct test_setup){
+		.acceptable = VITRINE_GUARANTEE_SNAPSHOT, .storages = VITRINE_STORAGE_MEMFD });
+	xx_dmabuf_view_session_v1_start(session->proxy);
+	client_roundtrip(f->client);
+	check_int(policy.last.acceptable, ==, VITRINE_GUARANTEE_SNAPSHOT);
+	check_int(policy.last.storages, ==, VITRINE_STORAGE_MEMFD);
+	check_int(policy.last.options, ==, 0);
+	fixture_show(f, session, 0x123456);
+	check_int(session->views[0].guarantee, ==, VITRINE_GUARANTEE_SNAPSHOT);
+}
+
+/* Before the start */
+
+TEST_WITH(fixture, nothing_is_sent_before_the_start) {
+	struct test_session *session = create_unstarted(f);
+	fixture_paint(f, 0x123456);
+	client_roundtrip(f->client);
+	check_int(session->n_depth_events + session->n_frames, ==, 0);
+	check(!session->stopped);
+	check_int(f->server.sessions_started, ==, 0);
+	start(session);
+	fixture_show(f, session, 0x654321);
+}
+
+TEST_WITH(fixture, session_that_has_not_started_ends_with_its_output) {
+	struct test_session *session = create_unstarted(f);
+	client_roundtrip(f->client);
+	wlr_output_destroy(f->server.output->wlr_output);
+	client_roundtrip(f->client);
+	test_session_check_stop(session, VITRINE_VIEW_STOP_SOURCE_GONE);
+	// "Requests of this session have no effect any more", whatever they say
+	start_without_guarantees(session);
+	set_unknown_guarantee(session);
+	set_no_storage(session);
+	set_unknown_cursors(session);
+	add_format_of_no_device(session);
+	xx_dmabuf_view_session_v1_set_implicit_release(session->proxy);
+	xx_dmabuf_view_session_v1_release(session->proxy, 1);
+	client_roundtrip(f->client);
+	check_int(wl_display_get_error(f->client->display), ==, 0);
+}
+
+TEST_WITH(fixture, session_that_has_not_started_can_be_destroyed) {
+	test_session_close(create_unstarted(f));
+	struct test_session *session = create_unstarted(f);
+	client_roundtrip(f->client);
+	start_unseen(session);
+	client_destroy(f->client);
+	f->client = client_create(&f->server);
+	test_session_start(f->client, ALL);
+}
+
+TEST_WITH(fixture, session_that_has_not_started_ends_with_the_compositor) {
+	struct test_session *session = create_unstarted(f);
+	client_roundtrip(f->client);
+	server_crash(&f->server);
+	while (wl_display_dispatch(f->client->display) >= 0) {
+		// until the end of the connection
+	}
+	test_session_check_stop(session, VITRINE_VIEW_STOP_SOURCE_GONE);
+}
+
+TEST_WITH(fixture, locked_screen_stops_sessions_that_start_then) {
+	struct test_session *session = create_unstarted(f);
+	client_roundtrip(f->client);
+	vitrine_view_manager_v1_set_locked(f->server.manager, true);
+	client_roundtrip(f->client);
+	check(!session->stopped);
+	start_unseen(session);
+	client_roundtrip(f->client);
+	test_session_check_stop(session, VITRINE_VIEW_STOP_LOCKED);
+}
+
+TEST_WITH(fixture, sessions_that_have_not_started_are_charged) {
+	f->server.manager->limits.objects_per_process = 3;
+	struct test_session *sessions[4];
+	for (size_t i = 0; i < 4; i++) {
+		sessions[i] = create_unstarted(f);
+	}
+	client_roundtrip(f->client);
+	for (size_t i = 0; i < 3; i++) {
+		check(!sessions[i]->stopped);
+	}
+	test_session_check_stop(sessions[3], VITRINE_VIEW_STOP_NO_RESOURCES);
+	// Starting costs no more than being there, and what is destroyed costs nothing
+	for (size_t i = 0; i < 3; i++) {
+		start(sessions[i]);
+	}
+	test_session_close(sessions[0]);
+	start(create_unstarted(f));
+}
+
+/* The default policy */
+
+TEST_WITH(fixture, default_policy_allows_all_but_fd_read_only) {
+	vitrine_view_manager_v1_set_allowed(f->server.manager, VITRINE_VIEW_GUARANTEES_DEFAULT);
+	client_roundtrip(f->client);
+	check_int(f->client->guarantees, ==, ALL & ~VITRINE_GUARANTEE_FD_READ_ONLY);
+	test_session_check_stop(test_session_try(f->client, VITRINE_GUARANTEE_FD_READ_ONLY),
+		VITRINE_VIEW_STOP_UNSUPPORTED);
+	vitrine_view_manager_v1_set_allowed(f->server.manager, VITRINE_GUARANTEE_SNAPSHOT);
+	client_roundtrip(f->client);
+	check_int(f->client->guarantees, ==, VITRINE_GUARANTEE_SNAPSHOT);
 }
 
 /* Errors of get_buffer_view; its answers need dma-bufs and are tested with them */
@@ -181,21 +429,18 @@ static struct wl_buffer *create_single_pixel_buffer(struct client *client) {
 		UINT32_MAX, 0, 0, UINT32_MAX);
 }
 
-TEST_PARAMS(fixture, bad_views, struct wl_buffer *(*create_buffer)(struct client *client);
-		uint32_t acceptable, error) = {
-	{ "invalid_buffer, shm", {{0}}, create_shm_buffer, ALL, INVALID_BUFFER },
-	{ "invalid_buffer, single pixel", {{0}}, create_single_pixel_buffer, ALL, INVALID_BUFFER },
-	{ "invalid_guarantee, empty mask", {{0}}, create_shm_buffer, 0, INVALID_GUARANTEE },
-	{ "invalid_guarantee, unknown guarantee", {{0}}, create_shm_buffer, 1u << 31,
-		INVALID_GUARANTEE },
+TEST_PARAMS(fixture, bad_views, struct wl_buffer *(*create_buffer)(struct client *client)) = {
+	{ "invalid_buffer, shm", {{0}}, create_shm_buffer },
+	{ "invalid_buffer, single pixel", {{0}}, create_single_pixel_buffer },
 };
 
 TEST_WITH_EACH(fixture, bad_views, error_of_get_buffer_view) {
 	struct wl_buffer *buffer = param->create_buffer(f->client);
 	client_roundtrip(f->client);
 	struct xx_dmabuf_view_v1 *view = xx_dmabuf_view_manager_v1_get_buffer_view(
-		f->client->manager, buffer, param->acceptable);
-	client_expect_error(f->client, &xx_dmabuf_view_manager_v1_interface, param->error);
+		f->client->manager, buffer);
+	client_expect_error(f->client, &xx_dmabuf_view_manager_v1_interface,
+		XX_DMABUF_VIEW_MANAGER_V1_ERROR_INVALID_BUFFER);
 	xx_dmabuf_view_v1_destroy(view);
 	wl_buffer_destroy(buffer);
 }

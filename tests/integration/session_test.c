@@ -239,7 +239,7 @@ TEST_WITH_EACH(fixture, each_reader, steady_state_carries_no_fd_and_makes_no_obj
 	const struct wl_interface *interface = &xx_dmabuf_view_session_v1_interface;
 	for (int i = 0; i < interface->event_count; i++) {
 		if (strcmp(interface->events[i].name, "frame") == 0) {
-			check_str(interface->events[i].signature, "uu");
+			check_str(interface->events[i].signature, "uuuuuuuuu");
 		}
 	}
 }
@@ -766,7 +766,7 @@ TEST_WITH_EACH(fixture, deaths, client_can_die_at_any_step) {
 	for (size_t i = 0; i < 2; i++) {
 		struct client *client = client_create(&f->server);
 		struct test_session *session = test_session_create(client,
-			XX_DMABUF_VIEW_MANAGER_V1_OPTION_PAINT_CURSORS, i == 0 ? ALL : SNAPSHOT);
+			VITRINE_VIEW_OPTION_PAINT_CURSORS, i == 0 ? ALL : SNAPSHOT);
 		if (param->step >= 1) {
 			client_roundtrip(client);
 		}
@@ -948,7 +948,7 @@ TEST_WITH(fixture, paint_cursors_locks_software_cursors_while_the_session_lives)
 	check_int(output->software_cursor_locks, ==, 0);
 	check_int(output->attach_render_locks, ==, 1);
 	struct test_session *with = test_session_create(f->client,
-		XX_DMABUF_VIEW_MANAGER_V1_OPTION_PAINT_CURSORS, ALL);
+		VITRINE_VIEW_OPTION_PAINT_CURSORS, ALL);
 	client_roundtrip(f->client);
 	check_int(output->software_cursor_locks, ==, 1);
 	test_session_close(with);

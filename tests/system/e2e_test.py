@@ -75,7 +75,7 @@ def test_frames(compositor, guarantee):
     report = watch(compositor, guarantee, frames)
     need(report['frames'] == frames, f'frames: {report}')
     need(report['guarantee'] == guarantee, f'guarantee: {report}')
-    expected = 'memfd' if guarantee in ('sealed', 'snapshot') else 'dmabuf'
+    expected = 'memfd' if guarantee in ('sealed', 'snapshot') else 'mapped-dmabuf'
     need(report['storage'] == expected, f'storage: {report}')
     need(report['fds_received'] == report['distinct_buffers'] <= 8, f'fds: {report}')
     need(report['revoked'] == 0, f'revoked: {report}')
@@ -141,6 +141,7 @@ def make_group(name, backend, environment, gives):
     tests = [(f'{test.__doc__} [{name}, {guarantee}]', functools.partial(test, guarantee=guarantee))
              for test, guarantee in list_cases(gives)]
     fixture = functools.partial(ReferenceCompositor, '--backend', backend,
+                                '--allow', 'fd_read_only',
                                 environment=DEVICES | environment)
     return Group(tests, fixture, f'the compositor starts, and ends as it should [{name}]')
 

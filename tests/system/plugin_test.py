@@ -6,6 +6,7 @@ usage: plugin_test.py sway|labwc|cage [TEST...], with the built commands on PATH
 """
 
 import functools
+import json
 import os
 import re
 import signal
@@ -334,6 +335,24 @@ def test_min_guarantee(compositor):
     compositor.run('vitrine', 'shot', '--guarantee', 'sealed', 'shot.png', status=1)
     need(' guarantee=snapshot ' in compositor.read('log'), compositor.read('log'))
     need('sealed' not in compositor.read('log'), compositor.read('log'))
+
+
+def get_allowed(compositor):
+    return set(json.loads(compositor.run('vitrine', 'probe', '--json').stdout)
+               ['compositor']['guarantees'])
+
+
+@given_compositor()
+def test_default_policy(compositor):
+    """everything but fd_read_only is allowed"""
+    need(get_allowed(compositor) == {'snapshot', 'sealed', 'guarded'}, get_allowed(compositor))
+
+
+@given_compositor('--allow', 'fd_read_only')
+def test_allow(compositor):
+    """--allow fd_read_only allows that too"""
+    need(get_allowed(compositor) == {'snapshot', 'sealed', 'guarded', 'fd_read_only'},
+         get_allowed(compositor))
 
 
 @skip_if(not os.path.exists(LIBRARY), 'no library at hand')

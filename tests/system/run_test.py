@@ -93,9 +93,13 @@ def test_not_found():
 
 def test_usage():
     """wrong options are told, and nothing runs"""
-    need(run('--deadline', '5', OTHERS / 'none')[0] == 42, 'a right one fails')
+    for arguments in (['--deadline', '5'], ['--allow', 'fd_read_only'],
+                      ['--allow', 'sealed,fd_read_only']):
+        need(run(*arguments, OTHERS / 'none')[0] == 42, f'a right one fails: {arguments}')
     for arguments in (['--deadline', 'soon'], ['--deadline', '0'], ['--deadline', '5x'],
-                      ['--min-guarantee', 'strong'], ['--min-guarantee', ''], ['--unknown']):
+                      ['--min-guarantee', 'strong'], ['--min-guarantee', ''], ['--allow', ''],
+                      ['--allow', 'sealed,'], ['--allow', 'everything'],
+                      ['--allow', 'x' * 4000], ['--unknown']):
         status, stdout, stderr = run(*arguments, OTHERS / 'none')
         need(status == 2 and stdout == '' and stderr != '', f'{arguments}: {status} {stdout}')
     need(run()[0] == 2, 'no compositor')

@@ -73,9 +73,9 @@ IGNORE_EVENT(handle_retired, struct xx_dmabuf_view_session_v1 *session, uint32_t
 IGNORE_EVENT(handle_damage, struct xx_dmabuf_view_session_v1 *session, uint32_t x, uint32_t y,
 	uint32_t width, uint32_t height)
 IGNORE_EVENT(handle_transform, struct xx_dmabuf_view_session_v1 *session, uint32_t transform)
-IGNORE_EVENT(handle_time, struct xx_dmabuf_view_session_v1 *session, uint32_t hi, uint32_t lo,
-	uint32_t nsec)
-IGNORE_EVENT(handle_skipped, struct xx_dmabuf_view_session_v1 *session, uint32_t count)
+IGNORE_EVENT(handle_power, struct xx_dmabuf_view_session_v1 *session)
+IGNORE_EVENT(handle_device, struct xx_dmabuf_view_session_v1 *session, uint32_t index,
+	struct wl_array *device)
 // Released already: each frame is when it comes
 IGNORE_EVENT(handle_revoked, struct xx_dmabuf_view_session_v1 *session, uint32_t serial)
 
@@ -117,7 +117,8 @@ static uint64_t checksum(const struct view *view) {
 }
 
 static void handle_frame(void *data, struct xx_dmabuf_view_session_v1 *session, uint32_t index,
-		uint32_t serial) {
+		uint32_t serial, uint32_t sec_hi, uint32_t sec_lo, uint32_t nsec, uint32_t x, uint32_t y,
+		uint32_t width, uint32_t height) {
 	// More may come together with the last one that is wanted
 	if (state.n_frames < state.n_wanted) {
 		state.n_frames++;
@@ -138,14 +139,15 @@ static void handle_stopped(void *data, struct xx_dmabuf_view_session_v1 *session
 
 static const struct xx_dmabuf_view_session_v1_listener session_listener = {
 	.depth = handle_depth,
+	.off = handle_power,
+	.on = handle_power,
+	.device = handle_device,
 	.view = handle_view,
 	.plane = handle_plane,
 	.view_done = handle_view_done,
 	.retired = handle_retired,
 	.damage = handle_damage,
 	.transform = handle_transform,
-	.time = handle_time,
-	.skipped = handle_skipped,
 	.fence = handle_fence,
 	.frame = handle_frame,
 	.revoked = handle_revoked,
@@ -187,9 +189,12 @@ int main(int argc, char *argv[]) {
 	struct ext_image_capture_source_v1 *source =
 		ext_foreign_toplevel_image_capture_source_manager_v1_create_source(sources,
 			state.toplevel);
-	struct xx_dmabuf_view_session_v1 *session = xx_dmabuf_view_manager_v1_create_session(views,
-		source, 0, VITRINE_GUARANTEE_ALL);
+	struct xx_dmabuf_view_session_v1 *session =
+		xx_dmabuf_view_manager_v1_create_session(views, source);
 	xx_dmabuf_view_session_v1_add_listener(session, &session_listener, NULL);
+	xx_dmabuf_view_session_v1_set_guarantees(session, VITRINE_GUARANTEE_ALL);
+	xx_dmabuf_view_session_v1_set_storages(session, VITRINE_STORAGE_CPU);
+	xx_dmabuf_view_session_v1_start(session);
 	double start = now();
 	while (!state.stopped && state.n_frames < state.n_wanted) {
 		dispatch(display);

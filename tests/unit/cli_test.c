@@ -295,7 +295,7 @@ static uint32_t picture_transform;
 static void send_picture(struct fake_session *session) {
 	fake_say(session, SAY(EVENT(DEPTH, 1), VIEW(PICTURE),
 		PLANE_OF(make_picture, .view = { PICTURE }), EVENT(VIEW_DONE, 0),
-		EVENT(TRANSFORM, picture_transform), EVENT(TIME, 0, 1, 0), EVENT(FRAME, 0, 1)));
+		EVENT(TRANSFORM, picture_transform), EVENT(FRAME, 0, 1, 0, 1, 0, 0, 0, 0, 0)));
 }
 
 static const struct fake_script picture = { .start = send_picture };

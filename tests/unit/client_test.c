@@ -78,6 +78,10 @@ static struct vitrine_frame *next_frame(struct fixture *f) {
 #define LAYOUT(...) EVENT(DEPTH, 2), VIEW(__VA_ARGS__), PLANE(0, __VA_ARGS__), \
 	EVENT(VIEW_DONE, 0), FRAME(0)
 #define ONE_FRAME SAY(EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0))
+#define MAPPED VITRINE_STORAGE_MAPPED_DMABUF
+/** A frame event as it is. */
+#define FRAME_AT(index, serial, sec_hi, nsec) \
+	EVENT(FRAME, index, serial, sec_hi, 1, nsec, 0, 0, 0, 0)
 #define SESSION(...) .session = &(const struct vitrine_session_options){ __VA_ARGS__ }
 
 TEST_WITH(fixture, connect_learns_outputs_and_guarantees,
@@ -140,6 +144,23 @@ TEST_WITH(fixture, frame_has_its_description_and_pixels,
 	check(vitrine_frame_get_pixels(frame, 1) == NULL);
 	check(!vitrine_frame_is_revoked(frame));
 	vitrine_frame_release(frame);
+}
+
+static void hold_one_frame(struct fake_session *session) {
+	fake_say(session, SAY(EVENT(DEPTH, 2), VIEW(), PLANE(0), EVENT(VIEW_DONE, 0),
+		EVENT(TRANSFORM, 0), EVENT(FRAME, 0, 1, 0, 1, 2, 3, 4, 5, 6)));
+}
+
+TEST_WITH(fixture, frame_event_has_time_and_a_rectangle, SCRIPT(.start = hold_one_frame)) {
+	const struct vitrine_frame_info *info = vitrine_frame_get_info(next_frame(f));
+	check_int(info->time.tv_sec, ==, 1);
+	check_int(info->time.tv_nsec, ==, 2);
+	check_int(info->n_damage, ==, 1);
+	check_int(info->damage[0].x, ==, 3);
+	check_int(info->damage[0].y, ==, 4);
+	check_int(info->damage[0].width, ==, 5);
+	check_int(info->damage[0].height, ==, 6);
+	check_int(info->device, ==, 0);
 }
 
 TEST_WITH(fixture, steady_state_has_no_fds, .script = &fake_animation) {
@@ -251,21 +272,62 @@ TEST_WITH(fixture, output_that_is_gone_cannot_be_captured, SCRIPT(.remove_output
 }
 
 static void check_options(struct fake_session *session) {
-	bool ok = session->options == XX_DMABUF_VIEW_MANAGER_V1_OPTION_PAINT_CURSORS &&
-		session->acceptable == (VITRINE_GUARANTEE_SEALED | VITRINE_GUARANTEE_GUARDED);
+	bool ok = session->cursors == XX_DMABUF_VIEW_SESSION_V1_CURSORS_PAINTED &&
+		session->acceptable == (VITRINE_GUARANTEE_SEALED | VITRINE_GUARANTEE_GUARDED) &&
+		session->storages == (VITRINE_STORAGE_DMABUF | VITRINE_STORAGE_MEMFD) &&
+		session->n_formats == 2 && session->n_devices == 1 && session->implicit_release;
 	xx_dmabuf_view_session_v1_send_depth(session->resource, ok ? 3 : 1);
 }
 
+static const struct vitrine_format both_formats[] = {
+	{ .device = 0xe280, .fourcc = DRM_FORMAT_XRGB8888, .modifier = 1 },
+	{ .fourcc = DRM_FORMAT_XRGB2101010, .modifier = DRM_FORMAT_MOD_LINEAR },
+};
+
 TEST_WITH(fixture, options_are_passed_on, SCRIPT(.start = check_options),
 		SESSION(.acceptable = VITRINE_GUARANTEE_SEALED | VITRINE_GUARANTEE_GUARDED,
+			.storages = VITRINE_STORAGE_DMABUF | VITRINE_STORAGE_MEMFD,
+			.formats = both_formats, .n_formats = 2, .implicit_release = true,
 			.paint_cursors = true)) {
 	while (vitrine_session_get_depth(f->session) == 0) {
 		check_int(vitrine_client_dispatch(f->client, WAIT_MS), ==, 1);
 	}
 	check_int(vitrine_session_get_depth(f->session), ==, 3);
-	struct vitrine_session *session;
-	const struct vitrine_session_options unknown = { .acceptable = 1 << 4 };
-	check_int(vitrine_session_create(f->client, f->output, &unknown, &session), ==, -EINVAL);
+}
+
+static void check_default_options(struct fake_session *session) {
+	bool ok = session->cursors == XX_DMABUF_VIEW_SESSION_V1_CURSORS_ANY &&
+		session->acceptable == VITRINE_GUARANTEE_ALL &&
+		session->storages == VITRINE_STORAGE_CPU && session->n_formats == 0 &&
+		!session->implicit_release;
+	xx_dmabuf_view_session_v1_send_depth(session->resource, ok ? 3 : 1);
+}
+
+TEST_WITH(fixture, default_is_what_the_cpu_reads, SCRIPT(.start = check_default_options)) {
+	while (vitrine_session_get_depth(f->session) == 0) {
+		check_int(vitrine_client_dispatch(f->client, WAIT_MS), ==, 1);
+	}
+	check_int(vitrine_session_get_depth(f->session), ==, 3);
+}
+
+static const struct {
+	const char *name;
+	struct vitrine_session_options options;
+} bad_options[] = {
+	{ "unknown_guarantee", { .acceptable = 1 << 4 } },
+	{ "unknown_storage", { .storages = 1 << 3 } },
+	{ "dmabuf_without_a_format", { .storages = VITRINE_STORAGE_DMABUF } },
+	{ "dmabuf_without_a_format_of_a_device", { .storages = VITRINE_STORAGE_DMABUF,
+		.formats = &both_formats[1], .n_formats = 1 } },
+};
+
+TEST_WITH(fixture, options_that_cannot_be) {
+	for (size_t i = 0; i < sizeof(bad_options) / sizeof(bad_options[0]); i++) {
+		struct vitrine_session *session;
+		check_int(vitrine_session_create(f->client, f->output, &bad_options[i].options,
+			&session), ==, -EINVAL);
+		check(session == NULL);
+	}
 }
 
 TEST_WITH(fixture, damage_is_clipped_to_the_buffer,
@@ -327,6 +389,117 @@ TEST_WITH(fixture, revoked_frames_are_dropped_or_marked,
 	vitrine_frame_release(third);
 }
 
+static void send_beyond_depth(struct fake_session *session, uint32_t serial) {
+	fake_say(session, SAY(EVENT(REVOKED, 1), FRAME(0), FRAME(0)));
+}
+
+TEST_WITH(fixture, revoked_frame_counts_against_the_depth,
+		SCRIPT(.release = send_beyond_depth,
+			.events = SAY(EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0), FRAME(0)))) {
+	struct vitrine_frame *first = next_frame(f), *second = next_frame(f), *third;
+	vitrine_frame_release(second);
+	check_int(vitrine_session_next_frame(f->session, WAIT_MS, &third), ==, -EPERM);
+	check(strstr(vitrine_client_get_error(f->client), "depth allows") != NULL);
+	vitrine_frame_release(first);
+}
+
+TEST_WITH(fixture, serials_count_the_frames_that_were_missed,
+		.events = SAY(EVENT(DEPTH, 4), ANNOUNCE(0), FRAME(0), FRAME_AT(0, 5, 0, 0),
+			FRAME_AT(0, UINT32_MAX, 0, 0), FRAME_AT(0, 2, 0, 0))) {
+	check_int(vitrine_frame_get_info(next_frame(f))->skipped, ==, 0);
+	check_int(vitrine_frame_get_info(next_frame(f))->skipped, ==, 3);
+	check_int(vitrine_frame_get_info(next_frame(f))->skipped, ==, UINT32_MAX - 6);
+	// "1 comes after the largest"
+	check_int(vitrine_frame_get_info(next_frame(f))->skipped, ==, 1);
+}
+
+/** What a listener heard last. */
+static struct {
+	const struct vitrine_session *session;
+	const struct vitrine_frame *revoked;
+	uint32_t n_retired, retired_index, n_power;
+	bool is_on;
+} heard;
+
+static void hear_revoked(void *data, struct vitrine_session *session,
+		struct vitrine_frame *frame) {
+	heard.session = session;
+	heard.revoked = frame;
+}
+
+static void hear_retired(void *data, struct vitrine_session *session, uint32_t view_index) {
+	heard.n_retired++;
+	heard.retired_index = view_index;
+}
+
+static void hear_power(void *data, struct vitrine_session *session, bool is_on) {
+	check(vitrine_session_is_off(session) == !is_on);
+	heard.n_power++;
+	heard.is_on = is_on;
+}
+
+static const struct vitrine_session_listener listener = {
+	.revoked = hear_revoked,
+	.retired = hear_retired,
+	.power = hear_power,
+};
+
+static void revoke_first(struct fake_session *session, uint32_t serial) {
+	fake_say(session, SAY(EVENT(REVOKED, 1), EVENT(RETIRED, 0), EVENT(ON)));
+}
+
+TEST_WITH(fixture, listener_hears_of_what_happens,
+		SCRIPT(.release = revoke_first, .events = SAY(EVENT(DEPTH, 2), EVENT(OFF), EVENT(ON),
+			EVENT(OFF), ANNOUNCE(0), FRAME(0), FRAME(0))), SESSION(.listener = &listener)) {
+	struct vitrine_frame *first = next_frame(f), *second = next_frame(f);
+	check_int(heard.n_power, ==, 3);
+	check(!heard.is_on && vitrine_session_is_off(f->session));
+	check(heard.revoked == NULL && heard.n_retired == 0);
+	vitrine_frame_release(second);
+	while (heard.n_power < 4) {
+		check_int(vitrine_client_dispatch(f->client, WAIT_MS), ==, 1);
+	}
+	check(heard.is_on && !vitrine_session_is_off(f->session));
+	check(heard.revoked == first && heard.session == f->session);
+	check_int(heard.n_retired, ==, 1);
+	check_int(heard.retired_index, ==, 0);
+}
+
+/* Implicit release */
+
+#define IMPLICIT SESSION(.implicit_release = true)
+
+TEST_WITH(fixture, newest_frame_is_given_with_the_damage_of_those_left_out,
+		.events = SAY(EVENT(DEPTH, 2), ANNOUNCE(0), ANNOUNCE(1), FRAME(0),
+			EVENT(DAMAGE, 1, 2, 3, 4), FRAME_AT(1, 2, 0, 0), EVENT(DAMAGE, 5, 6, 7, 8),
+			FRAME_AT(0, 5, 0, 0)), IMPLICIT) {
+	struct vitrine_frame *frame = next_frame(f);
+	const struct vitrine_frame_info *info = vitrine_frame_get_info(frame);
+	check_int(info->serial, ==, 5);
+	check_int(info->skipped, ==, 4);
+	check_int(info->n_damage, ==, 2);
+	check_int(info->damage[0].x + info->damage[1].x, ==, 6);
+	check(!vitrine_frame_is_revoked(frame));
+	vitrine_frame_release(frame);
+}
+
+TEST_WITH(fixture, frame_is_torn_by_the_second_frame_after_it, .script = &fake_animation,
+		IMPLICIT) {
+	struct vitrine_frame *frames[4];
+	for (int i = 0; i < 4; i++) {
+		frames[i] = next_frame(f);
+	}
+	// Nothing was released, and the compositor has gone on
+	check(vitrine_frame_is_revoked(frames[0]));
+	check(vitrine_frame_is_revoked(frames[1]));
+	for (int i = 0; i < 4; i++) {
+		vitrine_frame_release(frames[i]);
+	}
+	struct vitrine_session_stats stats;
+	vitrine_session_get_stats(f->session, &stats);
+	check_int(stats.revoked, ==, 0);
+}
+
 #define TWO_RETIRED SAY(EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0), EVENT(RETIRED, 0), \
 	ANNOUNCE(1), FRAME(1), EVENT(RETIRED, 1))
 
@@ -366,12 +539,6 @@ TEST_WITH(fixture, planes_may_share_memory,
 	check_int(chroma[FAKE_WIDTH * FAKE_HEIGHT / 2 - 1], ==, 0);
 }
 
-TEST_WITH(fixture, unmapped_views_are_for_those_who_want_them,
-		.events = SAY(LAYOUT(.modifier = 1)), SESSION(.allow_unmapped = true)) {
-	struct vitrine_frame *frame = next_frame(f);
-	check(vitrine_frame_get_pixels(frame, 0) == NULL);
-	check_int(vitrine_frame_get_info(frame)->fds[0], >=, 0);
-}
 
 TEST_WITH(fixture, client_can_go_while_frames_are_held, .script = &fake_animation) {
 	next_frame(f);
@@ -477,7 +644,9 @@ static int open_pipe(const struct fake_event *event) {
 #define SNAPSHOT VITRINE_GUARANTEE_SNAPSHOT
 #define GUARDED VITRINE_GUARANTEE_GUARDED
 #define FD_READ_ONLY VITRINE_GUARANTEE_FD_READ_ONLY
-#define TIME(nsec) EVENT(TIME, 0, 1, nsec)
+#define DMABUF VITRINE_STORAGE_DMABUF
+/** A client that imports dma-bufs with the first of both_formats. */
+#define IMPORTER .storages = VITRINE_STORAGE_DMABUF, .formats = both_formats, .n_formats = 1
 
 static void announce_many(struct fake_session *session, const struct fake_event *event) {
 	for (uint32_t i = 0; i < event->values[0]; i++) {
@@ -521,9 +690,11 @@ TEST_PARAMS(fixture, ends, int error; const char *text) = {
 		MEMORY(PLANE_OF(make_shrinking_memfd)), CALL(shrink)),
 	LIE(file_instead_of_a_memfd, "view 0, plane 0", MEMORY(PLANE_OF(open_file))),
 	LIE(file_instead_of_a_dmabuf, "view 0, plane 0", MEMORY(PLANE_OF(open_file),
-		.is_dmabuf = true, .guarantee = VITRINE_GUARANTEE_FD_READ_ONLY)),
+		.storage = MAPPED, .guarantee = VITRINE_GUARANTEE_FD_READ_ONLY)),
 	LIE(memfd_instead_of_a_dmabuf, "view 0, plane 0", MEMORY(PLANE(0),
-		.is_dmabuf = true, .guarantee = VITRINE_GUARANTEE_GUARDED)),
+		.storage = MAPPED, .guarantee = VITRINE_GUARANTEE_GUARDED)),
+	LIE(memfd_instead_of_a_copy_in_a_dmabuf, "view 0, plane 0", MEMORY(PLANE(0),
+		.storage = MAPPED, .guarantee = VITRINE_GUARANTEE_SNAPSHOT)),
 	LIE(pipe_instead_of_a_memfd, "view 0, plane 0", MEMORY(PLANE_OF(open_pipe))),
 	/* Lies about the layout */
 	LIE(stride_that_is_too_small, "offset and stride", LAYOUT(.stride = FAKE_WIDTH * 4 - 1)),
@@ -541,18 +712,27 @@ TEST_PARAMS(fixture, ends, int error; const char *text) = {
 	LIE(guarantee_of_zero, "exactly one", MEMFD_VIEW(1, 1, 0)),
 	LIE(two_guarantees, "exactly one", MEMFD_VIEW(1, 1, SEALED | SNAPSHOT)),
 	LIE(unknown_guarantee, "exactly one", MEMFD_VIEW(1, 1, 1 << 4)),
-	LIE(unknown_storage, "storage is unknown", RAW_VIEW(2, 1, 1, SEALED)),
+	LIE(storage_of_zero, "exactly one known storage", RAW_VIEW(0, 1, 1, SEALED)),
+	LIE(unknown_storage, "exactly one known storage", RAW_VIEW(8, 1, 1, SEALED)),
+	LIE(two_storages, "exactly one known storage", RAW_VIEW(3, 1, 1, SEALED)),
+	LIE(storage_that_was_not_asked_for, "was not asked for", DMABUF_VIEW(1, 1, SNAPSHOT)),
 	LIE(sealed_dmabuf, "does not fit its guarantee", DMABUF_VIEW(1, 1, SEALED)),
-	LIE(snapshot_dmabuf, "does not fit its guarantee", DMABUF_VIEW(1, 1, SNAPSHOT)),
+	LIE(sealed_dmabuf_that_is_mapped, "does not fit its guarantee",
+		RAW_VIEW(MAPPED, 1, 1, SEALED)),
 	LIE(guarded_memfd, "does not fit its guarantee", MEMFD_VIEW(1, 1, GUARDED)),
 	LIE(fd_read_only_memfd, "does not fit its guarantee", MEMFD_VIEW(1, 1, FD_READ_ONLY)),
 	END(format_that_is_unknown, -ENOTSUP, "format or modifier", LAYOUT(.fourcc = 0x20202020)),
 	END(modifier_that_is_not_linear, -ENOTSUP, "format or modifier", LAYOUT(.modifier = 1)),
 	END(modifier_that_is_invalid, -ENOTSUP, "format or modifier",
 		LAYOUT(.modifier = DRM_FORMAT_MOD_INVALID)),
-	{ "unmapped_views_are_checked_too",
-		{ .events = SAY(LAYOUT(.modifier = 1, .stride = FAKE_WIDTH * 4 + 1)),
-			SESSION(.allow_unmapped = true) }, -EPERM, "shorter" },
+	{ "format_that_was_not_asked_for", { .events = SAY(LAYOUT(.storage = DMABUF,
+		.guarantee = SNAPSHOT)), SESSION(IMPORTER) }, -EPERM, "format or modifier was not" },
+	{ "modifier_that_was_not_asked_for", { .events = SAY(LAYOUT(.storage = DMABUF,
+		.guarantee = SNAPSHOT, .modifier = 2)), SESSION(IMPORTER) },
+		-EPERM, "format or modifier was not" },
+	{ "memfd_instead_of_what_a_device_imports", { .events = SAY(LAYOUT(.storage = DMABUF,
+		.guarantee = SNAPSHOT, .modifier = 1)), SESSION(IMPORTER) },
+		-EPERM, "not of the storage" },
 	{ "guarantee_that_was_not_accepted",
 		{ .events = ONE_FRAME, SESSION(.acceptable = SNAPSHOT) }, -EPERM, "not accepted" },
 	/* Lies about planes */
@@ -565,10 +745,16 @@ TEST_PARAMS(fixture, ends, int error; const char *text) = {
 	LIE(plane_of_another_view, "out of order",
 		EVENT(DEPTH, 1), VIEW(.index = 1), PLANE(0, .index = 2)),
 	LIE(plane_with_a_large_index, "out of order", EVENT(DEPTH, 1), VIEW(), PLANE(UINT32_MAX)),
-	{ "fifth_plane",
-		{ .events = SAY(EVENT(DEPTH, 1), VIEW(.modifier = 1),
-			PLANE(0), PLANE(1), PLANE(2), PLANE(3), PLANE(4)),
-			SESSION(.allow_unmapped = true) }, -EPERM, "too many planes" },
+	LIE(device_of_a_memfd, "device of view", EVENT(DEPTH, 1), VIEW(), DEVICE(0, 8, 1)),
+	LIE(device_without_a_view, "device of view", EVENT(DEPTH, 1), DEVICE(0, 8, 1)),
+	LIE(device_of_another_view, "device of view", EVENT(DEPTH, 1),
+		VIEW(.storage = MAPPED, .guarantee = GUARDED), DEVICE(1, 8, 1)),
+	LIE(device_that_is_no_dev_t, "device of view", EVENT(DEPTH, 1),
+		VIEW(.storage = MAPPED, .guarantee = GUARDED), DEVICE(0, 4, 1)),
+	LIE(device_of_no_bytes, "device of view", EVENT(DEPTH, 1),
+		VIEW(.storage = MAPPED, .guarantee = GUARDED), DEVICE(0, 0, 0)),
+	LIE(device_twice, "device of view", EVENT(DEPTH, 1),
+		VIEW(.storage = MAPPED, .guarantee = GUARDED), DEVICE(0, 8, 1), DEVICE(0, 8, 1)),
 	LIE(view_without_planes, "lacks a plane", EVENT(DEPTH, 1), VIEW(), EVENT(VIEW_DONE, 0)),
 	LIE(view_with_half_of_its_planes, "lacks a plane",
 		EVENT(DEPTH, 1), VIEW(.fourcc = DRM_FORMAT_NV12), PLANE(0), EVENT(VIEW_DONE, 0)),
@@ -595,24 +781,42 @@ TEST_PARAMS(fixture, ends, int error; const char *text) = {
 		EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0), FRAME(0), FRAME(0)),
 	LIE(serial_that_is_repeated, "serial",
 		EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0), CALL(repeat_serial), FRAME(0)),
-	LIE(frame_without_transform, "transform or time",
-		EVENT(DEPTH, 2), ANNOUNCE(0), TIME(0), EVENT(FRAME, 0, 1)),
-	LIE(frame_without_time, "transform or time",
-		EVENT(DEPTH, 2), ANNOUNCE(0), EVENT(TRANSFORM, 0), EVENT(FRAME, 0, 1)),
+	LIE(serial_of_zero, "serial cannot be",
+		EVENT(DEPTH, 2), ANNOUNCE(0), EVENT(TRANSFORM, 0), FRAME_AT(0, 0, 0, 1)),
+	LIE(first_serial_that_is_not_one, "serial cannot be",
+		EVENT(DEPTH, 2), ANNOUNCE(0), EVENT(TRANSFORM, 0), FRAME_AT(0, 2, 0, 1)),
+	LIE(frame_without_transform, "transform is missing",
+		EVENT(DEPTH, 2), ANNOUNCE(0), FRAME_AT(0, 1, 0, 1)),
 	LIE(transform_that_is_unknown, "transform", EVENT(DEPTH, 2), EVENT(TRANSFORM, 8)),
-	LIE(time_with_too_many_nanoseconds, "time", EVENT(DEPTH, 2), TIME(1000000000)),
-	LIE(time_beyond_reason, "time", EVENT(DEPTH, 2), EVENT(TIME, UINT32_MAX, UINT32_MAX, 0)),
-	LIE(damage_after_time, "out of order",
-		EVENT(DEPTH, 2), TIME(0), EVENT(DAMAGE, 0, 0, 1, 1)),
-	LIE(transform_after_time, "out of order", EVENT(DEPTH, 2), TIME(0), EVENT(TRANSFORM, 0)),
-	LIE(time_twice, "out of order", EVENT(DEPTH, 2), TIME(0), TIME(0)),
-	LIE(skipped_before_time, "out of order", EVENT(DEPTH, 2), EVENT(SKIPPED, 1), TIME(0)),
+	LIE(time_with_too_many_nanoseconds, "time is invalid", EVENT(DEPTH, 2), ANNOUNCE(0),
+		EVENT(TRANSFORM, 0), FRAME_AT(0, 1, 0, 1000000000)),
+	LIE(time_beyond_reason, "time is invalid", EVENT(DEPTH, 2), ANNOUNCE(0),
+		EVENT(TRANSFORM, 0), FRAME_AT(0, 1, UINT32_MAX, 1)),
+	LIE(damage_after_transform, "out of order",
+		EVENT(DEPTH, 2), EVENT(TRANSFORM, 0), EVENT(DAMAGE, 0, 0, 1, 1)),
+	LIE(transform_after_fence, "out of order", EVENT(DEPTH, 2), FENCE(), EVENT(TRANSFORM, 0)),
+	LIE(transform_twice, "out of order",
+		EVENT(DEPTH, 2), EVENT(TRANSFORM, 0), EVENT(TRANSFORM, 0)),
 	LIE(view_between_damage_and_frame, "out of order",
 		EVENT(DEPTH, 2), EVENT(DAMAGE, 0, 0, 1, 1), ANNOUNCE(0)),
+	LIE(retired_between_damage_and_frame, "out of order", EVENT(DEPTH, 2), ANNOUNCE(0),
+		EVENT(DAMAGE, 0, 0, 1, 1), EVENT(RETIRED, 0)),
+	LIE(retired_within_a_view, "out of order", EVENT(DEPTH, 2), ANNOUNCE(0),
+		VIEW(.index = 1), EVENT(RETIRED, 0)),
+	LIE(revoked_between_transform_and_frame, "out of order", EVENT(DEPTH, 2), ANNOUNCE(0),
+		FRAME(0), EVENT(TRANSFORM, 0), EVENT(REVOKED, 1)),
+	LIE(off_between_transform_and_frame, "out of order", EVENT(DEPTH, 2), ANNOUNCE(0),
+		EVENT(TRANSFORM, 0), EVENT(OFF)),
+	LIE(off_before_depth, "out of order", EVENT(OFF)),
+	LIE(off_twice, "out of order", EVENT(DEPTH, 2), EVENT(OFF), EVENT(OFF)),
+	LIE(on_without_off, "out of order", EVENT(DEPTH, 2), EVENT(ON)),
 	LIE(fence_for_a_memfd, "fence", EVENT(DEPTH, 2), ANNOUNCE(0),
-		EVENT(TRANSFORM, 0), TIME(0), FENCE(), EVENT(FRAME, 0, 1)),
+		EVENT(TRANSFORM, 0), FENCE(), FRAME_AT(0, 1, 0, 1)),
 	LIE(two_fences, "out of order", EVENT(DEPTH, 2), FENCE(), FENCE()),
 	LIE(fence_before_depth, "out of order", FENCE()),
+	{ "frame_revoked_that_is_released_by_later_ones",
+		{ .events = SAY(EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0), EVENT(REVOKED, 1)),
+			SESSION(.implicit_release = true) }, -EPERM, "not held" },
 	LIE(retired_view_that_is_unknown, "unknown view", EVENT(DEPTH, 2), EVENT(RETIRED, 0)),
 	LIE(view_retired_twice, "unknown view",
 		EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0), EVENT(RETIRED, 0), EVENT(RETIRED, 0)),
@@ -710,9 +914,43 @@ static void signal_fence(struct fake_session *session, uint32_t serial) {
 
 /** A frame of a dma-buf with a fence. */
 #define FENCED(...) EVENT(DEPTH, 2), \
-	VIEW(.is_dmabuf = true, .guarantee = FD_READ_ONLY), PLANE_OF(make_dmabuf), \
-	EVENT(VIEW_DONE, 0), EVENT(TRANSFORM, 0), EVENT(TIME, 0, 1, 0), __VA_ARGS__, \
-	EVENT(FRAME, 0, 1)
+	VIEW(.storage = MAPPED, .guarantee = FD_READ_ONLY), PLANE_OF(make_dmabuf), \
+	EVENT(VIEW_DONE, 0), EVENT(TRANSFORM, 0), __VA_ARGS__, FRAME_AT(0, 1, 0, 0)
+
+TEST_WITH(fixture, dmabuf_has_its_device, .needs_dmabufs = true,
+		.events = SAY(EVENT(DEPTH, 2), VIEW(.storage = MAPPED, .guarantee = FD_READ_ONLY),
+			DEVICE(0, sizeof(dev_t), 0xe280), PLANE_OF(make_dmabuf), EVENT(VIEW_DONE, 0),
+			FRAME(0))) {
+	struct vitrine_frame *frame = next_frame(f);
+	check_int(vitrine_frame_get_info(frame)->device, ==, 0xe280);
+	check(vitrine_frame_get_pixels(frame, 0) != NULL);
+}
+
+TEST_WITH(fixture, dmabuf_for_a_device_is_not_mapped, .needs_dmabufs = true,
+		.events = SAY(EVENT(DEPTH, 2), VIEW(.storage = DMABUF, .guarantee = SNAPSHOT,
+			.modifier = 1), PLANE_OF(make_dmabuf), EVENT(VIEW_DONE, 0), FRAME(0)),
+		SESSION(IMPORTER)) {
+	struct vitrine_frame *frame = next_frame(f);
+	check(vitrine_frame_get_pixels(frame, 0) == NULL);
+	check_int(vitrine_frame_get_info(frame)->fds[0], >=, 0);
+	check_int(vitrine_frame_get_info(frame)->modifier, ==, 1);
+	check(!vitrine_frame_is_revoked(frame));
+}
+
+TEST_WITH(fixture, dmabuf_for_a_device_is_checked_too, .needs_dmabufs = true,
+		.events = SAY(EVENT(DEPTH, 2), VIEW(.storage = DMABUF, .guarantee = SNAPSHOT,
+			.modifier = 1), PLANE_OF(make_dmabuf, .view = { .stride = FAKE_WIDTH * 4 + 1 })),
+		SESSION(IMPORTER)) {
+	check_end(f, -EPERM, "shorter");
+}
+
+TEST_WITH(fixture, dmabuf_has_at_most_four_planes, .needs_dmabufs = true,
+		.events = SAY(EVENT(DEPTH, 2), VIEW(.storage = DMABUF, .guarantee = SNAPSHOT,
+			.modifier = 1), PLANE_OF(make_dmabuf), PLANE_OF(make_dmabuf, .values = { 1 }),
+			PLANE_OF(make_dmabuf, .values = { 2 }), PLANE_OF(make_dmabuf, .values = { 3 }),
+			PLANE_OF(make_dmabuf, .values = { 4 })), SESSION(IMPORTER)) {
+	check_end(f, -EPERM, "too many planes");
+}
 
 TEST_WITH(fixture, fence_is_waited_for, .needs_dmabufs = true,
 		SCRIPT(.release = signal_fence, .events = SAY(FENCED(CALL(send_pipe_as_fence)),
@@ -722,7 +960,7 @@ TEST_WITH(fixture, fence_is_waited_for, .needs_dmabufs = true,
 	check_int(vitrine_session_next_frame(f->session, 50, &frame), ==, 0);
 	frame = next_frame(f);
 	check_int(vitrine_frame_get_info(frame)->serial, ==, 1);
-	check_int(vitrine_frame_get_info(frame)->storage, ==, VITRINE_STORAGE_DMABUF);
+	check_int(vitrine_frame_get_info(frame)->storage, ==, MAPPED);
 	volatile const char *pixels = vitrine_frame_get_pixels(frame, 0);
 	check_int(pixels[FAKE_SIZE - 1], ==, 0);
 	vitrine_frame_release(frame);

@@ -52,16 +52,18 @@ int fake_memfd_with(const void *bytes, size_t size) {
 	return reopen_sealed(fd, FAKE_SEALS, O_RDONLY);
 }
 
-static void send_time(struct fake_session *session) {
+static void send_frame(struct fake_session *session, uint32_t index, uint32_t serial,
+		uint32_t width, uint32_t height) {
 	struct timespec now;
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	xx_dmabuf_view_session_v1_send_time(session->resource, (uint32_t)((uint64_t)now.tv_sec >> 32),
-		(uint32_t)now.tv_sec, (uint32_t)now.tv_nsec);
+	xx_dmabuf_view_session_v1_send_frame(session->resource, index, serial,
+		(uint32_t)((uint64_t)now.tv_sec >> 32), (uint32_t)now.tv_sec, (uint32_t)now.tv_nsec,
+		0, 0, width, height);
 }
 
 void fake_say_event(struct fake_session *session, const struct fake_event *event) {
-	union wl_argument arguments[8];
-	for (size_t i = 0; i < 8; i++) {
+	union wl_argument arguments[9];
+	for (size_t i = 0; i < 9; i++) {
 		arguments[i].u = event->values[i];
 	}
 	wl_resource_post_event_array(session->resource, event->opcode, arguments);
@@ -70,10 +72,8 @@ void fake_say_event(struct fake_session *session, const struct fake_event *event
 void fake_say_view(struct fake_session *session, const struct fake_event *event) {
 	const struct fake_view *view = &event->view;
 	uint32_t storage = view->storage;
-	if (storage == 0) {
-		storage = view->is_dmabuf ? VITRINE_STORAGE_DMABUF : VITRINE_STORAGE_MEMFD;
-	}
-	xx_dmabuf_view_session_v1_send_view(session->resource, view->index, storage,
+	xx_dmabuf_view_session_v1_send_view(session->resource, view->index,
+		storage != 0 ? storage : VITRINE_STORAGE_MEMFD,
 		view->width != 0 ? view->width : FAKE_WIDTH,
 		view->height != 0 ? view->height : FAKE_HEIGHT,
 		view->fourcc != 0 ? view->fourcc : DRM_FORMAT_XRGB8888,
@@ -99,6 +99,12 @@ void fake_say_announced(struct fake_session *session, const struct fake_event *e
 		SAY(VIEW(.index = index), PLANE(0, .index = index), EVENT(VIEW_DONE, index)));
 }
 
+void fake_say_device(struct fake_session *session, const struct fake_event *event) {
+	dev_t device = event->values[2];
+	struct wl_array array = { .size = event->values[1], .data = &device };
+	xx_dmabuf_view_session_v1_send_device(session->resource, event->values[0], &array);
+}
+
 void fake_say_fence(struct fake_session *session, const struct fake_event *event) {
 	int fds[2];
 	must(pipe2(fds, O_CLOEXEC) == 0, "pipe2");
@@ -109,9 +115,7 @@ void fake_say_fence(struct fake_session *session, const struct fake_event *event
 
 void fake_say_frame(struct fake_session *session, const struct fake_event *event) {
 	xx_dmabuf_view_session_v1_send_transform(session->resource, 0);
-	send_time(session);
-	xx_dmabuf_view_session_v1_send_frame(session->resource, event->values[0],
-		session->next_serial++);
+	send_frame(session, event->values[0], session->next_serial++, 0, 0);
 }
 
 void fake_say(struct fake_session *session, const struct fake_event *events) {
@@ -132,8 +136,60 @@ static void session_handle_release(struct wl_client *client, struct wl_resource 
 	}
 }
 
+static void session_handle_set_guarantees(struct wl_client *client,
+		struct wl_resource *resource, uint32_t mask) {
+	struct fake_session *session = wl_resource_get_user_data(resource);
+	session->acceptable = mask;
+}
+
+static void session_handle_set_storages(struct wl_client *client, struct wl_resource *resource,
+		uint32_t mask) {
+	struct fake_session *session = wl_resource_get_user_data(resource);
+	session->storages = mask;
+}
+
+static void session_handle_add_format(struct wl_client *client, struct wl_resource *resource,
+		struct wl_array *device, uint32_t fourcc, uint32_t modifier_hi, uint32_t modifier_lo) {
+	struct fake_session *session = wl_resource_get_user_data(resource);
+	session->n_formats++;
+	session->n_devices += device->size == sizeof(dev_t);
+}
+
+static void session_handle_set_cursors(struct wl_client *client, struct wl_resource *resource,
+		uint32_t mode) {
+	struct fake_session *session = wl_resource_get_user_data(resource);
+	session->cursors = mode;
+}
+
+static void session_handle_set_implicit_release(struct wl_client *client,
+		struct wl_resource *resource) {
+	struct fake_session *session = wl_resource_get_user_data(resource);
+	session->implicit_release = true;
+}
+
+static void session_handle_start(struct wl_client *client, struct wl_resource *resource) {
+	struct fake_session *session = wl_resource_get_user_data(resource);
+	struct fake *fake = session->fake;
+	if (fake->script->remove_output && fake->output_global != NULL) {
+		wl_global_remove(fake->output_global);
+		fake->output_global = NULL;
+	}
+	if (fake->script->events != NULL) {
+		fake_say(session, fake->script->events);
+	}
+	if (fake->script->start != NULL) {
+		fake->script->start(session);
+	}
+}
+
 static const struct xx_dmabuf_view_session_v1_interface session_impl = {
 	.destroy = handle_destroy,
+	.set_guarantees = session_handle_set_guarantees,
+	.set_storages = session_handle_set_storages,
+	.add_format = session_handle_add_format,
+	.set_cursors = session_handle_set_cursors,
+	.set_implicit_release = session_handle_set_implicit_release,
+	.start = session_handle_start,
 	.release = session_handle_release,
 };
 
@@ -151,29 +207,17 @@ static const struct ext_image_capture_source_v1_interface source_impl = {
 };
 
 static void manager_handle_create_session(struct wl_client *client, struct wl_resource *resource,
-		uint32_t id, struct wl_resource *source, uint32_t options, uint32_t acceptable) {
+		uint32_t id, struct wl_resource *source) {
 	struct fake *fake = wl_resource_get_user_data(resource);
 	struct fake_session *session = calloc(1, sizeof(*session));
 	must(session != NULL, "calloc");
 	session->fake = fake;
 	session->script = fake->script;
-	session->options = options;
-	session->acceptable = acceptable;
 	session->next_serial = 1;
 	session->resource = wl_resource_create(client, &xx_dmabuf_view_session_v1_interface, 1, id);
 	must(session->resource != NULL, "wl_resource_create");
 	wl_resource_set_implementation(session->resource, &session_impl, session,
 		session_handle_resource_destroy);
-	if (fake->script->remove_output && fake->output_global != NULL) {
-		wl_global_remove(fake->output_global);
-		fake->output_global = NULL;
-	}
-	if (fake->script->events != NULL) {
-		fake_say(session, fake->script->events);
-	}
-	if (fake->script->start != NULL) {
-		fake->script->start(session);
-	}
 }
 
 static const struct xx_dmabuf_view_manager_v1_interface manager_impl = {
@@ -310,7 +354,7 @@ struct fake_animation {
 	uint32_t *pixels[N_BUFFERS];
 	int fds[N_BUFFERS]; // read-only; -1 once announced
 	uint32_t serials[N_BUFFERS]; // of the frame that is held, 0 if none
-	uint32_t n_frames, skipped;
+	uint32_t n_frames;
 	bool transform_sent;
 };
 
@@ -343,6 +387,9 @@ static void animation_draw(struct fake_animation *animation, uint32_t *pixels) {
 }
 
 static int animation_find_buffer(const struct fake_animation *animation) {
+	if (animation->session->implicit_release) {
+		return (int)(animation->n_frames % N_BUFFERS); // the two before stay as they are
+	}
 	int n_held = 0, found = -1;
 	for (int i = 0; i < N_BUFFERS; i++) {
 		n_held += animation->serials[i] != 0;
@@ -374,26 +421,20 @@ static void animation_show(struct fake_animation *animation) {
 	struct fake_session *session = animation->session;
 	int i = animation_find_buffer(animation);
 	if (i < 0) {
-		animation->skipped++;
+		session->next_serial++; // missed
 		return;
 	}
 	animation_draw(animation, animation->pixels[i]);
 	if (animation->fds[i] >= 0) {
 		animation_announce(animation, i);
 	}
-	xx_dmabuf_view_session_v1_send_damage(session->resource, 0, 0, animation->width,
-		animation->height);
 	if (!animation->transform_sent) {
 		xx_dmabuf_view_session_v1_send_transform(session->resource, 0);
 		animation->transform_sent = true;
 	}
-	send_time(session);
-	if (animation->skipped > 0) {
-		xx_dmabuf_view_session_v1_send_skipped(session->resource, animation->skipped);
-		animation->skipped = 0;
-	}
 	animation->serials[i] = session->next_serial++;
-	xx_dmabuf_view_session_v1_send_frame(session->resource, (uint32_t)i, animation->serials[i]);
+	send_frame(session, (uint32_t)i, animation->serials[i], animation->width,
+		animation->height);
 }
 
 static int animation_handle_timer(void *data) {

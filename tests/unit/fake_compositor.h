@@ -23,13 +23,14 @@ struct fake_session {
 	struct wl_resource *resource; // NULL after the client destroyed it
 	const struct fake_script *script;
 	struct fake *fake;
-	uint32_t acceptable, options;
+	uint32_t acceptable, storages, n_formats, n_devices, cursors; // as the client has said
+	bool implicit_release;
 	uint32_t next_serial;
 	struct fake_animation *animation; // NULL if none
 };
 
 struct fake_script {
-	/** A session was created: say this. May be NULL. */
+	/** A session has started: say this. May be NULL. */
 	const struct fake_event *events;
 	/** The same, for what is said later. May be NULL. */
 	void (*start)(struct fake_session *session);
@@ -64,7 +65,6 @@ int fake_memfd_with(const void *bytes, size_t size);
 struct fake_view {
 	uint32_t index;
 	uint32_t storage; // enum vitrine_storage
-	bool is_dmabuf; // since 0 stands for dmabuf
 	uint32_t width, height; // 64 by 32
 	uint32_t fourcc; // XRGB8888
 	uint64_t modifier;
@@ -81,7 +81,7 @@ struct fake_view {
 struct fake_event {
 	/** NULL ends a list of events. */
 	void (*say)(struct fake_session *session, const struct fake_event *event);
-	uint32_t opcode, values[8];
+	uint32_t opcode, values[9];
 	struct fake_view view;
 	int (*make_fd)(const struct fake_event *event); // NULL for honest memory
 };
@@ -92,6 +92,7 @@ void fake_say_event(struct fake_session *session, const struct fake_event *event
 void fake_say_view(struct fake_session *session, const struct fake_event *event);
 void fake_say_plane(struct fake_session *session, const struct fake_event *event);
 void fake_say_announced(struct fake_session *session, const struct fake_event *event);
+void fake_say_device(struct fake_session *session, const struct fake_event *event);
 void fake_say_fence(struct fake_session *session, const struct fake_event *event);
 void fake_say_frame(struct fake_session *session, const struct fake_event *event);
 
@@ -108,9 +109,11 @@ void fake_say_frame(struct fake_session *session, const struct fake_event *event
 #define PLANE_OF(function, ...) { .say = fake_say_plane, .make_fd = function, __VA_ARGS__ }
 /** VIEW, PLANE and view_done, and nothing of it is a lie. */
 #define ANNOUNCE(index) { .say = fake_say_announced, .values = { index } }
+/** The device of a view, as so many bytes of a dev_t with this value. */
+#define DEVICE(index, size, value) { .say = fake_say_device, .values = { index, size, value } }
 /** A pipe that has no other end. */
 #define FENCE() { .say = fake_say_fence }
-/** Transform, time, and frame with the next serial. */
+/** A transform, and a frame of now, with the next serial, damaged where it is said before. */
 #define FRAME(index) { .say = fake_say_frame, .values = { index } }
 /** What needs a function; what follows is its event's values. */
 #define CALL(function, ...) { .say = function, .values = { __VA_ARGS__ } }

@@ -53,7 +53,7 @@ static int run_control(struct session_audit *audit, const struct attack *attack,
 	static const struct exporter udmabuf = { EXPORTER_UDMABUF, "udmabuf", NULL };
 	static const struct exporter heap = { EXPORTER_HEAP, "heap", NULL };
 	bool dmabuf = attack->control == CONTROL_DMABUF || (attack->control == CONTROL_SAME &&
-		audit->findings.storage == VITRINE_STORAGE_DMABUF);
+		audit->findings.storage != VITRINE_STORAGE_MEMFD);
 	if (!dmabuf) {
 		return memory_control(&memfd, len, audit->derive, attack, node, detail);
 	}
@@ -365,7 +365,7 @@ static void judge_fence(struct finding *finding, const struct collection *collec
 /** Whether the compositor misses frames for a fence of ours, while the session runs. */
 static void check_fence(struct collection *collection) {
 	struct session_audit *audit = collection->audit;
-	bool dmabuf = audit->findings.storage == VITRINE_STORAGE_DMABUF;
+	bool dmabuf = audit->findings.storage != VITRINE_STORAGE_MEMFD;
 	struct finding *finding = findings_add(&audit->findings, 14,
 		"IMPORT_SYNC_FILE of an unsignalled fence: stop the frames",
 		dmabuf ? RESULT_REFUSED : RESULT_NOT_APPLICABLE);

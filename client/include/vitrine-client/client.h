@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <time.h>
 #include <vitrine/derive.h>
 
@@ -107,18 +108,58 @@ void vitrine_output_get_mode(const struct vitrine_output *output,
 /** Whether the compositor has removed the output. */
 bool vitrine_output_is_gone(const struct vitrine_output *output);
 
+/** A format that the caller can read. */
+struct vitrine_format {
+	/** The dev_t of a node of the device that imports it, or 0 for the CPU. */
+	dev_t device;
+	uint32_t fourcc; // DRM_FORMAT_*
+	uint64_t modifier; // DRM_FORMAT_MOD_*; of the CPU, DRM_FORMAT_MOD_LINEAR
+};
+
+/**
+ * What happens to a session besides frames. Each may be NULL. They are called by
+ * vitrine_client_dispatch() and by all functions that wait or look for events. They
+ * must not destroy the session, or the client; they may release frames, but for the
+ * one that they are told of.
+ */
+struct vitrine_session_listener {
+	/** A frame that is held was taken back: what was read of it may be torn. */
+	void (*revoked)(void *data, struct vitrine_session *session, struct vitrine_frame *frame);
+	/**
+	 * No frame comes in this view any more. Its memory is the compositor's cost for
+	 * as long as a duplicate of its file descriptors is kept open.
+	 */
+	void (*retired)(void *data, struct vitrine_session *session, uint32_t view_index);
+	/** The source shows nothing, and no frame comes; or it shows something again. */
+	void (*power)(void *data, struct vitrine_session *session, bool is_on);
+};
+
 struct vitrine_session_options {
 	/** Guarantees to accept; 0 accepts all. */
 	uint32_t acceptable; // bitfield of enum vitrine_guarantee
+	/**
+	 * Storages that the caller can read; 0 is VITRINE_STORAGE_CPU. Views of memfd and
+	 * mapped-dmabuf storage are mapped. Of those of dmabuf storage no more is checked
+	 * than that their layout lies inside of the memory: they are for callers that
+	 * import them to a device.
+	 */
+	uint32_t storages; // bitfield of enum vitrine_storage
+	/**
+	 * For dmabuf storage, what the caller imports: at least one, by devices. For
+	 * the CPU none has to be named: the library maps what it knows to be linear.
+	 */
+	const struct vitrine_format *formats;
+	size_t n_formats;
 	bool paint_cursors;
 	/**
-	 * Whether to leave views that are not linear, are in a format that the library
-	 * does not know, or are dma-bufs that cannot be mapped, without a mapping, for
-	 * clients that import them. Of their layout no more is checked than that it
-	 * lies inside of the memory. Otherwise such a view ends the session with
-	 * -ENOTSUP.
+	 * For callers that show or sample what is newest: vitrine_session_next_frame()
+	 * gives the newest frame, nothing that the caller holds costs the compositor
+	 * anything, and a frame is not torn for at least two more: look with
+	 * vitrine_frame_is_revoked() after reading.
 	 */
-	bool allow_unmapped;
+	bool implicit_release;
+	const struct vitrine_session_listener *listener; // may be NULL; borrowed
+	void *data; // of the listener
 };
 
 /** Figures of a session. */
@@ -134,8 +175,9 @@ struct vitrine_session_stats {
 
 /**
  * Starts a session. `options` may be NULL. Fails with -ENODEV if the output is
- * gone, -EINVAL if a guarantee is unknown, -ENOMEM, or the error that the connection
- * has ended with. The session fails later if the compositor refuses it.
+ * gone, -EINVAL if a guarantee or a storage is unknown, or if dmabuf storage is asked
+ * for without a format of a device, -ENOMEM, or the error that the connection has ended
+ * with. The session fails later if the compositor refuses it.
  */
 int vitrine_session_create(struct vitrine_client *client,
 	struct vitrine_output *output, const struct vitrine_session_options *options,
@@ -146,7 +188,8 @@ void vitrine_session_destroy(struct vitrine_session *session);
 /**
  * Waits up to timeout_ms milliseconds for the next frame (0: does not wait, -1:
  * without a limit), and for its fence, so that the pixels can be read. Frames
- * come in order.
+ * come in order; with implicit release, older ones than the newest are left out, and
+ * count as skipped.
  *
  * Returns 1 and sets `*frame`, to be given back with vitrine_frame_release(); 0
  * if the time ran out; -EACCES if the session was denied, -ECANCELED if the
@@ -164,10 +207,12 @@ void vitrine_session_get_stats(const struct vitrine_session *session,
 	struct vitrine_session_stats *stats);
 /** How many frames may be held at a time; 0 before it is known. */
 uint32_t vitrine_session_get_depth(const struct vitrine_session *session);
+/** Whether the compositor has said that the source shows nothing. */
+bool vitrine_session_is_off(const struct vitrine_session *session);
 
 /**
  * Gives the frame back to the compositor and frees it. Its pixels must not be
- * read afterwards. Accepts NULL.
+ * read afterwards, and devices must have finished reading them. Accepts NULL.
  */
 void vitrine_frame_release(struct vitrine_frame *frame);
 
@@ -182,6 +227,7 @@ struct vitrine_frame_info {
 	uint64_t modifier; // DRM_FORMAT_MOD_*
 	enum vitrine_guarantee guarantee;
 	enum vitrine_storage storage;
+	dev_t device; // of a dma-buf, a node of its device; 0 if none is known
 	uint32_t transform; // enum wl_output_transform
 	struct timespec time; // CLOCK_MONOTONIC, see the protocol's time event
 	struct timespec received; // CLOCK_MONOTONIC, when the frame event was handled
@@ -206,8 +252,9 @@ const struct vitrine_frame_info *vitrine_frame_get_info(
 const void *vitrine_frame_get_pixels(const struct vitrine_frame *frame,
 	uint32_t plane);
 /**
- * Whether the compositor took the frame back, so that what was read of it may
- * be torn. Handles events that have arrived, without waiting.
+ * Whether the compositor took the frame back, or, with implicit release, has sent two
+ * more since, so that what was read of it may be torn. Handles events that have arrived,
+ * without waiting.
  */
 bool vitrine_frame_is_revoked(struct vitrine_frame *frame);
 

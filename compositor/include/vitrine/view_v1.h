@@ -17,7 +17,7 @@ struct wlr_output;
 struct wlr_scene_node;
 struct wlr_security_context_manager_v1;
 
-/** Options of a session; the values are those of the protocol. */
+/** Options of a session. */
 enum vitrine_view_option {
 	VITRINE_VIEW_OPTION_PAINT_CURSORS = 1 << 0,
 };
@@ -45,10 +45,18 @@ struct vitrine_view_request {
 	struct wlr_output *output; // may be NULL
 	/** The guarantees that the client accepts, enum vitrine_guarantee. */
 	uint32_t acceptable;
+	/** The storages that it can read, enum vitrine_storage. */
+	uint32_t storages;
 	uint32_t options; // bitfield of enum vitrine_view_option
 	/** Whether the client is behind a security context. */
 	bool sandboxed;
 };
+
+/**
+ * What the default policy allows: everything but fd_read_only, since a holder that
+ * can open a device node may write through it.
+ */
+#define VITRINE_VIEW_GUARANTEES_DEFAULT (VITRINE_GUARANTEE_ALL & ~VITRINE_GUARANTEE_FD_READ_ONLY)
 
 /**
  * Returns the guarantees that the client may have, a bitfield of
@@ -133,8 +141,9 @@ struct vitrine_view_session_stats {
 };
 
 /**
- * Creates the global. Each client that is not sandboxed may have every
- * guarantee; each sandboxed client is denied. Returns NULL on failure.
+ * Creates the global. Each client that is not sandboxed may have the guarantees of
+ * VITRINE_VIEW_GUARANTEES_DEFAULT; each sandboxed client is denied. Returns NULL on
+ * failure.
  */
 struct vitrine_view_manager_v1 *vitrine_view_manager_v1_create(
 	struct wl_display *display, uint32_t version);
@@ -155,6 +164,13 @@ void vitrine_view_manager_v1_set_security_context_manager(
  */
 void vitrine_view_manager_v1_set_policy(struct vitrine_view_manager_v1 *manager,
 	vitrine_view_policy_func_t func, void *data);
+
+/**
+ * What the default policy allows to clients that are not sandboxed, a bitfield of
+ * enum vitrine_guarantee. fd_read_only has to be allowed by name.
+ */
+void vitrine_view_manager_v1_set_allowed(struct vitrine_view_manager_v1 *manager,
+	uint32_t guarantees);
 
 /**
  * Asks the policy again for all clients: sends them the guarantees event if it
