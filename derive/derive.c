@@ -146,7 +146,7 @@ uint32_t vitrine_derive_get_guarantees(const struct vitrine_derive *derive) {
 	return guarantees;
 }
 
-/** What flags do not tell. */
+/** What flags do not tell. To a caller it is as if no backend fitted the source. */
 static int try_to_write(const struct vitrine_derived_fd *derived) {
 	if (derived->storage == VITRINE_STORAGE_MEMFD) {
 		return 0; // has pages, and seals
@@ -155,12 +155,12 @@ static int try_to_write(const struct vitrine_derived_fd *derived) {
 	case DERIVE_ATTACK_REFUSED:
 		return 0;
 	case DERIVE_ATTACK_WORKED:
-		return -EPERM;
+		return -EOPNOTSUPP;
 	case DERIVE_ATTACK_UNTRIED:
 		break;
 	}
 	// Guarding is the kernel's promise. Read-only is what the exporter makes of it
-	return derived->guarantee == VITRINE_GUARANTEE_GUARDED ? 0 : -EPERM;
+	return derived->guarantee == VITRINE_GUARANTEE_GUARDED ? 0 : -EOPNOTSUPP;
 }
 
 static int derive_with_backend(struct derive_devices *devices, const struct derive_backend *backend,

@@ -301,7 +301,7 @@ static bool block_can_derive(struct block *block) {
 		return true;
 	}
 	struct finding *finding = findings_add(&block->findings, 0, "derive a view", RESULT_ALLOWED);
-	if (variant_is_prime(block->variant) && ret == -EPERM && is_refused_rightly(block)) {
+	if (variant_is_prime(block->variant) && ret == -EOPNOTSUPP && is_refused_rightly(block)) {
 		finding_set(finding, RESULT_NOT_APPLICABLE,
 			"it is not given, rightly: its read-only maps can be written");
 	} else {
