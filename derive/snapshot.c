@@ -67,7 +67,8 @@ static int fill_copy(const struct vitrine_derive_source *source, int memfd) {
 static int snapshot_derive(struct derive_devices *devices,
 		const struct vitrine_derive_source *source, uint32_t acceptable,
 		struct vitrine_derived_fd *derived) {
-	if ((source->memfd < 0 && source->dmabuf_fd < 0) || source->size > SIZE_MAX) {
+	bool is_mapped = source->dmabuf_fd >= 0 && source->dmabuf_is_mapped;
+	if ((source->memfd < 0 && !is_mapped) || source->size > SIZE_MAX) {
 		return -EOPNOTSUPP;
 	}
 	// A short source would be a SIGBUS in the middle of the copy

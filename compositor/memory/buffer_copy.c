@@ -43,6 +43,7 @@ static int copy_planes(struct vt_buffer_copy *copy) {
 		const struct vitrine_derive_source source = {
 			.memfd = -1,
 			.dmabuf_fd = copy->dmabuf.fd[i],
+			.dmabuf_is_mapped = true, // or this is not how it is to be copied
 			.size = copy->sizes[i],
 		};
 		int ret = vitrine_derive_snapshot(&source, &copy->derived[i]);

@@ -74,6 +74,7 @@ static bool dumb_buffer_get_derive_source(const struct vt_buffer *base, int plan
 		// This is the display's own dma-buf: what a holder does to its fences would
 		// stop page flips
 		.dmabuf_first_export_read_only = !is_scanned_out,
+		.dmabuf_is_mapped = true,
 		.size = base->size,
 	};
 	return true;

@@ -128,6 +128,7 @@ static bool memfd_buffer_get_derive_source(const struct vt_buffer *base, int pla
 	*source = (struct vitrine_derive_source){
 		.memfd = buffer->memory.memfd,
 		.dmabuf_fd = base->dmabuf.n_planes > 0 ? base->dmabuf.fd[0] : -1,
+		.dmabuf_is_mapped = true,
 		.size = base->size,
 	};
 	return !buffer->is_detached; // what is derived from the memfd has not what is drawn

@@ -190,6 +190,21 @@ TEST_WITH(owner, snapshot_needs_no_probed_machine) {
 	check_int(derived.fd, ==, -1);
 }
 
+/** A map of a GPU's memory may show old bytes, without an error. */
+TEST_WITH(owner, snapshot_of_a_dmabuf_needs_a_map_that_shows_the_pixels) {
+	struct vitrine_derived_fd derived;
+	f->source.dmabuf_fd = f->fd; // whether it is one does not matter yet
+	f->source.memfd = -1;
+	check_int(vitrine_derive_snapshot(&f->source, &derived), ==, -EOPNOTSUPP);
+	check_int(derived.fd, ==, -1);
+	f->source.dmabuf_is_mapped = true;
+	check_int(vitrine_derive_snapshot(&f->source, &derived), ==, -ENOTTY);
+	f->source.memfd = f->fd;
+	f->source.dmabuf_is_mapped = false;
+	check_int(vitrine_derive_snapshot(&f->source, &derived), ==, 0);
+	check_copy(f, derived);
+}
+
 TEST_WITH(owner, zero_copy_is_preferred_to_a_copy) {
 	struct vitrine_derived_fd derived = derive(f, VITRINE_GUARANTEE_ALL);
 	check_int(derived.guarantee, ==, VITRINE_GUARANTEE_SEALED);

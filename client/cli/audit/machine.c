@@ -62,6 +62,7 @@ static int derive(const struct block *block, const struct memory *memory) {
 		.memfd = memory->memfd,
 		.dmabuf_fd = memory->dmabuf_fd,
 		.dmabuf_first_export_read_only = variant_is_prime(block->variant),
+		.dmabuf_is_mapped = true, // the owner's own writes are by the CPU
 		.size = memory->len,
 	};
 	struct vitrine_derived_fd derived;

@@ -104,6 +104,12 @@ struct vitrine_derive_source {
 	 * made without DRM_RDWR, so that it can be handed out itself.
 	 */
 	bool dmabuf_first_export_read_only;
+	/**
+	 * Whether the CPU sees the pixels in a mapping of dmabuf_fd, as it does in the
+	 * system's memory. In a mapping of a GPU's it may see old or tiled bytes, without
+	 * an error: no `snapshot` is derived of a dma-buf without this.
+	 */
+	bool dmabuf_is_mapped;
 	/** Bytes, from the beginning of the memory, that the view must cover. */
 	uint64_t size;
 };
@@ -145,7 +151,9 @@ uint32_t vitrine_derive_get_guarantees(const struct vitrine_derive *derive);
 /**
  * Derives a read-only file descriptor with the first backend that is available,
  * fits the source and gives a guarantee in `acceptable`, and verifies it with
- * vitrine_verify_fd().
+ * vitrine_verify_fd(). Through a map of a dma-buf it also tries to write to the owner's
+ * memory, since the memory of some drivers can be written through read-only maps: what
+ * is there, one byte that is no colour in most formats. No process may draw meanwhile.
  *
  * Fails with -EOPNOTSUPP if there is no such backend, -EPERM if a derived file
  * descriptor did not pass the verification, and with the kernel's error
@@ -158,7 +166,8 @@ int vitrine_derive_fd(struct vitrine_derive *derive,
 /**
  * Derives `snapshot`, a copy, as vitrine_derive_fd() does. It needs no probed
  * machine, and may be called in any thread: a copy takes time, and waits for the
- * writes to a dma-buf that are pending.
+ * writes to a dma-buf that are pending. The copy is made by the CPU: see
+ * vitrine_derive_source.dmabuf_is_mapped.
  *
  * Fails as vitrine_derive_fd() does.
  */
