@@ -15,6 +15,7 @@ import zlib
 from harness import (LIMIT, START, Compositor, Group, PluginCompositor, collect, drm_environment,
                      find_card, need, note, require, run_groups)
 from picture import need_same, still_picture, take_shot
+from promises_test import make_group
 from screen import DEVICE, see_screen
 
 NAME, RENDERERS = sys.argv[1], sys.argv[2].split(',')
@@ -86,4 +87,6 @@ if __name__ == '__main__':
     require(NAME, 'grim', 'weston-simple-shm', **{'screen that can be seen': DEVICE,
                                                   'device with connectors': find_card()})
     all_tests = collect(globals(), sys.argv[3:])[0]
-    run_groups(*(group for name in RENDERERS for group in make_groups(name, all_tests)))
+    # Of the device alone, so once for each
+    promises = [make_group()] if NAME == 'sway' and not sys.argv[3:] else []
+    run_groups(*promises, *(group for name in RENDERERS for group in make_groups(name, all_tests)))
