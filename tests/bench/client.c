@@ -59,7 +59,7 @@ struct counters {
 struct options {
 	const struct path *path;
 	uint32_t clients, frames, warm_frames, warm_interval_us, interval_us, limit_ms, idle_ms;
-	uint32_t roundtrips, sessions, between_frames;
+	uint32_t roundtrips, sessions, between_frames, asleep;
 	enum vitrine_bench_v1_damage damage;
 	bool keep_session;
 };
@@ -188,6 +188,10 @@ static void watch(struct wl_display *display, struct connection *connection) {
 	}
 }
 
+static void unwatch(struct wl_display *display) {
+	epoll_ctl(state.epoll_fd, EPOLL_CTL_DEL, wl_display_get_fd(display), NULL);
+}
+
 static void connection_init(struct connection *connection, const struct path *path,
 		uint32_t index) {
 	connection->path = path;
@@ -200,7 +204,7 @@ static void connection_init(struct connection *connection, const struct path *pa
 }
 
 static void connection_finish(struct connection *connection) {
-	epoll_ctl(state.epoll_fd, EPOLL_CTL_DEL, wl_display_get_fd(connection->display), NULL);
+	unwatch(connection->display);
 	for (size_t i = 0; i < VIEWS_CAP; i++) {
 		if (connection->memories[i].pixels != NULL) {
 			munmap((void *)connection->memories[i].pixels, connection->memories[i].size);
@@ -442,8 +446,10 @@ static double get_latency_us(double quantile) {
 static void check_content(const struct stats *stats) {
 	for (uint32_t i = 0; i < state.connections_len; i++) {
 		const struct connection *connection = &state.connections[i];
-		// What was taken back may have been of a later frame by the time it was read
-		if (connection->went_back && connection->revoked == 0) {
+		// What was taken back may have been of a later frame by the time it was read, and so
+		// may be what comes without being held
+		if (connection->went_back && connection->revoked == 0 &&
+				!connection->path->implicit_release) {
 			die("%s: client %u saw an older frame after a newer one", connection->path->name, i);
 		}
 		if (connection->number != 0 && connection->number != (stats->number & 0xffffff)) {
@@ -636,6 +642,7 @@ static void parse_options(int argc, char *argv[], struct options *options) {
 		{"sessions", required_argument, NULL, 'n'},
 		{"between-frames", required_argument, NULL, 'n'},
 		{"roundtrips", required_argument, NULL, 'n'},
+		{"asleep", required_argument, NULL, 'n'},
 		{"path", required_argument, NULL, 'p'},
 		{"full-damage", no_argument, NULL, 'd'},
 		{"keep-session", no_argument, NULL, 'k'},
@@ -644,7 +651,7 @@ static void parse_options(int argc, char *argv[], struct options *options) {
 	uint32_t *const numbers[] = {
 		&options->clients, &options->frames, &options->warm_frames, &options->warm_interval_us,
 		&options->interval_us, &options->limit_ms, &options->idle_ms, &options->sessions,
-		&options->between_frames, &options->roundtrips,
+		&options->between_frames, &options->roundtrips, &options->asleep,
 	};
 	int c, index;
 	while ((c = getopt_long(argc, argv, "", long_options, &index)) != -1) {
@@ -665,7 +672,8 @@ static void parse_options(int argc, char *argv[], struct options *options) {
 			exit(EXIT_FAILURE); // getopt said why
 		}
 	}
-	if (options->clients < 1 || options->clients > CLIENTS_CAP) {
+	if (options->clients < 1 || options->clients > CLIENTS_CAP ||
+			options->asleep > CLIENTS_CAP - options->clients) {
 		die("between 1 and %d clients", CLIENTS_CAP);
 	}
 }
@@ -683,7 +691,7 @@ int main(int argc, char *argv[]) {
 	};
 	parse_options(argc, argv, &options);
 	connect_controller();
-	state.connections = calloc(options.clients, sizeof(state.connections[0]));
+	state.connections = calloc(options.clients + options.asleep, sizeof(state.connections[0]));
 	if (state.connections == NULL) {
 		die("out of memory");
 	}
@@ -699,7 +707,13 @@ int main(int argc, char *argv[]) {
 	for (uint32_t i = 0; i < options.clients; i++) {
 		connection_init(&state.connections[i], options.path, i);
 	}
+	for (uint32_t i = options.clients; i < options.clients + options.asleep; i++) {
+		connection_init(&state.connections[i], find_path("implicit"), i);
+	}
 	settle();
+	for (uint32_t i = options.clients; i < options.clients + options.asleep; i++) {
+		unwatch(state.connections[i].display); // it never reads again, and is not counted
+	}
 	if (options.idle_ms > 0) {
 		measure_idle(&options);
 	} else {

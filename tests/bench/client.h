@@ -23,6 +23,7 @@ struct path {
 	uint32_t guarantee; // for start()
 	/** Asks again, after a time without asking. NULL if frames come unasked. */
 	void (*resume)(struct connection *connection);
+	bool implicit_release; // for start()
 };
 
 extern const struct path paths[];

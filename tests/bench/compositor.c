@@ -327,6 +327,7 @@ static bool bench_init(struct bench *bench, const struct server_options *options
 	}
 	// More sessions, and shorter ones, than anybody opens else
 	server->view_manager->limits.retire_burst_per_process = UINT32_MAX;
+	server->view_manager->limits.objects_per_process = UINT32_MAX;
 	if (bench->uses_busy) {
 		// Or opening 64 connections is enough for the first to be taken for idle
 		server->view_manager->limits.frame_deadline_ms *= SLOW_FACTOR;

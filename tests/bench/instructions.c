@@ -118,6 +118,9 @@ static bool path_start(const char *path, struct client *client, uint32_t index) 
 		limit_start(client);
 	} else if (strcmp(path, "sealed") == 0) {
 		test_session_start_reader(client, VITRINE_GUARANTEE_SEALED);
+	} else if (strcmp(path, "implicit") == 0) {
+		test_session_create_with(client, &(struct test_setup){
+			.acceptable = VITRINE_GUARANTEE_SEALED, .implicit_release = true });
 	} else if (strcmp(path, "sealed-beside-slow") == 0) {
 		// The first one never releases anything
 		test_session_start(client, VITRINE_GUARANTEE_SEALED)->auto_release = index > 0;

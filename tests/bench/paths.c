@@ -380,7 +380,9 @@ static void session_handle_frame(void *data, struct xx_dmabuf_view_session_v1 *s
 	connection->skipped += serial - connection->serial - 1;
 	connection->serial = serial;
 	connection_frame(connection, connection->memories[index % VIEWS_CAP].pixels);
-	xx_dmabuf_view_session_v1_release(session, serial);
+	if (!connection->path->implicit_release) {
+		xx_dmabuf_view_session_v1_release(session, serial);
+	}
 }
 
 static void session_handle_revoked(void *data, struct xx_dmabuf_view_session_v1 *session,
@@ -428,6 +430,9 @@ static void views_start(struct connection *connection) {
 	xx_dmabuf_view_session_v1_set_storages(session,
 		XX_DMABUF_VIEW_MANAGER_V1_STORAGE_MEMFD |
 		XX_DMABUF_VIEW_MANAGER_V1_STORAGE_MAPPED_DMABUF);
+	if (connection->path->implicit_release) {
+		xx_dmabuf_view_session_v1_set_implicit_release(session);
+	}
 	xx_dmabuf_view_session_v1_start(session);
 	ext_image_capture_source_v1_destroy(source);
 }
@@ -460,6 +465,8 @@ const struct path paths[] = {
 	NEEDS(&wl_output_interface, &xx_dmabuf_view_manager_v1_interface, \
 		&ext_output_image_capture_source_manager_v1_interface), views_start
 	{"sealed", VIEWS, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_SEALED, NULL},
+	{"implicit", VIEWS, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_SEALED, NULL,
+		.implicit_release = true},
 	{"snapshot", VIEWS, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_SNAPSHOT, NULL},
 	{"guarded", VIEWS, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_GUARDED, NULL},
 };

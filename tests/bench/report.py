@@ -64,6 +64,25 @@ def check_sealed(checks, result, damage):
                 ratio(row("sealed", "4K", clients), row("control", "4K", clients), key), limit)
 
 
+def check_implicit(checks, result, damage):
+    for clients in (8, 64):
+        checks.at_most(f"implicit / control, CPU, 4K, {clients} clients, {damage} damage",
+            ratio(find(result, "implicit", "4K", clients, damage),
+                find(result, "control", "4K", clients, damage)), 0.7)
+    crowd = find(result, "implicit", "4K", 256, damage)
+    if crowd is not None and damage == "full":  # at the refresh rate of a screen
+        checks.at_most(f"implicit, frames missed, 4K, 256 clients, {damage} damage",
+            crowd["missed"], 0)
+        checks.at_most(f"implicit, frames that clients missed, 4K, 256 clients, {damage} damage",
+            crowd["skipped"], 0)
+
+
+def check_asleep(checks, asleep):
+    for key, what in (("missed", "missed"), ("skipped", "that clients missed")):
+        checks.at_most(f"implicit, frames {what}, 4K, 8 clients beside {asleep['clients']} that "
+            "never read", asleep[key], 0)
+
+
 def check_snapshot(checks, result):
     ext = "ext-image-copy-capture-shm"
     for resolution in RESOLUTIONS:
@@ -104,6 +123,9 @@ def make_checks(result):
     checks = Checks()
     for damage in ("small", "full"):
         check_sealed(checks, result, damage)
+        check_implicit(checks, result, damage)
+    if "asleep" in result:
+        check_asleep(checks, result["asleep"])
     check_snapshot(checks, result)
     check_guest(checks, result)
     if "sessions" in result:
@@ -152,12 +174,24 @@ def make_markdown_rows(result, place):
             f"| {format_us(row['output_frame_redraw_us'])} |")
 
 
+def make_markdown_asleep(result):
+    asleep = result.get("asleep")
+    if asleep is None:
+        return []
+    return [f"- 8 clients with implicit release at 4K, beside {asleep['clients']} that never "
+        f"read: the output missed {asleep['missed']} of "
+        f"{asleep['missed'] + asleep['output_frames']} frames, and the clients "
+        f"{asleep['skipped']}; latency p50 {format_us(asleep['latency_us_p50'])} µs, "
+        f"{format_us(asleep['latency_us_p50_alone'])} without them."]
+
+
 def make_markdown_sessions(result):
     sessions, idle = result["sessions"], result["idle_wakeups_per_s"]
     return [
         f"- A bare round trip costs the compositor {result['roundtrip_cpu_us']:.1f} µs.",
         f"- 64 idle clients: {format_number(idle['baseline'])} wake-ups a second without and "
         f"{format_number(idle['sealed'])} with sessions.",
+        *make_markdown_asleep(result),
         *(f"- Opening and ending a session of one frame at 4K, on a {scene} screen: "
             f"{format_us(sessions[scene]['retired']['cpu_us'])} µs of compositor CPU, "
             f"{format_us(sessions[scene]['retired']['main_thread_us'])} of it in the main thread, "
