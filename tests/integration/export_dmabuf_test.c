@@ -362,6 +362,43 @@ TEST_WITH(exporting, holders_never_stop_the_output, .n_clients = 6) {
 	check_int(session->n_frames, ==, before + 30);
 }
 
+/** Kinds of sessions that hold, each in its way, beside one that holds nothing. */
+TEST_WITH(exporting, sessions_with_implicit_release_get_each_frame_beside_all_others,
+		.n_clients = 3) {
+	struct test_session *implicit = test_session_create_with(f->clients[0],
+		&(struct test_setup){
+			.acceptable = VITRINE_GUARANTEE_SEALED, .implicit_release = true });
+	struct test_session *reader =
+		test_session_start_reader(f->clients[1], VITRINE_GUARANTEE_SEALED);
+	test_session_start(f->clients[1], VITRINE_GUARANTEE_SEALED); // and holds what it gets
+	struct frame *previous[3] = { NULL };
+	uint64_t before = 0; // of the implicit session's last frame
+	for (uint32_t n = 1; n <= 40; n++) {
+		struct frame *newest[3];
+		for (int i = 0; i < 3; i++) {
+			newest[i] = capture(f->clients[i]);
+		}
+		struct test_view *view = n > 1 ?
+			&implicit->views[test_session_last_frame(implicit)->index] : NULL;
+		paint(f, n);
+		for (int i = 0; i < 3; i++) {
+			check_str(newest[i]->events, "for");
+			check_int(frame_get_pixel(newest[i]), ==, n);
+			if (previous[i] != NULL) {
+				frame_free(previous[i]);
+			}
+			previous[i] = newest[i];
+		}
+		check_int(implicit->n_frames, ==, n);
+		check_int(reader->n_frames, ==, n);
+		check_int(test_session_get_pixel(implicit, 0, 0), ==, n);
+		check(view == NULL || test_view_checksum(view) == before);
+		before = test_view_checksum(
+			&implicit->views[test_session_last_frame(implicit)->index]);
+	}
+	check_int(reader->n_revoked, ==, 0);
+}
+
 TEST_WITH(exporting, clients_that_keep_up_get_each_frame, .n_clients = 3) {
 	struct frame *previous[3] = { NULL };
 	struct test_session *session =

@@ -119,31 +119,46 @@ WRAP(struct wlr_swapchain *, wlr_swapchain_create, ENOMEM, NULL,
 WRAP(struct wlr_texture *, wlr_texture_from_buffer, ENOMEM, NULL,
 	(struct wlr_renderer *renderer, struct wlr_buffer *buffer), (renderer, buffer))
 
+/**
+ * Paints, which may fail: then there is no frame. What the last frame of a session with
+ * implicit release shows stays, whatever fails.
+ */
+static void paint_beside(struct server *server, uint32_t color, struct test_session *implicit) {
+	struct test_view *view = implicit->n_frames > 0 ?
+		&implicit->views[test_session_last_frame(implicit)->index] : NULL;
+	uint64_t before = view != NULL ? test_view_checksum(view) : 0;
+	output_paint(server->output, color, NULL);
+	pump(server);
+	check(view == NULL || test_view_checksum(view) == before);
+}
+
 /** A life of some sessions. Whatever fails, it has to come to its end. */
 static void run_scenario(struct server *server) {
 	struct client *client = client_create(server);
-	struct test_session *sessions[3];
-	static const uint32_t acceptable[] = {
-		VITRINE_GUARANTEE_SEALED, VITRINE_GUARANTEE_SNAPSHOT, ALL,
+	static const struct test_setup setups[] = {
+		{ VITRINE_VIEW_OPTION_PAINT_CURSORS, VITRINE_GUARANTEE_SEALED },
+		{ VITRINE_VIEW_OPTION_PAINT_CURSORS, VITRINE_GUARANTEE_SNAPSHOT },
+		{ VITRINE_VIEW_OPTION_PAINT_CURSORS, ALL },
+		{ .acceptable = VITRINE_GUARANTEE_SNAPSHOT, .implicit_release = true },
+		{ .acceptable = ALL, .implicit_release = true },
 	};
+	enum { LEN = sizeof(setups) / sizeof(setups[0]) };
+	struct test_session *sessions[LEN];
 	fixture_enter_server = enter_server;
-	for (int i = 0; i < 3; i++) {
-		sessions[i] = test_session_create(client,
-			VITRINE_VIEW_OPTION_PAINT_CURSORS, acceptable[i]);
-		sessions[i]->auto_release = i != 0;
+	for (int i = 0; i < LEN; i++) {
+		sessions[i] = test_session_create_with(client, &setups[i]);
+		sessions[i]->auto_release = i != 0 && !setups[i].implicit_release;
 		pump(server);
 	}
 	for (uint32_t i = 0; i < 4; i++) {
-		output_paint(server->output, i, NULL); // may fail: then there is no frame
-		pump(server);
+		paint_beside(server, i, sessions[LEN - 1]);
 	}
 	test_session_end(sessions[0]);
 	pump(server);
-	output_paint(server->output, 7, NULL);
-	pump(server);
+	paint_beside(server, 7, sessions[LEN - 1]);
 	vitrine_view_manager_v1_stop_sessions(server->manager, VITRINE_VIEW_STOP_LOCKED);
 	pump(server);
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < LEN; i++) {
 		bool gone = client->wl_client == NULL; // "OOM post_no_memory"
 		check(i == 0 || gone || sessions[i]->stopped);
 		test_session_destroy(sessions[i]);
