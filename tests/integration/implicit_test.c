@@ -9,6 +9,7 @@
 #include "harness.h"
 #include "session.h"
 #include "stream.h"
+#include "xx-dmabuf-view-v1-client-protocol.h"
 
 #define ALL VITRINE_GUARANTEE_ALL
 
@@ -31,6 +32,7 @@ static struct test_session *create_implicit(struct client *client, uint32_t acce
 static struct test_session *start_implicit(struct client *client, uint32_t acceptable) {
 	struct test_session *session = create_implicit(client, acceptable);
 	check_int(session->n_depth_events, ==, 1);
+	check_int(session->depth, ==, 2); // "the newest frame and the one before"
 	return session;
 }
 
@@ -369,6 +371,26 @@ TEST_WITH(fixture, session_goes_on_in_copies, .server.stock_allocator = true) {
 }
 
 /* Hostile clients */
+
+TEST_PARAMS(fixture, releases, uint32_t of_serial) = {
+	{ "the newest frame", .of_serial = 2 },
+	{ "the frame before", .of_serial = 1 },
+	{ "no frame", .of_serial = 3 },
+};
+
+TEST_WITH_EACH(fixture, releases, release_of_a_frame_is_invalid_serial) {
+	struct shown shown = { start_implicit(f->client, ALL) };
+	struct client *client = client_create(&f->server);
+	struct test_session *other = test_session_start(client, ALL);
+	show_implicit(f, &shown, 1);
+	show_implicit(f, &shown, 2);
+	check_int(test_session_last_frame(shown.session)->serial, ==, 2);
+	test_session_release(other, param->of_serial % 2 + 1); // with explicit release it is fine
+	client_roundtrip(client);
+	test_session_release(shown.session, param->of_serial);
+	client_expect_error(f->client, &xx_dmabuf_view_session_v1_interface,
+		XX_DMABUF_VIEW_SESSION_V1_ERROR_INVALID_SERIAL);
+}
 
 /** libwayland gives a client up whose buffer is full, and notices when it reads again. */
 static void check_not_all_has_come(struct client *client) {
