@@ -370,6 +370,7 @@ int main(int argc, char *argv[]) {
 	const struct server_options options = {
 		.backends = "headless",
 		.stock_capture = !hardened,
+		.guarantees = VITRINE_GUARANTEE_ALL,
 		.background = {0.2f, 0.2f, 0.2f, 1},
 		.outputs = &mode,
 		.outputs_len = 1,
