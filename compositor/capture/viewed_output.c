@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
 #include <stdlib.h>
-#include <wlr/backend/wayland.h>
 #include <wlr/config.h>
 #include <wlr/render/swapchain.h>
 #include <wlr/util/log.h>
 #if WLR_HAS_DRM_BACKEND
 #include <wlr/backend/drm.h>
-#endif
-#if WLR_HAS_X11_BACKEND
-#include <wlr/backend/x11.h>
 #endif
 
 #include "capture_source.h"
@@ -24,16 +20,6 @@
 static void viewed_destroy(struct vt_viewed_output *viewed);
 static void viewed_defer(struct vt_viewed_output *viewed);
 static const struct vt_stream_interface stream_impl;
-
-/** Whether the output's buffers are shown by another display server. */
-static bool output_is_nested(struct wlr_output *output) {
-#if WLR_HAS_X11_BACKEND
-	if (wlr_output_is_x11(output)) {
-		return true;
-	}
-#endif
-	return wlr_output_is_wl(output);
-}
 
 /** Whether a display reads the output's buffers. */
 static bool output_is_scanned_out(struct wlr_output *output) {
@@ -62,7 +48,7 @@ static bool viewed_can_share(const struct vt_viewed_output *viewed,
 static bool viewed_can_derive(const struct vt_viewed_output *viewed, struct vt_buffer *buffer,
 		uint32_t acceptable) {
 	// Of a nested output it is sealed later, once it was presented
-	return output_is_nested(viewed->output) || vt_buffer_can_derive(buffer,
+	return vt_parent_exists(&viewed->parent) || vt_buffer_can_derive(buffer,
 		viewed->manager->derive, acceptable, viewed->direct.is_scanned_out);
 }
 
@@ -187,9 +173,12 @@ static void viewed_submit_direct(struct vt_viewed_output *viewed,
 		.damage = *damage,
 		.fence_fd = vt_render_fence(viewed->output->renderer, event->state,
 			event->state->buffer),
-		.waits_for_present = output_is_nested(viewed->output),
+		.waits_for_present = vt_parent_exists(&viewed->parent),
 		.commit_seq = viewed->output->commit_seq,
 	});
+	if (viewed->direct.newest.waits_for_present) {
+		vt_parent_ask(&viewed->parent, viewed->output->commit_seq);
+	}
 }
 
 /**
@@ -286,7 +275,12 @@ static void viewed_handle_output_commit(struct wl_listener *listener, void *data
 static void viewed_handle_output_present(struct wl_listener *listener, void *data) {
 	struct vt_viewed_output *viewed = wl_container_of(listener, viewed, output_present);
 	const struct wlr_output_event_present *event = data;
-	vt_stream_handle_present(&viewed->direct, event->commit_seq);
+	vt_parent_handle_present(&viewed->parent, event->commit_seq);
+}
+
+static void viewed_handle_parent_done(struct vt_parent *parent, uint32_t commit_seq) {
+	struct vt_viewed_output *viewed = wl_container_of(parent, viewed, parent);
+	vt_stream_handle_present(&viewed->direct, commit_seq);
 }
 
 void vt_viewed_output_request_frame(struct vt_viewed_output *viewed) {
@@ -315,7 +309,7 @@ static const struct vt_stream_interface stream_impl = {
 static bool viewed_must_drop(const struct vt_viewed_output *viewed,
 		const struct vt_buffer *buffer) {
 	struct wlr_swapchain *swapchain = viewed->output->swapchain;
-	return (output_is_nested(viewed->output) || !vt_buffer_can_replace_memory(buffer)) &&
+	return (vt_parent_exists(&viewed->parent) || !vt_buffer_can_replace_memory(buffer)) &&
 		swapchain != NULL &&
 		wlr_swapchain_has_buffer(swapchain, (struct wlr_buffer *)&buffer->base);
 }
@@ -515,6 +509,7 @@ void vt_viewed_output_remove_subscriber(struct vt_viewed_output *viewed,
 /** It must have no subscribers any more. */
 static void viewed_destroy(struct vt_viewed_output *viewed) {
 	assert(wl_list_empty(&viewed->subscribers) && wl_list_empty(&viewed->private_snapshots));
+	vt_parent_finish(&viewed->parent);
 	vt_stream_finish(&viewed->direct);
 	vt_snapshots_finish(&viewed->snapshots);
 	if (viewed->deferred != NULL) {
@@ -551,6 +546,7 @@ static struct vt_viewed_output *viewed_create(struct vt_manager *manager,
 	}
 	viewed->manager = manager;
 	viewed->output = output;
+	vt_parent_init(&viewed->parent, output, viewed_handle_parent_done);
 	wl_list_init(&viewed->subscribers);
 	wl_list_init(&viewed->private_snapshots);
 	// Both, so that both can be finished

@@ -2,6 +2,7 @@
 #ifndef CAPTURE_VIEWED_OUTPUT_H
 #define CAPTURE_VIEWED_OUTPUT_H
 
+#include "parent.h"
 #include "snapshot.h"
 #include "stream.h"
 
@@ -20,6 +21,7 @@ struct vt_viewed_output {
 	struct wl_list subscribers; // vt_subscriber.output_link
 	size_t n_unattached; // of these, whose stream the next frame decides
 
+	struct vt_parent parent;
 	struct vt_stream direct; // the output's own buffers
 	struct vt_snapshots snapshots; // in memfds, which all that want them share
 	struct wl_list private_snapshots; // vt_snapshots.link, for one subscriber each

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Frames that are not finished when they are committed. */
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <vitrine/view_v1.h>
 #include <wlr/render/swapchain.h>
 #include <wlr/types/wlr_output.h>
@@ -12,13 +13,48 @@
 
 #define ALL VITRINE_GUARANTEE_ALL
 
-/* What stands in for a nested output: the headless one, with its present event */
+/* What stands in for a nested output: the headless one, with its present event, and a
+ * compositor around it that answers when it is told to */
 
-static bool is_nested;
+static struct wl_display *parent; // the server's side; NULL unless the output is nested
+static struct wl_display *parent_connection; // our side
 
 bool __wrap_wlr_output_is_wl(struct wlr_output *output);
 bool __wrap_wlr_output_is_wl(struct wlr_output *output) {
-	return is_nested;
+	return parent != NULL;
+}
+
+struct wl_display *__wrap_wlr_wl_backend_get_remote_display(struct wlr_backend *backend);
+struct wl_display *__wrap_wlr_wl_backend_get_remote_display(struct wlr_backend *backend) {
+	return parent_connection;
+}
+
+static void parent_begin(void) {
+	int fds[2];
+	check_ok(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
+	parent = wl_display_create();
+	check(wl_client_create(parent, fds[0]) != NULL);
+	parent_connection = wl_display_connect_to_fd(fds[1]);
+	check(parent_connection != NULL);
+}
+
+/** It handles what it was sent, and we its answers. Returns how many answers there were. */
+static int parent_answer(void) {
+	check_ok(wl_event_loop_dispatch(wl_display_get_event_loop(parent), 0));
+	wl_display_flush_clients(parent);
+	int count = wl_display_dispatch_pending(parent_connection);
+	if (wl_display_prepare_read(parent_connection) == 0) {
+		wl_display_read_events(parent_connection); // does not wait: EAGAIN is no error
+		count += wl_display_dispatch_pending(parent_connection);
+	}
+	return count / 2; // each one comes with the deletion of its object
+}
+
+static void parent_end(void) {
+	wl_display_disconnect(parent_connection);
+	wl_display_destroy_clients(parent);
+	wl_display_destroy(parent);
+	parent = NULL;
 }
 
 /** Rectangles of damage that wait for somebody, of the place that has most. */
@@ -172,7 +208,7 @@ TEST_WITH(fixture, resize_while_a_fence_is_pending_loses_nothing_but_frames,
 }
 
 /* Nested outputs: the parent's wl_shm maps the memory writable, so that it must
- * not be sealed before the parent has shown it. */
+ * not be sealed before the parent has handled the commit. */
 
 static int output_count_sealed_buffers(struct wlr_output *output) {
 	int count = 0;
@@ -188,17 +224,56 @@ static int output_count_sealed_buffers(struct wlr_output *output) {
 	return count;
 }
 
-TEST_WITH(fixture, nested_output_is_sealed_after_it_was_presented) {
-	is_nested = true;
+TEST_WITH(fixture, nested_output_is_sealed_once_its_parent_has_handled_it) {
+	parent_begin();
 	struct test_session *session = test_session_start(f->client, VITRINE_GUARANTEE_SEALED);
 	check(output_paint(f->server.output, 0x010203, NULL));
 	wl_display_flush_clients(f->server.display);
 	check_int(output_count_sealed_buffers(f->server.output->wlr_output), ==, 0);
-	pump(&f->server); // with the present event
+	pump(&f->server); // with the present event, which wlroots may make up
+	check_int(output_count_sealed_buffers(f->server.output->wlr_output), ==, 0);
+	check_int(session->n_frames, ==, 0);
+	check_int(parent_answer(), ==, 1);
+	pump(&f->server);
 	check_int(session->n_frames, ==, 1);
 	check_int(session->views[0].guarantee, ==, VITRINE_GUARANTEE_SEALED);
 	check_int(output_count_sealed_buffers(f->server.output->wlr_output), ==, 1);
 	check_int(test_session_get_pixel(session, 0, 0), ==, 0x010203);
+	wlr_output_destroy(f->server.output->wlr_output);
+	parent_end();
+}
+
+TEST_WITH(fixture, parent_is_asked_once_at_a_time, .auto_release = true) {
+	parent_begin();
+	struct test_session *session = test_session_start(f->client, VITRINE_GUARANTEE_SEALED);
+	for (int i = 0; i < 5; i++) { // and does not answer
+		check(output_paint(f->server.output, 0x010101u * (uint32_t)i, NULL));
+		pump(&f->server);
+	}
+	check_int(session->n_frames, ==, 0);
+	check_int(parent_answer(), ==, 1); // and what came after that is asked about now
+	pump(&f->server);
+	check_int(session->n_frames, ==, 1);
+	check_int(test_session_get_pixel(session, 0, 0), ==, 0);
+	check_int(parent_answer(), ==, 1);
+	check(output_paint(f->server.output, 0x0a0b0c, NULL));
+	pump(&f->server);
+	check_int(session->n_frames, ==, 1);
+	check_int(parent_answer(), ==, 1);
+	pump(&f->server);
+	check_int(session->n_frames, ==, 2);
+	check_int(test_session_get_pixel(session, 0, 0), ==, 0x0a0b0c);
+	wlr_output_destroy(f->server.output->wlr_output);
+	parent_end();
+}
+
+TEST_WITH(fixture, output_may_go_while_its_parent_is_asked) {
+	parent_begin();
+	test_session_start(f->client, VITRINE_GUARANTEE_SEALED);
+	check(output_paint(f->server.output, 1, NULL));
+	wlr_output_destroy(f->server.output->wlr_output);
+	parent_answer(); // which does not arrive any more
+	parent_end();
 }
 
 TEST_WITH(fixture, buffers_are_not_sealed_before_somebody_looks) {
