@@ -571,8 +571,10 @@ static void session_add_damage(struct test_session *session, uint32_t x, uint32_
 
 static void session_handle_damage(void *data, struct xx_dmabuf_view_session_v1 *proxy,
 		uint32_t x, uint32_t y, uint32_t width, uint32_t height) {
-	session_check_order(data, 'a');
-	session_add_damage(data, x, y, width, height);
+	struct test_session *session = data;
+	session_check_order(session, 'a');
+	session->building.n_damage_events++;
+	session_add_damage(session, x, y, width, height);
 }
 
 void test_frame_get_damage(const struct test_frame *frame, pixman_region32_t *damage) {

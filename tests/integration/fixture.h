@@ -95,7 +95,7 @@ struct test_frame {
 	uint32_t skipped;
 	uint64_t tv_sec;
 	uint32_t tv_nsec;
-	uint32_t n_damage;
+	uint32_t n_damage, n_damage_events; // the last rectangle is the frame event's
 	struct rect damage[32];
 	bool revoked;
 	bool released; // by itself, see test_session.auto_release
