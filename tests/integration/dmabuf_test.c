@@ -406,6 +406,173 @@ TEST_WITH_EACH(viewing, views_of_planes, buffer_view_passes_planes_and_offsets_t
 	check_int(view->offsets[1], ==, 256 * 16);
 }
 
+/* Before the start of a buffer view */
+
+#define ERROR(name) XX_DMABUF_VIEW_V1_ERROR_##name
+
+static void set_no_guarantee(struct buffer_view *view) {
+	xx_dmabuf_view_v1_set_guarantees(view->proxy, 0);
+}
+
+static void set_unknown_guarantee(struct buffer_view *view) {
+	xx_dmabuf_view_v1_set_guarantees(view->proxy, 16 | 1);
+}
+
+static void set_no_storage(struct buffer_view *view) {
+	xx_dmabuf_view_v1_set_storages(view->proxy, 0);
+}
+
+static void set_unknown_storage(struct buffer_view *view) {
+	xx_dmabuf_view_v1_set_storages(view->proxy, 8 | 1);
+}
+
+static void add_format_of_no_device(struct buffer_view *view) {
+	uint32_t half = 1;
+	struct wl_array device = { .size = sizeof(half), .data = &half };
+	xx_dmabuf_view_v1_add_format(view->proxy, &device, DRM_FORMAT_XRGB8888, 0, 0);
+}
+
+static void add_too_many_formats(struct buffer_view *view) {
+	for (uint32_t i = 0; i < 1025; i++) {
+		buffer_view_add_format(view, DEVICE, i, 0);
+	}
+}
+
+static void start_without_guarantees(struct buffer_view *view) {
+	xx_dmabuf_view_v1_set_storages(view->proxy, VITRINE_STORAGE_MEMFD);
+	xx_dmabuf_view_v1_start(view->proxy);
+}
+
+static void start_without_storages(struct buffer_view *view) {
+	xx_dmabuf_view_v1_set_guarantees(view->proxy, SNAPSHOT);
+	xx_dmabuf_view_v1_start(view->proxy);
+}
+
+static void start_dmabuf_without_a_format(struct buffer_view *view) {
+	xx_dmabuf_view_v1_set_guarantees(view->proxy, SNAPSHOT);
+	xx_dmabuf_view_v1_set_storages(view->proxy, VITRINE_STORAGE_ALL);
+	xx_dmabuf_view_v1_start(view->proxy);
+}
+
+/** It waits for the fence of the buffer, so that it is neither done nor failed. */
+static void start(struct buffer_view *view) {
+	xx_dmabuf_view_v1_set_guarantees(view->proxy, SNAPSHOT);
+	start_without_guarantees(view);
+}
+
+static void start_twice(struct buffer_view *view) {
+	start(view);
+	xx_dmabuf_view_v1_start(view->proxy);
+}
+
+static void set_guarantees_after_start(struct buffer_view *view) {
+	start(view);
+	xx_dmabuf_view_v1_set_guarantees(view->proxy, SNAPSHOT);
+}
+
+static void set_storages_after_start(struct buffer_view *view) {
+	start(view);
+	xx_dmabuf_view_v1_set_storages(view->proxy, VITRINE_STORAGE_MEMFD);
+}
+
+static void add_format_after_start(struct buffer_view *view) {
+	start(view);
+	buffer_view_add_format(view, DEVICE, DRM_FORMAT_XRGB8888, 0);
+}
+
+TEST_PARAMS(viewing, bad_setups, void (*say)(struct buffer_view *view); uint32_t error) = {
+	{ "invalid_guarantee, empty", {0}, set_no_guarantee, ERROR(INVALID_GUARANTEE) },
+	{ "invalid_guarantee, unknown", {0}, set_unknown_guarantee, ERROR(INVALID_GUARANTEE) },
+	{ "invalid_storage, empty", {0}, set_no_storage, ERROR(INVALID_STORAGE) },
+	{ "invalid_storage, unknown", {0}, set_unknown_storage, ERROR(INVALID_STORAGE) },
+	{ "invalid_format, no dev_t", {0}, add_format_of_no_device, ERROR(INVALID_FORMAT) },
+	{ "invalid_format, too many", {0}, add_too_many_formats, ERROR(INVALID_FORMAT) },
+	{ "incomplete, guarantees", {0}, start_without_guarantees, ERROR(INCOMPLETE) },
+	{ "incomplete, storages", {0}, start_without_storages, ERROR(INCOMPLETE) },
+	{ "incomplete, format", {0}, start_dmabuf_without_a_format, ERROR(INCOMPLETE) },
+	{ "already_started, start", { .fence = true }, start_twice, ERROR(ALREADY_STARTED) },
+	{ "already_started, guarantees", { .fence = true }, set_guarantees_after_start,
+		ERROR(ALREADY_STARTED) },
+	{ "already_started, storages", { .fence = true }, set_storages_after_start,
+		ERROR(ALREADY_STARTED) },
+	{ "already_started, format", { .fence = true }, add_format_after_start,
+		ERROR(ALREADY_STARTED) },
+};
+
+TEST_WITH_EACH(viewing, bad_setups, error_of_buffer_view) {
+	struct buffer_view *view = viewing_create_unstarted(f);
+	client_roundtrip(f->client);
+	check(!view->done && !view->failed);
+	param->say(view);
+	client_expect_error(f->client, &xx_dmabuf_view_v1_interface, param->error);
+}
+
+TEST_WITH(viewing, nothing_is_sent_before_a_buffer_view_starts) {
+	struct buffer_view *view = viewing_create_unstarted(f);
+	viewing_destroy_buffer(f); // "right after this request"
+	client_roundtrip(f->client);
+	check(!view->has_format && !view->failed);
+	start(view);
+	viewing_wait(f, view);
+	check(view->done);
+	// Described, it takes no more requests, whatever they say
+	start_twice(view);
+	set_unknown_guarantee(view);
+	client_roundtrip(f->client);
+	check_int(wl_display_get_error(f->client->display), ==, 0);
+}
+
+TEST_WITH(viewing, buffer_view_that_has_not_started_is_charged_and_can_go) {
+	f->server.manager->limits.objects_per_process = 1;
+	struct buffer_view *view = viewing_create_unstarted(f);
+	client_roundtrip(f->client);
+	check(!view->failed);
+	view_check_failed(viewing_get_and_wait(f, SNAPSHOT),
+		XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
+	buffer_view_finish(view);
+	check(viewing_get_and_wait(f, SNAPSHOT)->done);
+}
+
+TEST_WITH(viewing, buffer_view_that_has_not_started_goes_with_its_client) {
+	struct buffer_view *view = viewing_create_unstarted(f);
+	client_roundtrip(f->client);
+	wl_client_destroy(f->client->wl_client);
+	pump(&f->server);
+	check(!view->done && !view->failed);
+}
+
+/** Says what the client reads, and waits for the answer. */
+static struct buffer_view *viewing_ask(struct viewing *f, uint32_t acceptable,
+		uint32_t storages, dev_t device, uint32_t fourcc) {
+	struct buffer_view *view = viewing_create_unstarted(f);
+	xx_dmabuf_view_v1_set_guarantees(view->proxy, acceptable);
+	xx_dmabuf_view_v1_set_storages(view->proxy, storages);
+	buffer_view_add_format(view, device, fourcc, DRM_FORMAT_MOD_LINEAR);
+	xx_dmabuf_view_v1_start(view->proxy);
+	viewing_wait(f, view);
+	return view;
+}
+
+TEST_WITH(viewing, buffer_view_is_of_a_storage_and_a_format_that_was_asked_for) {
+	const uint32_t memfd = VITRINE_STORAGE_MEMFD, dmabuf = VITRINE_STORAGE_DMABUF;
+	const uint32_t xrgb = DRM_FORMAT_XRGB8888, nv12 = DRM_FORMAT_NV12;
+	struct buffer_view *view = viewing_ask(f, GUARDED | SNAPSHOT, dmabuf | memfd, DEVICE, xrgb);
+	check_int(view->guarantee, ==, GUARDED);
+	check_int(view->storage, ==, dmabuf);
+	view = viewing_ask(f, GUARDED | SNAPSHOT, dmabuf | memfd, DEVICE, nv12);
+	check_int(view->guarantee, ==, SNAPSHOT);
+	check_int(view->storage, ==, memfd);
+	view = viewing_ask(f, GUARDED | SNAPSHOT, memfd, 0, xrgb);
+	check_int(view->guarantee, ==, SNAPSHOT);
+	check_int(view->storage, ==, memfd);
+	view_check_failed(viewing_ask(f, GUARDED | SNAPSHOT, memfd, 0, nv12),
+		XX_DMABUF_VIEW_V1_FAILURE_UNSUPPORTED);
+	view_check_failed(viewing_ask(f, GUARDED, memfd, 0, xrgb),
+		XX_DMABUF_VIEW_V1_FAILURE_UNSUPPORTED);
+	view_check_failed(viewing_ask(f, SNAPSHOT, dmabuf, DEVICE, xrgb),
+		XX_DMABUF_VIEW_V1_FAILURE_UNSUPPORTED);
+}
+
 TEST_WITH(viewing, buffer_view_that_nothing_can_give_is_unsupported) {
 	view_check_failed(viewing_get_and_wait(f, VITRINE_GUARANTEE_SEALED),
 		XX_DMABUF_VIEW_V1_FAILURE_UNSUPPORTED);
