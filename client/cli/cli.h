@@ -37,6 +37,7 @@ struct cli {
 	const char *socket; // NULL for $WAYLAND_DISPLAY
 	uint32_t acceptable; // bitfield of enum vitrine_guarantee, 0 for all
 	uint32_t storages; // bitfield of enum vitrine_storage, 0 for what the CPU reads
+	bool implicit_release; // for commands that look at the newest frame alone
 	bool cursor, json;
 	int timeout_ms; // for the first frame
 

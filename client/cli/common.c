@@ -302,6 +302,7 @@ bool cli_get_session_options(const struct cli *cli, struct vitrine_session_optio
 		.acceptable = cli->acceptable,
 		.storages = cli->storages,
 		.paint_cursors = cli->cursor,
+		.implicit_release = cli->implicit_release,
 	};
 	if (!(cli->storages & VITRINE_STORAGE_DMABUF)) {
 		return true;

@@ -11,10 +11,16 @@
 
 /** How often a frame may be taken away under our hands before we give up. */
 #define MAX_ATTEMPTS 8
+/** How often two more frames may come while one is copied before we hold the next one. */
+#define MAX_IMPLICIT_ATTEMPTS 2
 
-/** Copies a frame that was not revoked meanwhile. Returns EXIT_*, and says why. */
-static int capture(const struct cli *cli, struct vitrine_session *session, struct image *image) {
-	for (int i = 0; i < MAX_ATTEMPTS; i++) {
+/**
+ * Copies a frame that was not revoked meanwhile, nor followed by two others. Returns
+ * EXIT_*, and says why; or -EAGAIN if no frame was left alone.
+ */
+static int try_capture(const struct cli *cli, struct vitrine_session *session,
+		struct image *image, int max_attempts) {
+	for (int i = 0; i < max_attempts; i++) {
 		struct vitrine_frame *frame = cli_first_frame(cli, session);
 		if (frame == NULL) {
 			return EXIT_FAILURE;
@@ -32,8 +38,24 @@ static int capture(const struct cli *cli, struct vitrine_session *session, struc
 			return EXIT_SUCCESS;
 		}
 	}
-	return cli_fail("the compositor took every frame back before it was read; is the machine "
-		"overloaded?");
+	return -EAGAIN;
+}
+
+/** A picture that moves faster than it can be copied is held, which costs the compositor more. */
+static int capture(struct cli *cli, struct image *image) {
+	cli->implicit_release = true;
+	struct vitrine_session *session = cli_create_session(cli, NULL);
+	int status = session == NULL ? EXIT_FAILURE :
+		try_capture(cli, session, image, MAX_IMPLICIT_ATTEMPTS);
+	if (status != -EAGAIN) {
+		return status;
+	}
+	vitrine_session_destroy(session);
+	cli->implicit_release = false;
+	session = cli_create_session(cli, NULL);
+	status = session == NULL ? EXIT_FAILURE : try_capture(cli, session, image, MAX_ATTEMPTS);
+	return status != -EAGAIN ? status : cli_fail("the compositor took every frame back before "
+		"it was read; is the machine overloaded?");
 }
 
 static int write_png(struct out_file *file, const struct image *image) {
@@ -65,8 +87,7 @@ static int shot_run(int argc, char **argv) {
 	struct out_file file = { .fd = -1 };
 	int status = cli_open_file(&file, argv[optind]);
 	if (status == EXIT_SUCCESS) {
-		struct vitrine_session *session = cli_create_session(&cli, NULL);
-		status = session != NULL ? capture(&cli, session, &image) : EXIT_FAILURE;
+		status = capture(&cli, &image);
 	}
 	cli_finish(&cli); // nothing is held while the file is written
 	if (status == EXIT_SUCCESS) {

@@ -179,6 +179,7 @@ static void parse_options(struct watch *watch, int argc, char **argv) {
 static int watch_run(int argc, char **argv) {
 	static struct watch watch; // too large for the stack
 	cli_init(&watch.cli, &command_watch);
+	watch.cli.implicit_release = true; // no pixel is looked at
 	parse_options(&watch, argc, argv);
 
 	cli_catch_signals();

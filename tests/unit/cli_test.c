@@ -200,6 +200,8 @@ TEST_PARAMS(fixture, wrong_usages, const char *text; const char *const *args) = 
 	{ "no frames", .args = ARGS("record", "--frames", "0", "x") },
 	{ "no seconds", .args = ARGS("record", "--seconds", "nan", "x") },
 	{ "unknown format", .args = ARGS("record", "--format", "mp4", "x") },
+	{ "unknown storage", .text = "mapped-dmabuf",
+		.args = ARGS("watch", "--storage", "memfd,nope") },
 	{ "unknown guarantee", .text = "fd_read_only",
 		.args = ARGS("watch", "--guarantee", "sealed,nope") },
 	{ "audit of nothing", .args = ARGS("audit", "--no-machine", "--no-session") },
@@ -291,11 +293,21 @@ static int make_picture(const struct fake_event *event) {
 #define PICTURE .width = 3, .height = 2, .stride = 16
 
 static uint32_t picture_transform;
+static struct wl_event_source *picture_timer;
 
 static void send_picture(struct fake_session *session) {
 	fake_say(session, SAY(EVENT(DEPTH, 1), VIEW(PICTURE),
 		PLANE_OF(make_picture, .view = { PICTURE }), EVENT(VIEW_DONE, 0),
 		EVENT(TRANSFORM, picture_transform), EVENT(FRAME, 0, 1, 0, 1, 0, 0, 0, 0, 0)));
+}
+
+/** The library has one frame left before what it reads may be torn. */
+static void send_picture_and_one_more(struct fake_session *session) {
+	send_picture(session);
+	session->next_serial = 2;
+	if (session->implicit_release) {
+		fake_say(session, SAY(FRAME(0)));
+	}
 }
 
 static const struct fake_script picture = { .start = send_picture };
@@ -334,6 +346,92 @@ TEST_WITH_EACH(fixture, transforms, shot_is_upright) {
 	works(f, ARGS("shot", "x.png"));
 	check_picture("x.png", param->width, param->height, param->pixels);
 	check_int(count_files(), ==, 1);
+}
+
+#define LARGE .width = 2048, .height = 1024, .stride = 8192
+
+static int make_large_memory(const struct fake_event *event) {
+	return fake_memfd(8192 * 1024, FAKE_SEALS, O_RDONLY);
+}
+
+static int send_three_frames(void *data) {
+	struct fake_session *session = data;
+	if (session->resource != NULL) {
+		fake_say(session, SAY(FRAME(0), FRAME(0), FRAME(0)));
+		wl_event_source_timer_update(picture_timer, 1);
+	}
+	return 0;
+}
+
+/** With implicit release, another picture: large, and followed by others all the time. */
+static void send_fast_picture(struct fake_session *session) {
+	if (!session->implicit_release) {
+		send_picture(session);
+		return;
+	}
+	fake_say(session, SAY(EVENT(DEPTH, 2), VIEW(LARGE),
+		PLANE_OF(make_large_memory, .view = { LARGE }), EVENT(VIEW_DONE, 0)));
+	struct wl_display *display =
+		wl_client_get_display(wl_resource_get_client(session->resource));
+	picture_timer = wl_event_loop_add_timer(wl_display_get_event_loop(display),
+		send_three_frames, session);
+	send_three_frames(session);
+}
+
+static void stop_fast_picture(struct fake_session *session) {
+	if (session->implicit_release) {
+		wl_event_source_remove(picture_timer);
+	}
+}
+
+TEST_WITH(fixture, shot_holds_a_picture_that_moves_too_fast,
+		SCRIPT(.start = send_fast_picture, .stop = stop_fast_picture)) {
+	harness_set_timeout(60);
+	picture_transform = 0;
+	unsigned width = 2048;
+	// The compositor may be late for once, and the copy whole
+	while (width != 3) {
+		works(f, ARGS("shot", "x.png"));
+		png_image image = { .version = PNG_IMAGE_VERSION };
+		check(png_image_begin_read_from_file(&image, "x.png"));
+		width = image.width;
+		check(width == 3 || width == 2048);
+		png_image_free(&image);
+	}
+	check_picture("x.png", 3, 2, "123456");
+}
+
+TEST_WITH(fixture, shot_is_content_with_frames_that_come_later,
+		SCRIPT(.start = send_picture_and_one_more)) {
+	picture_transform = 0;
+	works(f, ARGS("shot", "x.png"));
+	check_picture("x.png", 3, 2, "123456");
+}
+
+/* Storages */
+
+static void check_storages(struct fake_session *session) {
+	uint32_t wanted = VITRINE_STORAGE_MEMFD | VITRINE_STORAGE_DMABUF;
+	// What the machine has of render nodes is listed, with or without them it is asked
+	xx_dmabuf_view_session_v1_send_stopped(session->resource, session->storages == wanted ?
+		XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_LOCKED :
+		XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_DENIED);
+}
+
+TEST_WITH(fixture, storages_are_asked_for, SCRIPT(.start = check_storages)) {
+	if (access("/dev/dri/renderD128", F_OK) != 0) {
+		fails(f, 1, "without a format", ARGS("watch", "--storage", "memfd,dmabuf"));
+	} else {
+		fails(f, 1, "locked", ARGS("watch", "--storage", "memfd,dmabuf"));
+	}
+	fails(f, 1, "denies", ARGS("watch", "--storage", "memfd"));
+}
+
+TEST_WITH(fixture, what_reads_pixels_takes_no_dmabuf_for_devices, .script = &picture) {
+	fails(f, 2, "reads pixels by the CPU", ARGS("shot", "--storage", "dmabuf", "x.png"));
+	fails(f, 2, "reads pixels by the CPU", ARGS("record", "--storage", "memfd,dmabuf", "x.y4m"));
+	check_int(count_files(), ==, 0);
+	works(f, ARGS("shot", "--storage", "memfd", "x.png"));
 }
 
 TEST_WITH(fixture, shot_to_standard_output, .script = &fake_animation) {
