@@ -211,7 +211,9 @@ uint32_t vitrine_session_get_depth(const struct vitrine_session *session);
 bool vitrine_session_is_off(const struct vitrine_session *session);
 
 /**
- * Gives the frame back to the compositor and frees it. Its pixels must not be
+ * Gives the frame back to the compositor and frees it. A caller that keeps the newest
+ * frame until it has the next one, and gives it back then, costs the compositor no
+ * buffer and gets every frame. Its pixels must not be
  * read afterwards, and devices must have finished reading them. Accepts NULL.
  */
 void vitrine_frame_release(struct vitrine_frame *frame);
