@@ -7,6 +7,7 @@ usage: device_test.py sway|labwc|cage RENDERER[,RENDERER...] [TEST...], with the
 """
 
 import functools
+import re
 import subprocess
 import sys
 import time
@@ -29,7 +30,7 @@ class DeviceCompositor(Compositor):
     def launch(self, command, how):
         self.path('start').write_text(START)
         self.path('start').chmod(0o700)
-        super().launch(['vitrine-compositor', '-s', self.path('start')], how)
+        super().launch(['vitrine-compositor', '-v', '-s', self.path('start')], how)
 
 
 # The tests. The first one is done with the compositor alone too: else it would prove nothing.
@@ -60,6 +61,21 @@ def test_record(compositor):
     need(record.wait(LIMIT) == 0 and picture == b'', f'status {record.returncode}')
     need(len(sums) == 120, f'{len(sums)} frames')
     need(len(set(sums)) > 60, f'only {len(set(sums))} of 120 frames are different')
+
+
+def test_buffers(compositor):
+    """the log says once which buffers were chosen and why, and vitrine info what came of it"""
+    log = compositor.read('log') + compositor.read('stderr')
+    lines = [line for line in log.splitlines()
+             if re.search('(vitrine: buffers|Buffers of .*): ', line)]
+    need(len(lines) == 1, f'{len(lines)} lines: {log[-800:]}')
+    # Memory of the system is what each of these devices refuses
+    need(re.search(r': \S.* \(not memfd: the (display|renderer) ', lines[0]), lines[0])
+    info = compositor.run('vitrine', 'info', '--timeout', str(LIMIT)).stdout
+    view = re.search(r'^Virtual-1: .*, (guarded|snapshot) in a \S+', info, re.MULTILINE)
+    need(view is not None, info)
+    note(lines[0])
+    note(view[0])
 
 
 def test_audit(compositor):
