@@ -273,8 +273,8 @@ static bool snapshots_start_copy(struct vt_snapshots *snapshots,
 	if (!snapshots->stream.is_private && !prepare_memory(copy.target, &copy)) {
 		return false;
 	}
-	copy.take_fence_fd = vt_render_fence(snapshots->output->renderer, event->state, copy.source);
-	if (!vt_copier_start(snapshots->copier, &copy)) {
+	if (!vt_render_fence(snapshots->output->renderer, event->state, copy.source,
+			&copy.take_fence_fd) || !vt_copier_start(snapshots->copier, &copy)) {
 		return false;
 	}
 	snapshots->copying_to = buffer;
@@ -317,13 +317,17 @@ static bool snapshots_submit(struct vt_snapshots *snapshots,
 			snapshots_copy(snapshots, event->state->buffer, buffer))) {
 		return false;
 	}
+	int fence_fd = -1;
+	if (!waits && !vt_render_fence(snapshots->output->renderer, NULL, target, &fence_fd)) {
+		return false;
+	}
 	vt_stream_submit(stream, &(struct vt_stream_frame){
 		// Again: what is drawn to may have got other memory for it
 		.buffer = vt_stream_get_buffer(stream, vt_buffer),
 		.when = event->when,
 		.transform = (uint32_t)snapshots->output->transform,
 		.damage = *damage,
-		.fence_fd = waits ? -1 : vt_render_fence(snapshots->output->renderer, NULL, target),
+		.fence_fd = fence_fd,
 		.waits_for_copy = waits,
 	});
 	return true;

@@ -162,7 +162,9 @@ static void viewed_submit_direct(struct vt_viewed_output *viewed,
 		return;
 	}
 	struct vt_stream_buffer *buffer = vt_stream_get_buffer(&viewed->direct, vt_buffer);
-	if (buffer == NULL) {
+	int fence_fd;
+	if (buffer == NULL || !vt_render_fence(viewed->output->renderer, event->state,
+			event->state->buffer, &fence_fd)) {
 		vt_stream_fail(&viewed->direct, damage);
 		return;
 	}
@@ -171,8 +173,7 @@ static void viewed_submit_direct(struct vt_viewed_output *viewed,
 		.when = event->when,
 		.transform = (uint32_t)viewed->output->transform,
 		.damage = *damage,
-		.fence_fd = vt_render_fence(viewed->output->renderer, event->state,
-			event->state->buffer),
+		.fence_fd = fence_fd,
 		.waits_for_present = vt_parent_exists(&viewed->parent),
 		.commit_seq = viewed->output->commit_seq,
 	});

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <errno.h>
 #include <linux/dma-buf.h>
 #include <poll.h>
 #include <string.h>
@@ -95,50 +96,61 @@ static int gles2_export_fence(struct wlr_renderer *renderer) {
 
 #endif
 
-/** The fences that drivers attach to a dma-buf by themselves, or -1. */
-static int dmabuf_export_fence(struct wlr_buffer *buffer) {
+/**
+ * The fences that drivers attach to a dma-buf by themselves. -1 if there is none: a
+ * renderer that could not attach any has waited. False if it cannot be known.
+ */
+static bool dmabuf_export_fence(struct wlr_buffer *buffer, int *fd) {
+	*fd = -1;
 	struct wlr_dmabuf_attributes dmabuf;
 	if (!wlr_buffer_get_dmabuf(buffer, &dmabuf)) {
-		return -1;
+		return true;
 	}
 	struct dma_buf_export_sync_file request = { .flags = DMA_BUF_SYNC_READ, .fd = -1 };
 	if (ioctl(dmabuf.fd[0], DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &request) != 0) {
-		return -1;
+		return errno == ENOTTY; // before Linux 6.0
 	}
-	return request.fd;
+	*fd = request.fd;
+	return true;
 }
 
-static int export_fence(struct wlr_renderer *renderer, const struct wlr_output_state *state,
-		struct wlr_buffer *buffer) {
-	if (state != NULL && (state->committed & WLR_OUTPUT_STATE_WAIT_TIMELINE)) {
-		int fd = wlr_drm_syncobj_timeline_export_sync_file(state->wait_timeline,
+static bool export_fence(struct wlr_renderer *renderer, const struct wlr_output_state *state,
+		struct wlr_buffer *buffer, int *fd) {
+	bool has_timeline = state != NULL && (state->committed & WLR_OUTPUT_STATE_WAIT_TIMELINE);
+	if (has_timeline) {
+		*fd = wlr_drm_syncobj_timeline_export_sync_file(state->wait_timeline,
 			state->wait_point);
-		if (fd >= 0) {
-			return fd;
+		if (*fd >= 0) {
+			return true;
 		}
 	}
 #if WLR_HAS_GLES2_RENDERER
 	if (wlr_renderer_is_gles2(renderer)) {
-		return gles2_export_fence(renderer);
+		*fd = gles2_export_fence(renderer);
+		return true;
 	}
 #endif
-	return dmabuf_export_fence(buffer);
+	// A renderer that signals a timeline attaches no fence to the dma-buf
+	return !has_timeline && dmabuf_export_fence(buffer, fd);
 }
 
-int vt_render_fence(struct wlr_renderer *renderer, const struct wlr_output_state *state,
-		struct wlr_buffer *buffer) {
+bool vt_render_fence(struct wlr_renderer *renderer, const struct wlr_output_state *state,
+		struct wlr_buffer *buffer, int *take_fence_fd) {
+	*take_fence_fd = -1;
 	// What draws to a pointer is the CPU, which has finished
 	if (renderer == NULL || (renderer->render_buffer_caps & WLR_BUFFER_CAP_DATA_PTR)) {
-		return -1;
+		return true;
 	}
-	int fd = export_fence(renderer, state, buffer);
-	if (fd < 0) {
-		return -1;
+	int fd;
+	if (!export_fence(renderer, state, buffer, &fd)) {
+		wlr_log(WLR_ERROR, "A frame is lost: there is no telling when it is finished");
+		return false;
 	}
 	struct pollfd pollfd = { .fd = fd, .events = POLLIN };
-	if (poll(&pollfd, 1, 0) == 1) {
+	if (fd >= 0 && poll(&pollfd, 1, 0) == 1) {
 		close(fd);
-		return -1;
+		fd = -1;
 	}
-	return fd;
+	*take_fence_fd = fd;
+	return true;
 }

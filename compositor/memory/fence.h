@@ -2,20 +2,23 @@
 #ifndef MEMORY_FENCE_H
 #define MEMORY_FENCE_H
 
+#include <stdbool.h>
+
 struct wlr_buffer;
 struct wlr_output_state;
 struct wlr_renderer;
 
 /**
  * A renderer may have only flushed its work when an output commits: the pixels
- * are finished later. Returns a file descriptor, owned by the caller, that
- * becomes readable when everything is finished that the renderer was told so
- * far; or -1 if it is finished already.
+ * are finished later. Gives a file descriptor, owned by the caller, that becomes
+ * readable when everything is finished that the renderer was told so far; or -1 if
+ * it is finished already. Returns false if it cannot be known when (there is no file
+ * descriptor left): the pixels must not be shown then.
  *
  * `buffer` is what was drawn to. `state` is what was committed, NULL for work that
  * is not committed.
  */
-int vt_render_fence(struct wlr_renderer *renderer, const struct wlr_output_state *state,
-	struct wlr_buffer *buffer);
+bool vt_render_fence(struct wlr_renderer *renderer, const struct wlr_output_state *state,
+	struct wlr_buffer *buffer, int *take_fence_fd);
 
 #endif

@@ -46,11 +46,13 @@ bool __wrap_wlr_buffer_get_dmabuf(struct wlr_buffer *buffer,
 
 static int fence_fd = -1; // of each frame from now on
 
-int __wrap_vt_render_fence(struct wlr_renderer *renderer,
-	const struct wlr_output_state *state, struct wlr_buffer *buffer);
-int __wrap_vt_render_fence(struct wlr_renderer *renderer,
-		const struct wlr_output_state *state, struct wlr_buffer *buffer) {
-	return fence_fd >= 0 ? fcntl(fence_fd, F_DUPFD_CLOEXEC, 0) : -1;
+bool __wrap_vt_render_fence(struct wlr_renderer *renderer,
+	const struct wlr_output_state *state, struct wlr_buffer *buffer, int *take_fence_fd);
+bool __wrap_vt_render_fence(struct wlr_renderer *renderer,
+		const struct wlr_output_state *state, struct wlr_buffer *buffer,
+		int *take_fence_fd) {
+	*take_fence_fd = fence_fd >= 0 ? fcntl(fence_fd, F_DUPFD_CLOEXEC, 0) : -1;
+	return true;
 }
 
 /* What stands in for the GPU */

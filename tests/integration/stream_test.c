@@ -155,6 +155,20 @@ TEST_WITH_EACH(fixture, each_reader, frame_is_sent_when_its_fence_is_signalled) 
 	check_int(test_session_get_pixel(f->session, 1, 1), ==, 0x020202);
 }
 
+TEST_WITH_EACH(fixture, each_reader, frame_that_may_be_unfinished_is_lost_and_asked_for_again) {
+	fixture_paint(f, 0x010101);
+	check_int(f->session->n_frames, ==, 1);
+
+	fail_fences(true);
+	fixture_paint(f, 0x020202);
+	client_roundtrip(f->client);
+	check_int(f->session->n_frames, ==, 1);
+	fail_fences(false);
+	f->server.output->repaint = true;
+	pump_until(&f->server, f->session->n_frames == 2);
+	check_int(test_session_get_pixel(f->session, 1, 1), ==, 0x020202);
+}
+
 TEST_WITH(fixture, output_goes_on_while_a_fence_is_pending) {
 	f->server.output->repaint = true;
 	// The first frame, which the session asks for, does not finish
