@@ -16,6 +16,7 @@
 #include <wlr/render/allocator.h>
 #include <wlr/render/pixman.h>
 #include <wlr/render/swapchain.h>
+#include <wlr/render/vulkan.h>
 #include <wlr/render/wlr_renderer.h>
 #include <wlr/types/wlr_ext_image_capture_source_v1.h>
 #include <wlr/types/wlr_linux_dmabuf_v1.h>
@@ -80,7 +81,8 @@ void server_init(struct server *server, const struct server_options *options) {
 	server->display = wl_display_create();
 	server->loop = wl_display_get_event_loop(server->display);
 	server->backend = wlr_headless_backend_create(server->loop);
-	server->renderer = wlr_pixman_renderer_create();
+	server->renderer = options->vulkan ?
+		wlr_vk_renderer_create_with_drm_fd(-1) : wlr_pixman_renderer_create();
 	check(server->backend != NULL && server->renderer != NULL);
 	server->allocator = options->stock_allocator ?
 		wlr_allocator_autocreate(server->backend, server->renderer) :

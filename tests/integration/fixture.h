@@ -46,6 +46,7 @@ struct server_output {
 struct server_options {
 	bool stock_allocator; // wlroots' own, whose buffers cannot be viewed
 	bool no_output;
+	bool vulkan; // wlroots' Vulkan renderer on lavapipe, which needs dma-bufs
 	/** Offers linux-dmabuf for this DRM device, e.g. "/dev/dri/card0". */
 	const char *linux_dmabuf_device;
 };
