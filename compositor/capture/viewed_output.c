@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
+#include <drm_fourcc.h>
 #include <stdlib.h>
 #include <wlr/config.h>
 #include <wlr/render/swapchain.h>
@@ -52,10 +53,14 @@ static bool viewed_can_derive(const struct vt_viewed_output *viewed, struct vt_b
 		viewed->manager->derive, acceptable, viewed->direct.is_scanned_out);
 }
 
-/** Copies in memfds are shared, since they are sealed. */
+/**
+ * Copies in memfds are shared, since they are sealed: they have to be in what each of
+ * their readers reads, be it that a deeper format would do for this one.
+ */
 static bool viewed_can_have_shared_copies(const struct vt_subscriber *subscriber) {
 	return (subscriber->allowed & VITRINE_GUARANTEE_SNAPSHOT) &&
-		(subscriber->reader.storages & VITRINE_STORAGE_MEMFD);
+		(subscriber->reader.storages & VITRINE_STORAGE_MEMFD) &&
+		vt_reader_takes_cpu_format(&subscriber->reader, DRM_FORMAT_XRGB8888);
 }
 
 /** The stream that the subscriber can share with others, with this buffer. NULL if none. */

@@ -82,6 +82,8 @@ TEST_WITH(fixture, format_that_the_cpu_does_not_read_is_not_sent) {
 	check_int(session->views[0].fourcc, ==, DRM_FORMAT_XRGB8888);
 	test_session_check_stop(start_with_format(f, SEALED, DRM_FORMAT_XRGB2101010),
 		VITRINE_VIEW_STOP_UNSUPPORTED);
+	test_session_check_stop(start_with_format(f, ALL, DRM_FORMAT_XRGB2101010),
+		VITRINE_VIEW_STOP_UNSUPPORTED);
 }
 
 TEST_WITH(fixture, copy_is_for_those_who_cannot_read_the_source) {
