@@ -33,7 +33,8 @@
 
 enum job_state {
 	JOB_NONE, // the thread has nothing to do
-	JOB_STARTED, // or the thread itself, at first
+	JOB_QUEUED, // the thread has not seen it
+	JOB_RUNNING, // or the thread itself starts, at first
 	JOB_CANCELLED,
 	JOB_DONE,
 	JOB_FAILED,
@@ -59,7 +60,7 @@ struct worker {
 	pthread_cond_t changed; // for the thread to look at what follows
 	bool ends;
 	enum job_state state;
-	struct job job; // the thread's while it is STARTED or CANCELLED
+	struct job job; // the thread's from when it is RUNNING until it has reported
 	struct vt_copy_gl *gl; // the thread's
 };
 
@@ -207,7 +208,7 @@ static bool worker_copy_band(struct worker *worker, const struct vt_copy_gl_pixe
 	size_t start = (size_t)band->x1 * pixels->bytes_per_pixel;
 	size_t len = (size_t)(band->x2 - band->x1) * pixels->bytes_per_pixel;
 	pthread_mutex_lock(&worker->mutex);
-	bool goes_on = worker->state == JOB_STARTED;
+	bool goes_on = worker->state == JOB_RUNNING;
 	for (int y = band->y1; goes_on && y < band->y2; y++) {
 		memcpy(worker->job.data + (size_t)y * worker->job.stride + start,
 			(const char *)pixels->data + (size_t)y * pixels->stride + start, len);
@@ -256,7 +257,7 @@ static bool worker_copy(struct worker *worker) {
 
 static void worker_report(struct worker *worker, bool ok) {
 	pthread_mutex_lock(&worker->mutex);
-	if (worker->state == JOB_STARTED) {
+	if (worker->state == JOB_RUNNING) {
 		worker->state = ok ? JOB_DONE : JOB_FAILED;
 	}
 	pthread_mutex_unlock(&worker->mutex);
@@ -266,10 +267,13 @@ static void worker_report(struct worker *worker, bool ok) {
 /** Waits for the next copy. False if there is none. */
 static bool worker_await_job(struct worker *worker) {
 	pthread_mutex_lock(&worker->mutex);
-	while (!worker->ends && worker->state != JOB_STARTED) {
+	while (!worker->ends && worker->state != JOB_QUEUED) {
 		pthread_cond_wait(&worker->changed, &worker->mutex);
 	}
 	bool goes_on = !worker->ends;
+	if (goes_on) {
+		worker->state = JOB_RUNNING;
+	}
 	pthread_mutex_unlock(&worker->mutex);
 	return goes_on;
 }
@@ -290,6 +294,15 @@ static void *worker_run(void *data) {
 	return NULL;
 }
 
+/** A thread that gives way to others makes none with real-time priority wait. */
+static void init_mutex(pthread_mutex_t *mutex) {
+	pthread_mutexattr_t attr;
+	pthread_mutexattr_init(&attr); // cannot fail on Linux, nor can the rest
+	pthread_mutexattr_setprotocol(&attr, PTHREAD_PRIO_INHERIT);
+	pthread_mutex_init(mutex, &attr);
+	pthread_mutexattr_destroy(&attr);
+}
+
 static struct worker *worker_create(int borrowed_drm_fd) {
 	struct worker *worker = calloc(1, sizeof(*worker));
 	if (worker == NULL) {
@@ -302,10 +315,10 @@ static struct worker *worker_create(int borrowed_drm_fd) {
 			worker->done_fd < 0) {
 		goto err;
 	}
-	pthread_mutex_init(&worker->mutex, NULL);
+	init_mutex(&worker->mutex);
 	pthread_cond_init(&worker->changed, NULL);
 	worker->job = no_job;
-	worker->state = JOB_STARTED;
+	worker->state = JOB_RUNNING;
 	atomic_init(&worker->n_refs, 2);
 	pthread_t thread;
 	threads_add(1);
@@ -329,9 +342,7 @@ err:
 static void worker_end(struct worker *worker) {
 	pthread_mutex_lock(&worker->mutex);
 	worker->ends = true;
-	if (worker->state == JOB_STARTED) {
-		worker->state = JOB_CANCELLED;
-	}
+	worker->state = JOB_CANCELLED;
 	pthread_cond_signal(&worker->changed);
 	pthread_mutex_unlock(&worker->mutex);
 	eventfd_write(worker->wake_fd, 1);
@@ -453,7 +464,7 @@ bool vt_copier_start(struct vt_copier *copier, const struct vt_copy *copy) {
 	eventfd_read(worker->wake_fd, &value); // of a copy that was cancelled
 	pthread_mutex_lock(&worker->mutex);
 	worker->job = job;
-	worker->state = JOB_STARTED;
+	worker->state = JOB_QUEUED;
 	pthread_cond_signal(&worker->changed);
 	pthread_mutex_unlock(&worker->mutex);
 	copier_begin(copier);
@@ -466,6 +477,11 @@ void vt_copier_cancel(struct vt_copier *copier) {
 	}
 	struct worker *worker = copier->worker;
 	pthread_mutex_lock(&worker->mutex);
+	if (worker->state == JOB_QUEUED) {
+		// The thread will never see it: its report is made here
+		job_finish(&worker->job);
+		eventfd_write(worker->done_fd, 1);
+	}
 	worker->state = JOB_CANCELLED; // even if it is done: the target is not wanted
 	pthread_mutex_unlock(&worker->mutex);
 	eventfd_write(worker->wake_fd, 1);

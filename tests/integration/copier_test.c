@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Copies that a thread makes, with a stand-in for the GPU that takes as long as a test says. */
+#include <drm_fourcc.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -10,6 +11,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include <vitrine/view_v1.h>
+#include <wlr/interfaces/wlr_buffer.h>
+#include <wlr/render/allocator.h>
+#include <wlr/render/drm_format_set.h>
 #include <wlr/render/wlr_renderer.h>
 #include <wlr/types/wlr_output.h>
 
@@ -17,6 +21,7 @@
 #include "copy_gl.h"
 #include "fixture.h"
 #include "harness.h"
+#include "memfd_buffer.h"
 #include "viewed_output.h"
 
 #define SNAPSHOT VITRINE_GUARANTEE_SNAPSHOT
@@ -162,6 +167,61 @@ static void paint_until_seen(struct fixture *f, struct test_session *session, ui
 	check(output_paint(f->server.output, color, NULL));
 	pump_until(&f->server, session->n_frames > 0 &&
 		test_session_get_pixel(session, 63, 47) == color);
+}
+
+/** How often a copier has told of each event. */
+static void count_copier_event(void *data, enum vt_copier_event event) {
+	int *n_events = data;
+	n_events[event]++;
+}
+
+static const struct vt_copier_interface counting_impl = { .handle_event = count_copier_event };
+
+static struct wlr_buffer *create_memfd_buffer(struct wlr_allocator *allocator) {
+	uint64_t modifier = DRM_FORMAT_MOD_LINEAR;
+	const struct wlr_drm_format format = { DRM_FORMAT_XRGB8888, 1, 1, &modifier };
+	struct wlr_buffer *buffer = wlr_allocator_create_buffer(allocator, 64, 48, &format);
+	check(buffer != NULL);
+	return buffer;
+}
+
+TEST_WITH(fixture, copier_goes_on_when_copies_are_cancelled_at_once) {
+	int n_events[VT_COPIER_STUCK + 1] = {0};
+	struct vt_copier *copier = vt_copier_create(f->server.loop, -1, &counting_impl, n_events);
+	check(copier != NULL);
+	pump_until(&f->server, !vt_copier_is_busy(copier));
+	struct wlr_allocator *allocator = vt_memfd_allocator_create();
+	check(allocator != NULL);
+	struct vt_copy copy = {
+		.source = create_memfd_buffer(allocator),
+		.take_fence_fd = -1,
+		.target = create_memfd_buffer(allocator),
+		.fourcc = DRM_FORMAT_XRGB8888,
+	};
+	uint32_t format;
+	check(wlr_buffer_begin_data_ptr_access(copy.target, WLR_BUFFER_DATA_PTR_ACCESS_WRITE,
+		&copy.data, &format, &copy.stride));
+	pixman_region32_t all;
+	pixman_region32_init_rect(&all, 0, 0, 64, 48);
+	copy.region = &all;
+
+	for (int i = 0; i < 1000; i++) {
+		check(vt_copier_start(copier, &copy));
+		vt_copier_cancel(copier);
+		pump_until(&f->server, !vt_copier_is_busy(copier));
+	}
+	check_int(n_events[VT_COPIER_CANCELLED], ==, 1000);
+	check(vt_copier_start(copier, &copy));
+	pump_until(&f->server, !vt_copier_is_busy(copier));
+	check_int(n_events[VT_COPIER_DONE], ==, 2); // it has started, and this
+	check_int(n_events[VT_COPIER_FAILED] + n_events[VT_COPIER_STUCK], ==, 0);
+
+	vt_copier_destroy(copier);
+	pixman_region32_fini(&all);
+	wlr_buffer_end_data_ptr_access(copy.target);
+	wlr_buffer_drop(copy.source);
+	wlr_buffer_drop(copy.target);
+	wlr_allocator_destroy(allocator);
 }
 
 TEST_WITH(fixture, thread_copies_what_a_gpu_has_drawn,
