@@ -273,8 +273,14 @@ static bool snapshots_start_copy(struct vt_snapshots *snapshots,
 	if (!snapshots->stream.is_private && !prepare_memory(copy.target, &copy)) {
 		return false;
 	}
-	if (!vt_render_fence(snapshots->output->renderer, event->state, copy.source,
-			&copy.take_fence_fd) || !vt_copier_start(snapshots->copier, &copy)) {
+	struct wlr_renderer *renderer = snapshots->output->renderer;
+	bool waits = !vt_render_fence_is_made(renderer) ||
+		!vt_copier_needs_no_fence(snapshots->copier);
+	copy.take_fence_fd = -1;
+	if (waits && !vt_render_fence(renderer, event->state, copy.source, &copy.take_fence_fd)) {
+		return false;
+	}
+	if (!vt_copier_start(snapshots->copier, &copy)) {
 		return false;
 	}
 	snapshots->copying_to = buffer;

@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 #include <wayland-server-core.h>
 #include <wlr/interfaces/wlr_buffer.h>
@@ -62,6 +61,7 @@ struct worker {
 	enum job_state state;
 	struct job job; // the thread's from when it is RUNNING until it has reported
 	struct vt_copy_gl *gl; // the thread's
+	bool needs_no_fence; // since the thread has started
 };
 
 struct vt_copier {
@@ -72,37 +72,6 @@ struct vt_copier {
 	bool is_busy;
 	struct wlr_buffer *source, *target; // locked, NULL if there is no copy
 };
-
-/** Threads that are not at their end. */
-static struct {
-	pthread_mutex_t mutex;
-	pthread_cond_t changed;
-	size_t n;
-} threads = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 };
-
-static void threads_add(size_t change) {
-	pthread_mutex_lock(&threads.mutex);
-	threads.n += change;
-	pthread_cond_broadcast(&threads.changed);
-	pthread_mutex_unlock(&threads.mutex);
-}
-
-void vt_copiers_wait(int timeout_ms) {
-	struct timespec until;
-	clock_gettime(CLOCK_REALTIME, &until); // the condition's clock
-	until.tv_sec += timeout_ms / 1000;
-	until.tv_nsec += timeout_ms % 1000 * 1000000L;
-	if (until.tv_nsec >= 1000000000L) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000L;
-	}
-	pthread_mutex_lock(&threads.mutex);
-	int ret = 0;
-	while (threads.n > 0 && ret == 0) {
-		ret = pthread_cond_timedwait(&threads.changed, &threads.mutex, &until);
-	}
-	pthread_mutex_unlock(&threads.mutex);
-}
 
 static void close_if_open(int fd) {
 	if (fd >= 0) {
@@ -282,6 +251,7 @@ static void *worker_run(void *data) {
 	struct worker *worker = data;
 	setpriority(PRIO_PROCESS, 0, NICENESS); // of this thread alone
 	worker->gl = vt_copy_gl_create(worker->drm_fd);
+	worker->needs_no_fence = worker->gl != NULL && vt_copy_gl_attaches_fences(worker->gl);
 	worker_report(worker, worker->gl != NULL);
 	while (worker->gl != NULL && worker_await_job(worker)) {
 		bool ok = worker_copy(worker);
@@ -290,7 +260,7 @@ static void *worker_run(void *data) {
 	}
 	vt_copy_gl_destroy(worker->gl);
 	worker_unref(worker);
-	threads_add((size_t)-1);
+	vt_thread_leave_driver();
 	return NULL;
 }
 
@@ -321,9 +291,9 @@ static struct worker *worker_create(int borrowed_drm_fd) {
 	worker->state = JOB_RUNNING;
 	atomic_init(&worker->n_refs, 2);
 	pthread_t thread;
-	threads_add(1);
+	vt_thread_enter_driver();
 	if (!vt_thread_start(&thread, worker_run, worker)) {
-		threads_add((size_t)-1);
+		vt_thread_leave_driver();
 		atomic_init(&worker->n_refs, 1);
 		worker_unref(worker);
 		return NULL;
@@ -448,6 +418,10 @@ void vt_copier_destroy(struct vt_copier *copier) {
 
 bool vt_copier_is_busy(const struct vt_copier *copier) {
 	return copier->is_busy;
+}
+
+bool vt_copier_needs_no_fence(const struct vt_copier *copier) {
+	return copier->worker->needs_no_fence;
 }
 
 bool vt_copier_start(struct vt_copier *copier, const struct vt_copy *copy) {

@@ -60,6 +60,11 @@ void vt_copier_destroy(struct vt_copier *copier);
 
 bool vt_copier_is_busy(const struct vt_copier *copier);
 /**
+ * Whether the copier waits for what the device has drawn to the source by itself, of a
+ * copier that has started: a fence costs the event loop more than all the rest.
+ */
+bool vt_copier_needs_no_fence(const struct vt_copier *copier);
+/**
  * Starts a copy, of a copier that is not busy. False for lack of resources; the
  * fence is closed either way.
  */
@@ -69,12 +74,5 @@ bool vt_copier_start(struct vt_copier *copier, const struct vt_copy *copy);
  * unlocked. The GPU may still draw to a dma-buf.
  */
 void vt_copier_cancel(struct vt_copier *copier);
-
-/**
- * Waits, no longer than so many ms, until the threads of all copiers that were
- * destroyed are at their end: a process that exits would take the drivers away under
- * them.
- */
-void vt_copiers_wait(int timeout_ms);
 
 #endif

@@ -39,9 +39,14 @@ struct read_format {
 
 static const struct read_format read_formats[] = {
 	{ DRM_FORMAT_XRGB8888, GL_RGBA, GL_UNSIGNED_BYTE, 4, true, false },
+	{ DRM_FORMAT_ARGB8888, GL_RGBA, GL_UNSIGNED_BYTE, 4, true, false },
 	{ DRM_FORMAT_XBGR8888, GL_RGBA, GL_UNSIGNED_BYTE, 4, false, false },
+	{ DRM_FORMAT_ABGR8888, GL_RGBA, GL_UNSIGNED_BYTE, 4, false, false },
 	{ DRM_FORMAT_XRGB2101010, GL_RGB10_A2, GL_UNSIGNED_INT_2_10_10_10_REV, 4, true, true },
 	{ DRM_FORMAT_XBGR2101010, GL_RGB10_A2, GL_UNSIGNED_INT_2_10_10_10_REV, 4, false, true },
+	{ DRM_FORMAT_ARGB2101010, GL_RGB10_A2, GL_UNSIGNED_INT_2_10_10_10_REV, 4, true, true },
+	{ DRM_FORMAT_ABGR2101010, GL_RGB10_A2, GL_UNSIGNED_INT_2_10_10_10_REV, 4, false, true },
+	{ DRM_FORMAT_ABGR16161616F, GL_RGBA16F, GL_HALF_FLOAT, 8, false, true },
 	{ DRM_FORMAT_XBGR16161616F, GL_RGBA16F, GL_HALF_FLOAT, 8, false, true },
 };
 
@@ -72,6 +77,7 @@ struct vt_copy_gl {
 	PFNGLEGLIMAGETARGETTEXTURE2DOESPROC image_to_texture;
 	PFNGLEGLIMAGETARGETRENDERBUFFERSTORAGEOESPROC image_to_renderbuffer;
 	GLuint program, swapping_program;
+	bool attaches_fences; // to the dma-bufs that are drawn to
 
 	struct vitrine_derive *derive; // for /dev/udmabuf
 	bool refuses_twins; // the driver cannot draw to them, or the CPU does not see it
@@ -227,21 +233,6 @@ static bool init_drawing(struct vt_copy_gl *gl) {
 	glDisable(GL_DITHER);
 	glEnable(GL_SCISSOR_TEST);
 	return gl->program != 0 && gl->swapping_program != 0;
-}
-
-struct vt_copy_gl *vt_copy_gl_create(int borrowed_drm_fd) {
-	struct vt_copy_gl *gl = calloc(1, sizeof(*gl));
-	if (gl == NULL) {
-		return NULL;
-	}
-	gl->drm_fd = -1;
-	gl->derive = vitrine_derive_create();
-	if (gl->derive == NULL || !init_display(gl, borrowed_drm_fd) || !init_context(gl) ||
-			!init_functions(gl) || !init_drawing(gl)) {
-		vt_copy_gl_destroy(gl);
-		return NULL;
-	}
-	return gl;
 }
 
 static void target_finish(struct vt_copy_gl *gl);
@@ -565,6 +556,100 @@ static bool target_configure(struct vt_copy_gl *gl, uint32_t fourcc, int width, 
 	target_finish(gl);
 	return target_init_twin(gl, format, width, height) ||
 		target_init_texture(gl, format, width, height);
+}
+
+/* Fences */
+
+/** A trial's size in pixels, how often all of them are drawn, and how often it is made. */
+#define TRIAL_SIZE 512
+#define TRIAL_DRAWS 64
+#define TRIALS 3
+
+static bool is_signalled(int fd) {
+	struct pollfd pollfd = { .fd = fd, .events = POLLIN };
+	return poll(&pollfd, 1, 0) == 1;
+}
+
+/** Draws, and looks at the dma-buf while that goes on. */
+static bool try_fences(const struct vt_copy_gl *gl, const pixman_region32_t *all,
+		int borrowed_dmabuf_fd) {
+	for (int i = 0; i < TRIALS; i++) {
+		for (int j = 0; j < TRIAL_DRAWS; j++) {
+			draw_region(gl->program, 0, TRIAL_SIZE, TRIAL_SIZE, all);
+		}
+		int fence_fd = export_fence(gl);
+		if (fence_fd < 0) {
+			return false;
+		}
+		bool dmabuf_waits = !is_signalled(borrowed_dmabuf_fd);
+		bool was_drawing = !is_signalled(fence_fd); // also while we looked
+		close(fence_fd);
+		if (was_drawing) {
+			return dmabuf_waits;
+		}
+	}
+	return false; // too fast to tell
+}
+
+static bool try_fences_of(const struct vt_copy_gl *gl, struct gbm_bo *bo, int dmabuf_fd) {
+	EGLImageKHR image = import_dmabuf(gl, &(struct wlr_dmabuf_attributes){
+		.width = TRIAL_SIZE,
+		.height = TRIAL_SIZE,
+		.format = DRM_FORMAT_XRGB8888,
+		.modifier = gbm_bo_get_modifier(bo),
+		.n_planes = 1,
+		.stride[0] = gbm_bo_get_stride(bo),
+		.fd[0] = dmabuf_fd,
+	});
+	if (image == EGL_NO_IMAGE_KHR) {
+		return false;
+	}
+	pixman_region32_t all;
+	pixman_region32_init_rect(&all, 0, 0, TRIAL_SIZE, TRIAL_SIZE);
+	GLuint renderbuffer, framebuffer;
+	bool ok = attach_image(gl, image, &renderbuffer, &framebuffer) &&
+		try_fences(gl, &all, dmabuf_fd);
+	pixman_region32_fini(&all);
+	glDeleteFramebuffers(1, &framebuffer);
+	glDeleteRenderbuffers(1, &renderbuffer);
+	gl->destroy_image(gl->display, image);
+	return ok;
+}
+
+static bool find_whether_it_attaches_fences(const struct vt_copy_gl *gl) {
+	struct gbm_bo *bo = gl->gbm != NULL ? gbm_bo_create(gl->gbm, TRIAL_SIZE, TRIAL_SIZE,
+		GBM_FORMAT_XRGB8888, GBM_BO_USE_RENDERING | GBM_BO_USE_LINEAR) : NULL;
+	int dmabuf_fd = bo != NULL ? gbm_bo_get_fd(bo) : -1;
+	bool ok = dmabuf_fd >= 0 && try_fences_of(gl, bo, dmabuf_fd);
+	if (dmabuf_fd >= 0) {
+		close(dmabuf_fd);
+	}
+	if (bo != NULL) {
+		gbm_bo_destroy(bo);
+	}
+	return ok;
+}
+
+bool vt_copy_gl_attaches_fences(const struct vt_copy_gl *gl) {
+	return gl->attaches_fences;
+}
+
+/* Creating it */
+
+struct vt_copy_gl *vt_copy_gl_create(int borrowed_drm_fd) {
+	struct vt_copy_gl *gl = calloc(1, sizeof(*gl));
+	if (gl == NULL) {
+		return NULL;
+	}
+	gl->drm_fd = -1;
+	gl->derive = vitrine_derive_create();
+	if (gl->derive == NULL || !init_display(gl, borrowed_drm_fd) || !init_context(gl) ||
+			!init_functions(gl) || !init_drawing(gl)) {
+		vt_copy_gl_destroy(gl);
+		return NULL;
+	}
+	gl->attaches_fences = find_whether_it_attaches_fences(gl);
+	return gl;
 }
 
 /* Copying */

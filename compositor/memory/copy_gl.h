@@ -24,6 +24,12 @@ struct vt_copy_gl *vt_copy_gl_create(int borrowed_drm_fd);
 /** Accepts NULL. */
 void vt_copy_gl_destroy(struct vt_copy_gl *gl);
 
+/**
+ * Whether the driver attaches its fences to the dma-bufs that it draws to, as a trial
+ * has shown: who waits for the dma-buf waits for what was drawn then.
+ */
+bool vt_copy_gl_attaches_fences(const struct vt_copy_gl *gl);
+
 /** Whether vt_copy_gl_read() makes pixels of this format. */
 bool vt_copy_gl_can_read(const struct vt_copy_gl *gl, uint32_t fourcc);
 

@@ -154,3 +154,11 @@ bool vt_render_fence(struct wlr_renderer *renderer, const struct wlr_output_stat
 	*take_fence_fd = fd;
 	return true;
 }
+
+bool vt_render_fence_is_made(struct wlr_renderer *renderer) {
+#if WLR_HAS_GLES2_RENDERER
+	return wlr_renderer_is_gles2(renderer); // others have the ones of timelines
+#else
+	return false;
+#endif
+}

@@ -21,4 +21,10 @@ struct wlr_renderer;
 bool vt_render_fence(struct wlr_renderer *renderer, const struct wlr_output_state *state,
 	struct wlr_buffer *buffer, int *take_fence_fd);
 
+/**
+ * Whether such a fence has to be made, which costs the event loop a turn of the driver;
+ * where the driver attaches fences to dma-bufs by itself, theirs will do then.
+ */
+bool vt_render_fence_is_made(struct wlr_renderer *renderer);
+
 #endif

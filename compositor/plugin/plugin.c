@@ -11,6 +11,7 @@
 #include <vitrine/export_dmabuf_v1.h>
 #include <vitrine/view_v1.h>
 #include <wlr/backend.h>
+#include <wlr/render/wlr_renderer.h>
 #include <wlr/types/wlr_ext_image_capture_source_v1.h>
 #include <wlr/types/wlr_ext_image_copy_capture_v1.h>
 #include <wlr/types/wlr_export_dmabuf_v1.h>
@@ -28,6 +29,7 @@ static struct {
 	struct plugin_options options;
 	bool started; // the backend is
 
+	struct wlr_renderer *renderer; // NULL before it has an allocator, and once it is gone
 	struct wl_display *display; // NULL before it is created, and after it is destroyed
 	struct vitrine_view_manager_v1 *manager; // NULL likewise
 	struct wlr_ext_output_image_capture_source_manager_v1 *sources; // likewise
@@ -50,6 +52,7 @@ static struct {
 	struct wlr_session_lock_manager_v1 *locks; // NULL before it is created
 	struct wl_event_source *locks_idle; // NULL unless it is created late
 
+	struct wl_listener renderer_destroy;
 	struct wl_listener display_destroy;
 	struct wl_listener security_contexts_destroy;
 	struct wl_listener manager_destroy;
@@ -313,6 +316,7 @@ static void create_manager(void) {
 		return;
 	}
 	plugin.manager = manager;
+	vitrine_view_manager_v1_set_renderer(manager, plugin.renderer); // else the CPU copies
 	if (plugin.options.deadline_ms != 0) {
 		manager->limits.frame_deadline_ms = plugin.options.deadline_ms;
 		if (manager->limits.contended_frame_deadline_ms > plugin.options.deadline_ms) {
@@ -402,6 +406,23 @@ struct wlr_ext_image_capture_source_v1 *wlr_ext_image_capture_source_v1_create_w
 	return source;
 }
 
+static void handle_renderer_destroy(struct wl_listener *listener, void *data) {
+	plugin.renderer = NULL;
+	stop_listening(&plugin.renderer_destroy);
+}
+
+/** The renderer of the last allocator, which is most often there before the manager. */
+static void set_renderer(struct wlr_renderer *renderer) {
+	if (plugin.renderer != NULL) {
+		stop_listening(&plugin.renderer_destroy);
+	}
+	plugin.renderer = renderer;
+	listen_to(&renderer->events.destroy, &plugin.renderer_destroy, handle_renderer_destroy);
+	if (plugin.manager != NULL) {
+		vitrine_view_manager_v1_set_renderer(plugin.manager, renderer);
+	}
+}
+
 static void handle_allocator_described(struct wl_listener *listener, void *data) {
 	plugin_log(&plugin.options, "buffers: %s", (const char *)data);
 }
@@ -416,6 +437,7 @@ struct wlr_allocator *wlr_allocator_autocreate(struct wlr_backend *backend,
 	if (vitrine_allocator_is_falling_back()) {
 		return next(wlr_allocator_autocreate)(backend, renderer);
 	}
+	set_renderer(renderer);
 	struct wlr_allocator *allocator = vitrine_allocator_autocreate(backend, renderer);
 	struct wl_signal *described =
 		allocator != NULL ? vitrine_allocator_get_described_signal(allocator) : NULL;

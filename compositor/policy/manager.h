@@ -21,6 +21,8 @@ struct vt_manager {
 	struct wl_display *display;
 	struct wl_event_loop *loop;
 	struct vitrine_derive *derive;
+	/** Of the device that clients' buffers are read with, -1 if they are by the CPU. */
+	int gpu_fd;
 
 	struct vt_policy policy;
 	struct vt_quota_registry quotas;

@@ -133,6 +133,9 @@ static bool server_init_capture(struct server *server) {
 	vitrine_view_manager_v1_set_security_context_manager(server->view_manager,
 		server->security_context_manager);
 	vitrine_view_manager_v1_set_allowed(server->view_manager, server->options->guarantees);
+	if (!vitrine_view_manager_v1_set_renderer(server->view_manager, server->renderer)) {
+		return false;
+	}
 	listener_add(&server->view_manager->events.session_guarantee,
 		&server->listeners.view_session_guarantee, server_handle_view_session_guarantee);
 	listener_add(&server->view_manager->events.session_stop, &server->listeners.view_session_stop,

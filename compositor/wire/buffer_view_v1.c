@@ -44,7 +44,6 @@ struct view_copy {
 	struct buffer_view *view; // NULL if it is gone
 	struct vt_buffer_copy *buffer_copy;
 	struct wl_event_source *event_source;
-	uint64_t sizes[WLR_DMABUF_MAX_PLANES];
 };
 
 static const struct xx_dmabuf_view_v1_interface view_impl;
@@ -183,14 +182,26 @@ static void copy_destroy(struct view_copy *copy) {
 
 /** A copy is the client's from here on, for as long as it keeps it. */
 static int copy_charge(struct view_copy *copy,
-		const struct vitrine_derived_fd derived[static WLR_DMABUF_MAX_PLANES], int n_planes) {
-	for (int i = 0; i < n_planes; i++) {
+		const struct vitrine_derived_fd derived[static WLR_DMABUF_MAX_PLANES],
+		const struct vt_buffer_copy_layout *layout) {
+	for (int i = 0; i < layout->n_planes; i++) {
 		if (!vt_retired_registry_watch_copy(&copy->manager->retired, copy->charge.quota,
-				derived[i].fd, copy->sizes[i])) {
+				derived[i].fd, layout->sizes[i])) {
 			return -ENOMEM; // what is charged already is free once it is closed
 		}
 	}
 	return 0;
+}
+
+/** A copy that a GPU has made has one plane. */
+static void view_set_layout(struct buffer_view *view, const struct vt_buffer_copy_layout *layout) {
+	struct wlr_dmabuf_attributes *dmabuf = &view->dmabuf;
+	while (dmabuf->n_planes > layout->n_planes) {
+		close(dmabuf->fd[--dmabuf->n_planes]);
+	}
+	dmabuf->modifier = layout->modifier;
+	memcpy(dmabuf->offset, layout->offsets, sizeof(dmabuf->offset));
+	memcpy(dmabuf->stride, layout->strides, sizeof(dmabuf->stride));
 }
 
 static void copy_hand_over(struct view_copy *copy) {
@@ -199,14 +210,16 @@ static void copy_hand_over(struct view_copy *copy) {
 	if (view == NULL) {
 		return;
 	}
-	int ret = vt_buffer_copy_take(copy->buffer_copy, derived);
+	struct vt_buffer_copy_layout layout;
+	int ret = vt_buffer_copy_take(copy->buffer_copy, derived, &layout);
 	if (ret == 0) {
-		ret = copy_charge(copy, derived, view->dmabuf.n_planes);
+		ret = copy_charge(copy, derived, &layout);
 		if (ret == 0) {
+			view_set_layout(view, &layout);
 			view_describe(view, derived);
 			return;
 		}
-		close_derived(derived, view->dmabuf.n_planes);
+		close_derived(derived, layout.n_planes);
 	}
 	view_fail_with(view, ret);
 }
@@ -236,8 +249,8 @@ static struct view_copy *copy_create(struct buffer_view *view,
 	}
 	copy->manager = view->manager;
 	copy->view = view;
-	memcpy(copy->sizes, sizes, sizeof(copy->sizes));
-	copy->buffer_copy = vt_buffer_copy_start(&view->dmabuf, sizes);
+	copy->buffer_copy = vt_buffer_copy_start(&view->dmabuf, sizes,
+		view->manager->gpu_fd);
 	if (copy->buffer_copy == NULL) {
 		free(copy);
 		return NULL;

@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
+#include <wlr/render/wlr_renderer.h>
 
 #include "buffer_view_v1.h"
 #include "capture_source.h"
-#include "copier.h"
 #include "manager.h"
 #include "session.h"
 #include "session_v1.h"
+#include "thread.h"
 #include "viewed_output.h"
 #include "xx-dmabuf-view-v1-protocol.h"
 
 #define VIEW_MANAGER_VERSION 1
 /** For threads that copy to end, at the end of the display; one that is stuck does not. */
-#define COPIERS_WAIT_MS 1000
+#define DRIVERS_WAIT_MS 1000
 
 static const struct vitrine_view_limits default_limits = {
 	.frames_per_session = 2,
@@ -86,6 +89,25 @@ void vitrine_view_manager_v1_set_security_context_manager(
 	struct vt_manager *manager = wl_container_of(base, manager, base);
 	vt_policy_set_security_context_manager(&manager->policy, security_context_manager);
 	vitrine_view_manager_v1_update_policy(base);
+}
+
+static void manager_forget_gpu(struct vt_manager *manager) {
+	if (manager->gpu_fd >= 0) {
+		close(manager->gpu_fd);
+		manager->gpu_fd = -1;
+	}
+}
+
+bool vitrine_view_manager_v1_set_renderer(struct vitrine_view_manager_v1 *base,
+		struct wlr_renderer *renderer) {
+	struct vt_manager *manager = wl_container_of(base, manager, base);
+	manager_forget_gpu(manager);
+	bool has_gpu = renderer != NULL && wlr_renderer_get_drm_fd(renderer) >= 0 &&
+		!(renderer->render_buffer_caps & WLR_BUFFER_CAP_DATA_PTR);
+	if (has_gpu) {
+		manager->gpu_fd = fcntl(wlr_renderer_get_drm_fd(renderer), F_DUPFD_CLOEXEC, 0);
+	}
+	return !has_gpu || manager->gpu_fd >= 0;
 }
 
 void vitrine_view_manager_v1_stop_sessions(struct vitrine_view_manager_v1 *base,
@@ -188,7 +210,7 @@ static void manager_destroy(struct vt_manager *manager) {
 	wl_list_for_each_safe(binding, tmp, &manager->bindings, link) {
 		binding_destroy(binding);
 	}
-	vt_copiers_wait(COPIERS_WAIT_MS);
+	vt_threads_wait_for_drivers(DRIVERS_WAIT_MS);
 	vt_capture_sources_finish(manager);
 	vt_retired_registry_finish(&manager->retired);
 	vt_quota_registry_finish(&manager->quotas);
@@ -196,6 +218,7 @@ static void manager_destroy(struct vt_manager *manager) {
 	wl_list_remove(&manager->display_destroy.link);
 	wl_global_destroy(manager->base.global);
 	vitrine_derive_destroy(manager->derive);
+	manager_forget_gpu(manager);
 	free(manager);
 }
 
@@ -229,6 +252,7 @@ struct vitrine_view_manager_v1 *vitrine_view_manager_v1_create(struct wl_display
 	wl_signal_init(&manager->base.events.session_guarantee);
 	wl_signal_init(&manager->base.events.session_stop);
 
+	manager->gpu_fd = -1;
 	manager->derive = vitrine_derive_create();
 	if (manager->derive == NULL || !vt_retired_registry_init(&manager->retired, manager->loop)) {
 		goto err;

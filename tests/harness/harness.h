@@ -112,6 +112,12 @@ void harness_register(const struct harness_test *test);
 void harness_set_timeout(unsigned seconds);
 
 /**
+ * What is open now may stay open after the test: a library keeps it for as long as the
+ * process lives.
+ */
+void harness_forgive_fds(void);
+
+/**
  * Has something of the whole system counted before and after each test, which fails if
  * there is more left of it for longer than what is released late may take.
  */

@@ -679,14 +679,15 @@ static const uint64_t copied_sizes[WLR_DMABUF_MAX_PLANES] = { DMABUF_SIZE };
 TEST_WITH(viewing, copy_waits_for_a_fence_in_its_own_thread, .fence = true) {
 	const struct wlr_dmabuf_attributes dmabuf = { .n_planes = 1, .fd = { f->fd } };
 	dmabuf_fill(f->fd, 0x11);
-	struct vt_buffer_copy *copy = vt_buffer_copy_start(&dmabuf, copied_sizes);
+	struct vt_buffer_copy *copy = vt_buffer_copy_start(&dmabuf, copied_sizes, -1);
 	check(copy != NULL);
 	check(!dmabuf_poll(vt_buffer_copy_get_fd(copy), POLLIN, 100));
 	dmabuf_fill(f->fd, 0x22);
 	fence_signal(&f->fence);
 	check(dmabuf_poll(vt_buffer_copy_get_fd(copy), POLLIN, -1));
 	struct vitrine_derived_fd derived[WLR_DMABUF_MAX_PLANES];
-	check_int(vt_buffer_copy_take(copy, derived), ==, 0);
+	struct vt_buffer_copy_layout layout;
+	check_int(vt_buffer_copy_take(copy, derived, &layout), ==, 0);
 	check_int(dmabuf_read_first_byte(derived[0].fd), ==, 0x22);
 	close(derived[0].fd);
 	vt_buffer_copy_destroy(copy);
@@ -695,7 +696,7 @@ TEST_WITH(viewing, copy_waits_for_a_fence_in_its_own_thread, .fence = true) {
 TEST_WITH(viewing, copy_without_a_waiter_comes_to_its_end, .fence = true) {
 	const struct wlr_dmabuf_attributes dmabuf = { .n_planes = 1, .fd = { f->fd } };
 	int n_fds = harness_count_fds();
-	vt_buffer_copy_destroy(vt_buffer_copy_start(&dmabuf, copied_sizes));
+	vt_buffer_copy_destroy(vt_buffer_copy_start(&dmabuf, copied_sizes, -1));
 	fence_signal(&f->fence);
 	wait_for_threads(n_fds);
 }

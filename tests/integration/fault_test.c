@@ -17,8 +17,11 @@
 #include <wlr/types/wlr_output.h>
 
 #include "buffer_copy.h"
+#include "copier.h"
+#include "copy_gl.h"
 #include "fixture.h"
 #include "harness.h"
+#include "thread.h"
 #include "xx-dmabuf-view-v1-client-protocol.h"
 
 #define ALL VITRINE_GUARANTEE_ALL
@@ -298,7 +301,7 @@ TEST(starting_a_copy_can_fail) {
 		failed = false;
 		calls_left = ++n;
 		in_server = true;
-		struct vt_buffer_copy *copy = vt_buffer_copy_start(&dmabuf, sizes);
+		struct vt_buffer_copy *copy = vt_buffer_copy_start(&dmabuf, sizes, -1);
 		in_server = false;
 		calls_left = 0;
 		check((copy != NULL) == !failed);
@@ -306,7 +309,8 @@ TEST(starting_a_copy_can_fail) {
 			struct pollfd pollfd = { .fd = vt_buffer_copy_get_fd(copy), .events = POLLIN };
 			check_int(poll(&pollfd, 1, -1), ==, 1);
 			struct vitrine_derived_fd derived[WLR_DMABUF_MAX_PLANES];
-			check_int(vt_buffer_copy_take(copy, derived), ==, -ENOTTY);
+			struct vt_buffer_copy_layout layout;
+			check_int(vt_buffer_copy_take(copy, derived, &layout), ==, -ENOTTY);
 			vt_buffer_copy_destroy(copy);
 		}
 		check_int(harness_count_fds(), ==, n_fds);
@@ -314,6 +318,52 @@ TEST(starting_a_copy_can_fail) {
 	check_int(n, >=, 4); // memory, an eventfd, a thread, and none of them
 	close(dmabuf.fd[0]);
 	close(dmabuf.fd[1]);
+}
+
+/** Whether the thread has an EGL is another test's. */
+struct vt_copy_gl *__wrap_vt_copy_gl_create(int borrowed_drm_fd);
+struct vt_copy_gl *__wrap_vt_copy_gl_create(int borrowed_drm_fd) {
+	return NULL;
+}
+
+static int handle_no_timer(void *data) {
+	return 0;
+}
+
+static void count_copier_event(void *data, enum vt_copier_event event) {
+	check_int(event, ==, VT_COPIER_FAILED);
+	++*(int *)data;
+}
+
+TEST(starting_a_copier_can_fail) {
+	static const struct vt_copier_interface impl = { .handle_event = count_copier_event };
+	struct wl_event_loop *loop = wl_event_loop_create();
+	int node = open("/dev/null", O_RDWR | O_CLOEXEC);
+	// The loop keeps a file descriptor for all timers once there was one
+	wl_event_source_remove(wl_event_loop_add_timer(loop, handle_no_timer, NULL));
+	int n_fds = harness_count_fds();
+	unsigned n = 0;
+	do {
+		failed = false;
+		calls_left = ++n;
+		in_server = true;
+		int n_events = 0;
+		struct vt_copier *copier = vt_copier_create(loop, node, &impl, &n_events);
+		in_server = false;
+		calls_left = 0;
+		check((copier != NULL) == !failed);
+		while (copier != NULL && n_events == 0) {
+			wl_event_loop_dispatch(loop, -1);
+		}
+		vt_copier_destroy(copier);
+		wl_event_loop_dispatch(loop, 0); // removed sources are closed
+		vt_threads_wait_for_drivers(10000);
+		check_int(harness_count_fds(), ==, n_fds);
+	} while (failed);
+	// memory twice, the device, two eventfds, a thread, two event sources, and none of them
+	check_int(n, >=, 8);
+	close(node);
+	wl_event_loop_destroy(loop);
 }
 
 TEST(creating_the_manager_can_fail) {

@@ -78,13 +78,13 @@ void server_init(struct server *server, const struct server_options *options) {
 	*server = (struct server){0};
 	wlr_log_init(getenv("TEST_DEBUG") != NULL ? WLR_DEBUG : WLR_ERROR, NULL);
 	wl_list_init(&server->clients);
+	server->renderer = options->create_renderer != NULL ? options->create_renderer() :
+		options->vulkan ? wlr_vk_renderer_create_with_drm_fd(-1) : wlr_pixman_renderer_create();
 	server->display = wl_display_create();
 	server->loop = wl_display_get_event_loop(server->display);
 	server->backend = wlr_headless_backend_create(server->loop);
-	server->renderer = options->vulkan ?
-		wlr_vk_renderer_create_with_drm_fd(-1) : wlr_pixman_renderer_create();
 	check(server->backend != NULL && server->renderer != NULL);
-	server->allocator = options->stock_allocator ?
+	server->allocator = options->stock_allocator || options->create_renderer != NULL ?
 		wlr_allocator_autocreate(server->backend, server->renderer) :
 		vitrine_allocator_create(server->backend, server->renderer);
 	check(server->allocator != NULL);

@@ -47,6 +47,8 @@ struct server_options {
 	bool stock_allocator; // wlroots' own, whose buffers cannot be viewed
 	bool no_output;
 	bool vulkan; // wlroots' Vulkan renderer on lavapipe, which needs dma-bufs
+	/** If set, draws with this instead of pixman, and with wlroots' allocator. */
+	struct wlr_renderer *(*create_renderer)(void);
 	/** Offers linux-dmabuf for this DRM device, e.g. "/dev/dri/card0". */
 	const char *linux_dmabuf_device;
 };

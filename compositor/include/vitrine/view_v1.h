@@ -14,6 +14,7 @@ extern "C" {
 
 struct wlr_ext_image_capture_source_v1;
 struct wlr_output;
+struct wlr_renderer;
 struct wlr_scene_node;
 struct wlr_security_context_manager_v1;
 
@@ -156,6 +157,14 @@ struct vitrine_view_manager_v1 *vitrine_view_manager_v1_create(
 void vitrine_view_manager_v1_set_security_context_manager(
 	struct vitrine_view_manager_v1 *manager,
 	struct wlr_security_context_manager_v1 *security_context_manager);
+
+/**
+ * Tells the manager which renderer reads the clients' buffers: copies of those are made
+ * with its device. Without it, or with a renderer that draws with the CPU, the CPU copies
+ * them. The renderer may go at any time. Returns false for lack of file descriptors.
+ */
+bool vitrine_view_manager_v1_set_renderer(struct vitrine_view_manager_v1 *manager,
+	struct wlr_renderer *renderer);
 
 /**
  * Replaces the default policy. `func` may be NULL for the default. It is called
