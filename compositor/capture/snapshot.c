@@ -32,8 +32,35 @@ static void snapshots_stop_all(struct vt_snapshots *snapshots,
 	}
 }
 
-static struct wlr_swapchain *create_memfd_swapchain(struct vt_snapshots *snapshots, int width,
-		int height) {
+/** The format of a buffer, 0 if it is not known. */
+static uint32_t get_fourcc(struct wlr_buffer *buffer) {
+	struct wlr_dmabuf_attributes dmabuf;
+	struct wlr_shm_attributes shm;
+	if (wlr_buffer_get_dmabuf(buffer, &dmabuf)) {
+		return dmabuf.format;
+	}
+	return wlr_buffer_get_shm(buffer, &shm) ? shm.format : 0;
+}
+
+/** Copies of a deep source are as deep if all subscribers have asked for that. */
+static uint32_t snapshots_choose_fourcc(const struct vt_snapshots *snapshots,
+		struct wlr_buffer *source) {
+	if (snapshots->stream.is_private) {
+		return snapshots->format.format;
+	}
+	uint32_t fourcc = vt_format_get_deep(get_fourcc(source));
+	const struct vt_subscriber *subscriber;
+	wl_list_for_each(subscriber, &snapshots->stream.subscribers, stream_link) {
+		if (!vt_reader_names_cpu_format(&subscriber->reader, fourcc)) {
+			return SNAPSHOT_FORMAT;
+		}
+	}
+	// What a renderer reads back in the event loop is what every renderer can
+	return fourcc != 0 && !snapshots->has_no_copier ? fourcc : SNAPSHOT_FORMAT;
+}
+
+static struct wlr_swapchain *create_memfd_swapchain(struct vt_snapshots *snapshots,
+		uint32_t fourcc, int width, int height) {
 	if (snapshots->allocator == NULL) {
 		snapshots->allocator = vt_memfd_allocator_create();
 		if (snapshots->allocator == NULL) {
@@ -42,7 +69,7 @@ static struct wlr_swapchain *create_memfd_swapchain(struct vt_snapshots *snapsho
 	}
 	uint64_t modifier = DRM_FORMAT_MOD_LINEAR;
 	const struct wlr_drm_format format = {
-		.format = SNAPSHOT_FORMAT,
+		.format = fourcc,
 		.len = 1,
 		.capacity = 1,
 		.modifiers = &modifier,
@@ -69,14 +96,17 @@ static struct wlr_swapchain *create_private_swapchain(struct vt_snapshots *snaps
 }
 
 /** Makes the swapchain that copies go to fit the output. */
-static bool snapshots_configure(struct vt_snapshots *snapshots, int width, int height) {
+static bool snapshots_configure(struct vt_snapshots *snapshots, struct wlr_buffer *source) {
+	int width = source->width, height = source->height;
+	uint32_t fourcc = snapshots_choose_fourcc(snapshots, source);
 	struct wlr_swapchain *old = snapshots->swapchain;
-	if (old != NULL && old->width == width && old->height == height) {
+	if (old != NULL && old->width == width && old->height == height &&
+			old->format.format == fourcc) {
 		return true;
 	}
 	struct wlr_swapchain *swapchain = snapshots->stream.is_private ?
 		create_private_swapchain(snapshots, width, height) :
-		create_memfd_swapchain(snapshots, width, height);
+		create_memfd_swapchain(snapshots, fourcc, width, height);
 	if (swapchain == NULL) {
 		return false;
 	}
@@ -85,7 +115,7 @@ static bool snapshots_configure(struct vt_snapshots *snapshots, int width, int h
 	return true;
 }
 
-static uint64_t region_get_bytes(const pixman_region32_t *region) {
+static uint64_t region_get_pixels(const pixman_region32_t *region) {
 	uint64_t pixels = 0;
 	int n_rects;
 	const pixman_box32_t *rects =
@@ -93,12 +123,13 @@ static uint64_t region_get_bytes(const pixman_region32_t *region) {
 	for (int i = 0; i < n_rects; i++) {
 		pixels += (uint64_t)(rects[i].x2 - rects[i].x1) * (uint64_t)(rects[i].y2 - rects[i].y1);
 	}
-	return pixels * 4;
+	return pixels;
 }
 
 static void snapshots_count_bytes(struct vt_snapshots *snapshots,
 		const pixman_region32_t *region) {
-	uint64_t bytes = region_get_bytes(region);
+	uint64_t bytes = region_get_pixels(region) *
+		(vt_format_is_deep(snapshots->swapchain->format.format) ? 8 : 4);
 	struct vt_subscriber *subscriber;
 	wl_list_for_each(subscriber, &snapshots->stream.subscribers, stream_link) {
 		subscriber->stats.bytes_copied += bytes;
@@ -370,8 +401,8 @@ static bool snapshots_replace_busy(struct vt_snapshots *snapshots) {
 
 /** A buffer to copy to, locked; NULL for lack of resources. */
 static struct wlr_buffer *snapshots_acquire(struct vt_snapshots *snapshots,
-		const struct wlr_buffer *source) {
-	if (!snapshots_configure(snapshots, source->width, source->height)) {
+		struct wlr_buffer *source) {
+	if (!snapshots_configure(snapshots, source)) {
 		return NULL;
 	}
 	struct wlr_buffer *target = wlr_swapchain_acquire(snapshots->swapchain);
@@ -380,7 +411,7 @@ static struct wlr_buffer *snapshots_acquire(struct vt_snapshots *snapshots,
 	}
 	wlr_buffer_unlock(target);
 	if (!snapshots_replace_busy(snapshots) ||
-			!snapshots_configure(snapshots, source->width, source->height)) {
+			!snapshots_configure(snapshots, source)) {
 		return NULL;
 	}
 	return wlr_swapchain_acquire(snapshots->swapchain);

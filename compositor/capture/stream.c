@@ -5,6 +5,7 @@
 #include <wlr/util/log.h>
 
 #include "clock.h"
+#include "format.h"
 #include "stream.h"
 
 /** Times that a lost frame is asked for again, each after twice the time of the one before. */
@@ -730,12 +731,23 @@ bool vt_stream_has_current(const struct vt_stream *stream) {
 	return stream->newest.buffer != NULL && stream->n_lost == 0;
 }
 
+bool vt_stream_has_current_for(const struct vt_stream *stream,
+		const struct vt_subscriber *subscriber) {
+	if (!vt_stream_has_current(stream)) {
+		return false;
+	}
+	uint32_t fourcc = stream->newest.buffer->buffer->fourcc;
+	return !stream->is_copy || stream->is_private || vt_format_get_deep(fourcc) == 0 ||
+		vt_reader_names_cpu_format(&subscriber->reader, fourcc);
+}
+
 void vt_stream_add_subscriber(struct vt_stream *stream, struct vt_subscriber *subscriber) {
 	assert(subscriber->stream == NULL);
 	subscriber->stream = stream;
 	vt_subscriber_set_state(subscriber, VT_SUBSCRIBER_ATTACHED);
 	// The newest frame is news to it, unless it asks for one that is yet to be drawn
-	subscriber->seen_seq = vt_stream_has_current(stream) ? stream->seq - 1 : stream->seq;
+	subscriber->seen_seq =
+		vt_stream_has_current_for(stream, subscriber) ? stream->seq - 1 : stream->seq;
 	subscriber->first_seq = subscriber->wire->pulls ? stream->seq + 1 : 0;
 	if (subscriber->pace != VT_SUBSCRIBER_IDLE) {
 		subscriber->pace = VT_SUBSCRIBER_FAST;

@@ -98,6 +98,9 @@ struct vt_stream_buffer *vt_stream_get_buffer(struct vt_stream *stream,
 void vt_stream_submit(struct vt_stream *stream, const struct vt_stream_frame *frame);
 /** Whether the newest frame is what the source has, and may be sent as it is. */
 bool vt_stream_has_current(const struct vt_stream *stream);
+/** The same, and the subscriber reads its format: copies are made in what all read. */
+bool vt_stream_has_current_for(const struct vt_stream *stream,
+	const struct vt_subscriber *subscriber);
 /** Drops what was kept for subscribers, of which there are none. */
 void vt_stream_forget(struct vt_stream *stream);
 /** Whether a frame could be delivered now: a copy that cannot need not be made. */

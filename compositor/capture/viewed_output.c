@@ -133,7 +133,7 @@ static struct vt_stream *viewed_choose_current(struct vt_viewed_output *viewed,
 			!viewed_can_have_shared_copies(subscriber)) {
 		return NULL; // whether it can have one of these, the output's next buffer tells
 	}
-	return stream != NULL && vt_stream_has_current(stream) ? stream : NULL;
+	return stream != NULL && vt_stream_has_current_for(stream, subscriber) ? stream : NULL;
 }
 
 /** Shows the subscriber what is there, or asks for a frame. */

@@ -63,3 +63,18 @@ uint32_t vt_format_get_bytes_per_pixel(const struct wlr_drm_format *format, int 
 bool vt_format_is_deep(uint32_t fourcc) {
 	return get_bytes_per_pixel(fourcc) > 4;
 }
+
+uint32_t vt_format_get_deep(uint32_t fourcc) {
+	switch (fourcc) {
+	case DRM_FORMAT_ARGB2101010:
+	case DRM_FORMAT_XRGB2101010:
+		return DRM_FORMAT_XRGB2101010;
+	case DRM_FORMAT_ABGR2101010:
+	case DRM_FORMAT_XBGR2101010:
+		return DRM_FORMAT_XBGR2101010;
+	case DRM_FORMAT_ABGR16161616F:
+	case DRM_FORMAT_XBGR16161616F:
+		return DRM_FORMAT_XBGR16161616F;
+	}
+	return 0;
+}

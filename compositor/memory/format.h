@@ -13,6 +13,11 @@ struct wlr_drm_format;
  */
 uint32_t vt_format_get_bytes_per_pixel(const struct wlr_drm_format *format, int width, int height);
 
+/**
+ * The format without alpha that loses nothing of one with more than 8 bits a channel, 0 of
+ * others.
+ */
+uint32_t vt_format_get_deep(uint32_t fourcc);
 /** Whether the channels of a format have 16 bits. */
 bool vt_format_is_deep(uint32_t fourcc);
 

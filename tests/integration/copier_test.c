@@ -19,10 +19,12 @@
 
 #include "copier.h"
 #include "copy_gl.h"
+#include "ext-image-capture-source-v1-client-protocol.h"
 #include "fixture.h"
 #include "harness.h"
 #include "memfd_buffer.h"
 #include "viewed_output.h"
+#include "xx-dmabuf-view-v1-client-protocol.h"
 
 #define SNAPSHOT VITRINE_GUARANTEE_SNAPSHOT
 
@@ -107,6 +109,11 @@ static int gpu_count_read(void) {
 struct vt_copy_gl *__wrap_vt_copy_gl_create(int borrowed_drm_fd);
 struct vt_copy_gl *__wrap_vt_copy_gl_create(int borrowed_drm_fd) {
 	return gpu.has_no_egl ? NULL : calloc(1, sizeof(struct vt_copy_gl));
+}
+
+bool __wrap_vt_copy_gl_attaches_fences(const struct vt_copy_gl *gl);
+bool __wrap_vt_copy_gl_attaches_fences(const struct vt_copy_gl *gl) {
+	return false;
 }
 
 void __wrap_vt_copy_gl_destroy(struct vt_copy_gl *gl);
@@ -385,4 +392,49 @@ TEST_WITH(fixture, output_can_go_while_a_copy_is_made,
 	wlr_output_destroy(f->server.output->wlr_output);
 	pump_until(&f->server, f->session->stopped);
 	gpu_open();
+}
+
+/* Deep formats */
+
+static struct test_session *start_deep_reader(struct fixture *f, uint32_t fourcc) {
+	struct ext_image_capture_source_v1 *source = client_get_source(f->client, 0);
+	struct test_session *session = test_session_create_unstarted(f->client, source);
+	ext_image_capture_source_v1_destroy(source);
+	test_session_set_up(session, &(struct test_setup){
+		.acceptable = SNAPSHOT,
+		.storages = VITRINE_STORAGE_MEMFD,
+	});
+	test_session_add_format(session, 0, DRM_FORMAT_XRGB8888, DRM_FORMAT_MOD_LINEAR);
+	test_session_add_format(session, 0, fourcc, DRM_FORMAT_MOD_LINEAR);
+	session->auto_release = true;
+	xx_dmabuf_view_session_v1_start(session->proxy);
+	return session;
+}
+
+static struct test_view *get_last_view(struct test_session *session) {
+	return &session->views[test_session_last_frame(session)->index];
+}
+
+TEST_WITH(fixture, deep_source_keeps_its_depth_if_all_readers_list_it) {
+	f->server.output->fourcc = DRM_FORMAT_XRGB2101010;
+	f->server.output->repaint = true;
+	struct test_session *deep = start_deep_reader(f, DRM_FORMAT_XRGB2101010);
+	fixture_paint(f, 0xff8000);
+	pump_until(&f->server, deep->n_frames > 0);
+	struct test_view *view = get_last_view(deep);
+	check_int(view->fourcc, ==, DRM_FORMAT_XRGB2101010);
+	check_int(*(const uint32_t *)test_view_map(view) & 0x3fffffff, ==,
+		0x3ff << 20 | 0x202 << 10); // 0x80 of 0xff, of 0x3ff
+
+	// Copies are shared, so one that has not listed it decides for all
+	struct test_session *plain = start_deep_reader(f, DRM_FORMAT_XBGR2101010);
+	fixture_paint(f, 0x0080ff);
+	pump_until(&f->server, plain->n_frames > 0 &&
+		get_last_view(deep)->fourcc == DRM_FORMAT_XRGB8888);
+	check_int(test_session_get_pixel(plain, 0, 0), ==, 0x0080ff);
+	check_int(test_session_get_pixel(deep, 0, 0), ==, 0x0080ff);
+	test_session_close(plain);
+	fixture_paint(f, 0xff8000);
+	pump_until(&f->server, get_last_view(deep)->fourcc == DRM_FORMAT_XRGB2101010);
+	test_session_close(deep);
 }
