@@ -165,6 +165,7 @@ TEST_WITH(fixture, copy_blocks_the_event_loop_a_twentieth_of_what_reading_back_d
 /** Such a client. */
 struct gpu_reader {
 	struct test_session *session;
+	uint32_t n_released; // of its frames
 	int drm_fd;
 };
 
@@ -172,6 +173,7 @@ struct gpu_reader {
 static struct vt_copy_gl *readers_gl;
 
 static void reader_init(struct gpu_reader *reader, struct client *client) {
+	reader->n_released = 0;
 	reader->drm_fd = drm_open("virtio_gpu");
 	if (readers_gl == NULL) {
 		readers_gl = vt_copy_gl_create(reader->drm_fd);
@@ -187,7 +189,6 @@ static void reader_init(struct gpu_reader *reader, struct client *client) {
 	});
 	test_session_add_format(reader->session, stat.st_rdev, DRM_FORMAT_XRGB8888,
 		DRM_FORMAT_MOD_LINEAR);
-	reader->session->auto_release = true;
 	xx_dmabuf_view_session_v1_start(reader->session->proxy);
 }
 
@@ -233,16 +234,23 @@ static struct test_view *reader_get_last_view(struct gpu_reader *reader) {
 	return &reader->session->views[test_session_last_frame(reader->session)->index];
 }
 
+/** The colour of the reader's last frame, which it releases when it has been read. */
+static uint32_t reader_take_color(struct gpu_reader *reader) {
+	uint32_t color = get_color(reader_get_last_view(reader));
+	for (; reader->n_released < reader->session->n_frames; reader->n_released++) {
+		test_session_release(reader->session,
+			reader->session->frames[reader->n_released % SESSION_FRAMES_CAP].serial);
+	}
+	return color;
+}
+
 /** Paints, and waits until the reader has a frame of this colour. */
 static void show_reader(struct fixture *f, struct gpu_reader *reader, uint32_t color) {
 	f->server.output->repaint = true;
-	uint32_t n_frames = reader->session->n_frames;
 	check(output_paint(f->server.output, color, NULL));
-	pump_until(&f->server, reader->session->n_frames > n_frames);
-	while (get_color(reader_get_last_view(reader)) != color) {
-		n_frames = reader->session->n_frames; // one that was on its way
-		pump_until(&f->server, reader->session->n_frames > n_frames);
-	}
+	do {
+		pump_until(&f->server, reader->session->n_frames > reader->n_released);
+	} while (reader_take_color(reader) != color);
 }
 
 TEST_WITH(fixture, gpu_reader_of_a_copy_sees_what_was_drawn, WITH_GPU) {
