@@ -133,6 +133,10 @@ def test_survives(compositor):
         compositor.swaymsg(command)
         if 'off' not in command:
             need(len(compositor.raw_frames(5, '-o', 'HEADLESS-1')) == 5, command)
+        else:
+            done = compositor.run('vitrine', 'shot', '-o', 'HEADLESS-1', '--timeout', '0.3',
+                                  'off.png', status=1)
+            need('the output is off' in done.stderr, done.stderr)
         need(watch.poll() is None, f'{command} ended a session')
 
     for change in ('mode 800x600', 'mode 1280x720@30Hz', 'mode 1280x720@60Hz', 'scale 2', 'scale 1',
