@@ -96,6 +96,8 @@ WRAP(int, fcntl64, EMFILE, -1, (int fd, int command, long argument), (fd, comman
 WRAP(int, open, EMFILE, -1, (const char *path, int flags, mode_t mode), (path, flags, mode))
 WRAP(int, open64, EMFILE, -1, (const char *path, int flags, mode_t mode), (path, flags, mode))
 WRAP(void *, wl_array_add, ENOMEM, NULL, (struct wl_array *array, size_t size), (array, size))
+WRAP(int, wl_array_copy, ENOMEM, -1, (struct wl_array *array, struct wl_array *source),
+	(array, source))
 WRAP(struct wl_event_source *, wl_event_loop_add_fd, ENOMEM, NULL,
 	(struct wl_event_loop *loop, int fd, uint32_t mask, wl_event_loop_fd_func_t func,
 		void *data),

@@ -1003,7 +1003,10 @@ static int use_everything(const struct fake_script *script, pid_t *pid, int n) {
 	int ret = vitrine_client_connect_to_fd(fd, &client, NULL);
 	struct vitrine_output *output = ret == 0 ? vitrine_client_find_output(client, NULL) : NULL;
 	if (ret == 0) {
-		ret = output == NULL ? -ENOMEM : vitrine_session_create(client, output, NULL, &session);
+		const struct vitrine_session_options options = {
+			.storages = VITRINE_STORAGE_ALL, .formats = both_formats, .n_formats = 2 };
+		ret = output == NULL ? -ENOMEM :
+			vitrine_session_create(client, output, &options, &session);
 	}
 	for (int i = 0; ret == 0 && i < 2; i++) {
 		struct vitrine_frame *frame;
