@@ -66,7 +66,8 @@ struct vt_snapshots *vt_private_snapshots_create(struct vt_manager *manager,
 	snapshots->stream.is_private = true;
 	snapshots->format = format;
 	wl_list_init(&snapshots->link);
-	snapshots->allocator = vt_gbm_allocator_create(wlr_renderer_get_drm_fd(output->renderer));
+	snapshots->allocator = vt_gbm_allocator_create(wlr_renderer_get_drm_fd(output->renderer),
+		false);
 	if (!ok || snapshots->allocator == NULL) {
 		vt_private_snapshots_destroy(snapshots);
 		return NULL;

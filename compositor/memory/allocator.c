@@ -18,6 +18,7 @@
 #include <wlr/render/wlr_renderer.h>
 #include <wlr/util/log.h>
 
+#include "gbm_buffer.h"
 #include "trial.h"
 
 #define CANDIDATES_CAP 4
@@ -287,22 +288,26 @@ static const struct wlr_allocator_interface chooser_impl = {
 
 /** Without the allocator, there is no such candidate. */
 static void chooser_add(struct chooser *chooser, const char *name,
-		struct wlr_allocator *allocator) {
+		struct wlr_allocator *allocator, bool is_linear) {
 	if (allocator != NULL) {
 		chooser->candidates[chooser->n_candidates++] = (struct candidate){
 			.name = name,
 			.allocator = allocator,
-			.is_linear = true,
+			.is_linear = is_linear,
 		};
 	}
 }
 
 static void chooser_add_candidates(struct chooser *chooser, struct wlr_backend *backend,
 		struct wlr_renderer *renderer) {
-	chooser_add(chooser, "memfd", vitrine_allocator_create(backend, renderer));
+	chooser_add(chooser, "memfd", vitrine_allocator_create(backend, renderer), true);
 	if (renderer->render_buffer_caps & WLR_BUFFER_CAP_DATA_PTR) {
 		chooser_add(chooser, "dumb buffers",
-			vitrine_allocator_create_dumb(chooser->trial.display_fd, renderer));
+			vitrine_allocator_create_dumb(chooser->trial.display_fd, renderer), true);
+	} else {
+		int drm_fd = wlr_backend_get_drm_fd(backend);
+		chooser_add(chooser, "GPU buffers", vt_gbm_allocator_create(
+			drm_fd >= 0 ? drm_fd : wlr_renderer_get_drm_fd(renderer), true), false);
 	}
 	chooser->candidates[chooser->n_candidates++] = (struct candidate){
 		.name = "wlroots' own",
@@ -357,6 +362,8 @@ struct wlr_allocator *vitrine_allocator_autocreate(struct wlr_backend *backend,
 		return vitrine_allocator_create_dumb(wlr_backend_get_drm_fd(backend), renderer);
 	} else if (forced != NULL && strncmp(forced, "dumb:", strlen("dumb:")) == 0) {
 		return create_dumb_on_device(forced + strlen("dumb:"), renderer);
+	} else if (forced != NULL && strcmp(forced, "gbm") == 0) {
+		return vt_gbm_allocator_create(wlr_renderer_get_drm_fd(renderer), true);
 	} else if (forced != NULL && strcmp(forced, "wlroots") == 0) {
 		return create_wlroots(backend, renderer);
 	}

@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <gbm.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <wlr/interfaces/wlr_buffer.h>
 #include <wlr/render/allocator.h>
@@ -15,20 +14,20 @@
 #include <xf86drm.h>
 
 #include "buffer.h"
+#include "device.h"
 #include "gbm_buffer.h"
-#include "reader.h"
 
-/** A device, which lives as long as its allocator and its last buffer. */
+/** GBM on a device, which lives as long as its allocator and its last buffer. */
 struct device {
 	size_t n_refs;
+	struct vt_device *drm;
 	struct gbm_device *gbm;
-	int drm_fd;
-	dev_t node; // see vt_reader_find_node()
 };
 
 struct gbm_allocator {
 	struct wlr_allocator base;
 	struct device *device;
+	bool is_for_display;
 };
 
 struct gbm_buffer {
@@ -42,7 +41,7 @@ static void device_unref(struct device *device) {
 		return;
 	}
 	gbm_device_destroy(device->gbm);
-	close(device->drm_fd);
+	vt_device_unref(device->drm);
 	free(device);
 }
 
@@ -97,26 +96,36 @@ static bool allows(const struct wlr_drm_format *format, uint64_t modifier) {
 	return false;
 }
 
-static struct gbm_bo *create_bo(struct gbm_device *gbm, int width, int height,
-		const struct wlr_drm_format *format) {
+/** NULL if the driver cannot; else with its modifier, which is INVALID if the driver keeps it to itself. */
+static struct gbm_bo *create_bo(const struct gbm_allocator *allocator, int width, int height,
+		const struct wlr_drm_format *format, uint64_t *modifier) {
+	struct gbm_device *gbm = allocator->device->gbm;
+	uint32_t usage = GBM_BO_USE_RENDERING;
+	if (allocator->is_for_display) {
+		usage |= GBM_BO_USE_SCANOUT;
+	}
 	struct gbm_bo *bo = gbm_bo_create_with_modifiers2(gbm, (uint32_t)width, (uint32_t)height,
-		format->format, format->modifiers, (unsigned)format->len, GBM_BO_USE_RENDERING);
+		format->format, format->modifiers, (unsigned)format->len, usage);
 	if (bo != NULL) {
+		*modifier = gbm_bo_get_modifier(bo);
 		return bo;
 	}
-	// Drivers without modifiers
-	bool is_linear = allows(format, DRM_FORMAT_MOD_LINEAR);
-	if (!is_linear && !allows(format, DRM_FORMAT_MOD_INVALID)) {
+	// Drivers without modifiers. What is only copied to had better be in a layout that
+	// has a name; what is drawn to, in the one that is fast
+	bool is_implicit = allows(format, DRM_FORMAT_MOD_INVALID) &&
+		(allocator->is_for_display || !allows(format, DRM_FORMAT_MOD_LINEAR));
+	if (!is_implicit && !allows(format, DRM_FORMAT_MOD_LINEAR)) {
 		return NULL;
 	}
+	*modifier = is_implicit ? DRM_FORMAT_MOD_INVALID : DRM_FORMAT_MOD_LINEAR;
 	return gbm_bo_create(gbm, (uint32_t)width, (uint32_t)height, format->format,
-		GBM_BO_USE_RENDERING | (is_linear ? GBM_BO_USE_LINEAR : 0));
+		usage | (is_implicit ? 0 : GBM_BO_USE_LINEAR));
 }
 
 /** "The first export decides", for all later ones as well: it is without DRM_RDWR. */
 static int export_plane(const struct device *device, struct gbm_bo *bo, int plane) {
 	int fd;
-	if (drmPrimeHandleToFD(device->drm_fd, gbm_bo_get_handle_for_plane(bo, plane).u32,
+	if (drmPrimeHandleToFD(device->drm->fd, gbm_bo_get_handle_for_plane(bo, plane).u32,
 			DRM_CLOEXEC, &fd) != 0) {
 		wlr_log_errno(WLR_ERROR, "Failed to export a GPU buffer");
 		return -1;
@@ -124,7 +133,7 @@ static int export_plane(const struct device *device, struct gbm_bo *bo, int plan
 	int flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || (flags & O_ACCMODE) != O_RDONLY) {
 		// Drivers that export a buffer as they make it
-		wlr_log(WLR_ERROR, "The GPU's driver exports its buffers for writing");
+		wlr_log(WLR_INFO, "The GPU's driver exports its buffers for writing");
 		close(fd);
 		return -1;
 	}
@@ -172,16 +181,12 @@ static struct wlr_buffer *gbm_allocator_create_buffer(struct wlr_allocator *wlr_
 		return NULL;
 	}
 	struct vt_buffer *base = &buffer->base;
-	buffer->bo = create_bo(allocator->device->gbm, width, height, format);
+	uint64_t modifier;
+	buffer->bo = create_bo(allocator, width, height, format, &modifier);
 	if (buffer->bo == NULL) {
-		wlr_log_errno(WLR_ERROR, "Failed to allocate a GPU buffer of %dx%d", width, height);
+		wlr_log_errno(WLR_INFO, "Failed to allocate a GPU buffer of %dx%d", width, height);
 		free(buffer);
 		return NULL;
-	}
-	// Of a driver without modifiers it is not known, unless linear was asked for
-	uint64_t modifier = gbm_bo_get_modifier(buffer->bo);
-	if (modifier == DRM_FORMAT_MOD_INVALID && allows(format, DRM_FORMAT_MOD_LINEAR)) {
-		modifier = DRM_FORMAT_MOD_LINEAR;
 	}
 	struct wlr_dmabuf_attributes dmabuf;
 	if (!export_bo(allocator->device, buffer->bo, modifier, &dmabuf)) {
@@ -195,7 +200,7 @@ static struct wlr_buffer *gbm_allocator_create_buffer(struct wlr_allocator *wlr_
 	base->stride = dmabuf.stride[0];
 	base->size = base->memory_size = get_size(&dmabuf);
 	base->dmabuf = dmabuf;
-	base->device = allocator->device->node;
+	base->device = allocator->device->drm->id;
 	buffer->device = allocator->device;
 	buffer->device->n_refs++;
 	return &base->base;
@@ -212,45 +217,24 @@ static const struct wlr_allocator_interface gbm_allocator_impl = {
 	.destroy = gbm_allocator_destroy,
 };
 
-/** A file description of our own, as GEM handles of the same one are not counted. */
-static int open_node(int borrowed_drm_fd) {
-	char *path = drmGetRenderDeviceNameFromFd(borrowed_drm_fd);
-	if (path == NULL) {
-		path = drmGetDeviceNameFromFd2(borrowed_drm_fd);
-	}
-	int fd = path != NULL ? open(path, O_RDWR | O_CLOEXEC) : -1;
-	free(path);
-	return fd;
-}
-
 static struct device *device_create(int borrowed_drm_fd) {
 	struct device *device = calloc(1, sizeof(*device));
 	if (device == NULL) {
 		return NULL;
 	}
-	struct stat stat;
 	device->n_refs = 1;
-	device->drm_fd = open_node(borrowed_drm_fd);
-	if (device->drm_fd < 0 || fstat(device->drm_fd, &stat) != 0) {
-		wlr_log_errno(WLR_ERROR, "Failed to open the GPU's node");
-		goto err;
-	}
-	device->node = vt_reader_find_node(stat.st_rdev);
-	device->gbm = gbm_create_device(device->drm_fd);
+	device->drm = vt_device_open(borrowed_drm_fd, true);
+	device->gbm = device->drm != NULL ? gbm_create_device(device->drm->fd) : NULL;
 	if (device->gbm == NULL) {
-		wlr_log(WLR_ERROR, "The GPU's driver has no GBM");
-		goto err;
+		wlr_log(WLR_INFO, "The GPU's driver has no GBM");
+		vt_device_unref(device->drm);
+		free(device);
+		return NULL;
 	}
 	return device;
-err:
-	if (device->drm_fd >= 0) {
-		close(device->drm_fd);
-	}
-	free(device);
-	return NULL;
 }
 
-struct wlr_allocator *vt_gbm_allocator_create(int borrowed_drm_fd) {
+struct wlr_allocator *vt_gbm_allocator_create(int borrowed_drm_fd, bool is_for_display) {
 	struct gbm_allocator *allocator = calloc(1, sizeof(*allocator));
 	if (allocator == NULL) {
 		return NULL;
@@ -260,6 +244,7 @@ struct wlr_allocator *vt_gbm_allocator_create(int borrowed_drm_fd) {
 		free(allocator);
 		return NULL;
 	}
+	allocator->is_for_display = is_for_display;
 	wlr_allocator_init(&allocator->base, &gbm_allocator_impl, WLR_BUFFER_CAP_DMABUF);
 	return &allocator->base;
 }

@@ -406,7 +406,7 @@ static struct wlr_buffer *create_drawn(struct fixture *f, struct wlr_allocator *
 
 TEST_WITH(fixture, buffer_of_a_gpu_is_copied_by_a_gpu, WITH_GPU) {
 	int drm_fd = drm_open("virtio_gpu");
-	struct wlr_allocator *allocator = vt_gbm_allocator_create(drm_fd);
+	struct wlr_allocator *allocator = vt_gbm_allocator_create(drm_fd, false);
 	check(allocator != NULL);
 	struct wlr_buffer *buffer = create_drawn(f, allocator, 67, 31);
 	struct wlr_dmabuf_attributes dmabuf;

@@ -46,11 +46,12 @@ struct wlr_allocator *vitrine_allocator_create_dumb(int drm_fd, struct wlr_rende
  * vitrine_allocator_create(). Else buffers are tried: the renderer has to import
  * one, a display as well, and the outputs that it fits have to pass a test commit with
  * it. The first kind that passes is chosen, anew for each size and format: memfds that are
- * dma-bufs too, dumb buffers, and at last those of wlr_allocator_autocreate(). Sessions of
- * outputs with the latter can give snapshots only.
+ * dma-bufs too, unless the renderer has layouts of its own; dumb buffers; GPU buffers,
+ * whose first export is read-only; and at last those of wlr_allocator_autocreate(), of
+ * which sessions can have snapshots only.
  *
  * The environment variable VITRINE_ALLOCATOR forces the choice: "memfd", "dumb" (or
- * "dumb:/dev/dri/card0") or "wlroots".
+ * "dumb:/dev/dri/card0"), "gbm" or "wlroots".
  *
  * Returns NULL if there is no allocator. The caller owns it. It may outlive the backend and
  * the renderer.
