@@ -290,6 +290,7 @@ void vt_session_release(struct vitrine_view_session_v1 *session,
 	struct vt_subscriber *subscriber = &session->subscriber;
 	if (subscriber->stream != NULL) {
 		vt_stream_release(subscriber->stream, subscriber, frame);
+		vt_viewed_output_check_fences(session->viewed_output);
 	} else {
 		vt_subscriber_release(subscriber, frame, 0); // it was revoked
 	}

@@ -5,6 +5,7 @@
 #include <wlr/util/log.h>
 
 #include "clock.h"
+#include "fence.h"
 #include "format.h"
 #include "stream.h"
 
@@ -522,6 +523,32 @@ void vt_stream_release(struct vt_stream *stream, struct vt_subscriber *subscribe
 	if (stream->newest.buffer == NULL && is_behind && subscriber->n_revoked == 0) {
 		stream_request_frame(stream);
 	}
+}
+
+/** Whether holders share a buffer's fences with the source. */
+static bool stream_shares_fences(const struct vt_stream *stream) {
+	const struct vt_subscriber *subscriber;
+	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
+		if (subscriber->guarantee == VITRINE_GUARANTEE_FD_READ_ONLY) {
+			return true;
+		}
+	}
+	return false;
+}
+
+bool vt_stream_has_foreign_fence(const struct vt_stream *stream) {
+	if (!stream_shares_fences(stream)) {
+		return false;
+	}
+	const struct vt_stream_buffer *buffer;
+	wl_list_for_each(buffer, &stream->buffers, link) {
+		// In one that nothing of ours uses, all that we began is finished
+		if (buffer->buffer->base.n_locks == 0 && vt_stream_buffer_was_announced(buffer) &&
+				vt_fence_is_on_dmabuf(&buffer->buffer->dmabuf)) {
+			return true;
+		}
+	}
+	return false;
 }
 
 void vt_stream_pull(struct vt_stream *stream, struct vt_subscriber *subscriber) {

@@ -37,7 +37,7 @@ struct vt_stream {
 	void *data; // of the implementation
 	bool is_copy; // of private copies: views are snapshots, even if they are sealed
 	bool is_private; // of copies for its one subscriber alone, in dma-bufs
-	bool is_scanned_out; // a display reads the buffers, and waits for their fences
+	bool is_scanned_out; // a display reads the buffers, and waits for all their fences
 	struct wl_list subscribers; // vt_subscriber.stream_link
 	struct wl_list buffers; // vt_stream_buffer.link
 	size_t n_implicit; // subscribers with implicit release
@@ -135,6 +135,12 @@ void vt_stream_pull(struct vt_stream *stream, struct vt_subscriber *subscriber);
 void vt_stream_retire(struct vt_stream *stream);
 /** The source is drawing: memory in the place of what is retired is soon needed. */
 void vt_stream_prepare_memory(struct vt_stream *stream);
+
+/**
+ * Whether a holder has put a fence on a buffer that may be drawn to next, or has not
+ * finished what it does with it.
+ */
+bool vt_stream_has_foreign_fence(const struct vt_stream *stream);
 
 /** Whether the subscriber knows a buffer of the stream. */
 bool vt_stream_is_known_to(const struct vt_stream *stream,

@@ -17,6 +17,8 @@
 
 /** So many frames in foreign buffers, and subscribers give up on zero-copy. */
 #define FOREIGN_FRAMES_CAP 3
+/** So many holders' fences on an output's own buffers, and none of them is shared any more. */
+#define FOREIGN_FENCES_CAP 3
 
 static void viewed_destroy(struct vt_viewed_output *viewed);
 static void viewed_defer(struct vt_viewed_output *viewed);
@@ -29,6 +31,32 @@ static bool output_is_scanned_out(struct wlr_output *output) {
 #else
 	return false;
 #endif
+}
+
+/**
+ * Whether holders' fences on the output's buffers would hold it up: a display that is not
+ * told what to wait for waits for all.
+ */
+static bool viewed_waits_for_fences(const struct vt_viewed_output *viewed,
+		const struct wlr_output_state *state) {
+	return viewed->n_fences_found >= FOREIGN_FENCES_CAP ||
+		(output_is_scanned_out(viewed->output) &&
+		!(state->committed & WLR_OUTPUT_STATE_WAIT_TIMELINE));
+}
+
+static void viewed_update_fences(struct vt_viewed_output *viewed,
+		const struct wlr_output_state *state) {
+	bool waited = viewed->direct.is_scanned_out;
+	viewed->direct.is_scanned_out = viewed_waits_for_fences(viewed, state);
+	if (waited || !viewed->direct.is_scanned_out) {
+		return;
+	}
+	struct vt_subscriber *subscriber;
+	wl_list_for_each(subscriber, &viewed->direct.subscribers, stream_link) {
+		if (subscriber->guarantee == VITRINE_GUARANTEE_FD_READ_ONLY) {
+			vt_viewed_output_move_later(viewed, subscriber);
+		}
+	}
 }
 
 /**
@@ -267,6 +295,7 @@ static void viewed_handle_output_commit(struct wl_listener *listener, void *data
 		viewed_defer(viewed);
 	}
 
+	viewed_update_fences(viewed, event->state);
 	struct vt_buffer *vt_buffer = vt_buffer_try_from_buffer(event->state->buffer);
 	bool may_come_home = viewed_expects_home(viewed, vt_buffer);
 	if (viewed->n_unattached > 0 && !may_come_home) {
@@ -282,6 +311,7 @@ static void viewed_handle_output_present(struct wl_listener *listener, void *dat
 	struct vt_viewed_output *viewed = wl_container_of(listener, viewed, output_present);
 	const struct wlr_output_event_present *event = data;
 	vt_parent_handle_present(&viewed->parent, event->commit_seq);
+	vt_viewed_output_check_fences(viewed); // last, before the next frame is drawn
 }
 
 static void viewed_handle_parent_done(struct vt_parent *parent, uint32_t commit_seq) {
@@ -351,6 +381,17 @@ static void viewed_retire(struct vt_viewed_output *viewed, struct vt_stream *str
 	if (!wl_list_empty(&stream->subscribers)) {
 		vt_viewed_output_request_frame(viewed); // for those that waited for a retired one
 	}
+}
+
+void vt_viewed_output_check_fences(struct vt_viewed_output *viewed) {
+	if (!vt_stream_has_foreign_fence(&viewed->direct)) {
+		return;
+	}
+	viewed->n_fences_found++; // from the last one on the next frame moves the holders away
+	wlr_log(WLR_INFO, "A holder's fence on a buffer of %s, which is not drawn to any more",
+		viewed->output->name);
+	viewed_retire_direct(viewed);
+	vt_viewed_output_request_frame(viewed);
 }
 
 static void viewed_detach(struct vt_viewed_output *viewed, struct vt_subscriber *subscriber) {

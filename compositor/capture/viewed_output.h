@@ -39,6 +39,8 @@ struct vt_viewed_output {
 
 	/** Frames in a row in buffers of ours that were not the output's own (yet). */
 	uint32_t n_foreign;
+	/** Times that a holder's fence would have held the output's drawing up. */
+	uint32_t n_fences_found;
 };
 
 /**
@@ -71,6 +73,12 @@ void vt_viewed_output_stop_later(struct vt_viewed_output *viewed,
 /** Chooses the stream of a subscriber that is attached anew, once the commit is over. */
 void vt_viewed_output_move_later(struct vt_viewed_output *viewed,
 	struct vt_subscriber *subscriber);
+
+/**
+ * Takes away buffers that the output would have to wait for, since a holder has put a
+ * fence on them. Not inside of a commit.
+ */
+void vt_viewed_output_check_fences(struct vt_viewed_output *viewed);
 
 /** Asks the output for a frame even though nothing has changed. */
 void vt_viewed_output_request_frame(struct vt_viewed_output *viewed);

@@ -162,3 +162,22 @@ bool vt_render_fence_is_made(struct wlr_renderer *renderer) {
 	return false;
 #endif
 }
+
+/** A sync_file for all that one has to wait for before writing to a dma-buf, or -1. */
+static int export_all_fences(int borrowed_dmabuf_fd) {
+	struct dma_buf_export_sync_file request = { .flags = DMA_BUF_SYNC_WRITE, .fd = -1 };
+	return ioctl(borrowed_dmabuf_fd, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &request) == 0 ?
+		request.fd : -1;
+}
+
+bool vt_fence_is_on_dmabuf(const struct wlr_dmabuf_attributes *dmabuf) {
+	bool is_pending = false;
+	for (int i = 0; i < dmabuf->n_planes && !is_pending; i++) {
+		struct pollfd pollfd = { .fd = export_all_fences(dmabuf->fd[i]), .events = POLLIN };
+		if (pollfd.fd >= 0) {
+			is_pending = poll(&pollfd, 1, 0) == 0;
+			close(pollfd.fd);
+		}
+	}
+	return is_pending;
+}

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 struct wlr_buffer;
+struct wlr_dmabuf_attributes;
 struct wlr_output_state;
 struct wlr_renderer;
 
@@ -26,5 +27,11 @@ bool vt_render_fence(struct wlr_renderer *renderer, const struct wlr_output_stat
  * where the driver attaches fences to dma-bufs by itself, theirs will do then.
  */
 bool vt_render_fence_is_made(struct wlr_renderer *renderer);
+
+/**
+ * Whether one who draws to the dma-buf may have to wait first: for readers and writers
+ * whose fences it has. Does not wait itself.
+ */
+bool vt_fence_is_on_dmabuf(const struct wlr_dmabuf_attributes *dmabuf);
 
 #endif
