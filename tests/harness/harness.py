@@ -426,6 +426,7 @@ class PluginCompositor(Compositor):
     """
 
     stdout = 'stdout'  # it is the script that tells its socket
+    script = START
 
     def __init__(self, name, *options, plugin=True, environment=(), config=''):
         self.name, self.options, self.plugin, self.config = name, options, plugin, config
@@ -434,7 +435,7 @@ class PluginCompositor(Compositor):
         super().__init__(None, environment)
 
     def launch(self, command, how):
-        self.path('start').write_text(START)
+        self.path('start').write_text(self.script)
         self.path('start').chmod(0o700)
         super().launch(self.make_run_command() + self.make_command(), how)
 
