@@ -130,6 +130,10 @@ def make_checks(result):
     check_guest(checks, result)
     if "sessions" in result:
         check_sessions(checks, result)
+    if "unwatched" in result:
+        checks.at_most("sway under vitrine-run / sway, CPU of a frame, 1080p, no client looks, "
+            f"median of {len(result['unwatched']['pairs'])} pairs", result["unwatched"]["ratio"],
+            1.03)
     return checks.checks
 
 
@@ -203,6 +207,14 @@ def make_markdown_sessions(result):
     ]
 
 
+def make_markdown_unwatched(result):
+    pairs = result["unwatched"]["pairs"]
+    stock, plugin = (statistics.median(pair[name]["cpu_us"] for pair in pairs)
+        for name in ("stock", "vitrine-run"))
+    return [f"- A 1080p frame of sway that no client looks at: {format_us(stock)} µs without and "
+        f"{format_us(plugin)} µs under vitrine-run (medians of {len(pairs)} alternating pairs)."]
+
+
 def make_markdown_table(result, place):
     rows = list(make_markdown_rows(result, place))
     if not rows:
@@ -249,6 +261,8 @@ def make_markdown(result):
     ]
     if "sessions" in result:
         lines += make_markdown_sessions(result)
+    if "unwatched" in result:
+        lines += make_markdown_unwatched(result)
     for path, reason in result["unavailable"].items():
         lines.append(f"- Not measured: {path}: {reason}.")
     lines += ["", "| limit aimed at | measured | |", "|---|---|---|"]
