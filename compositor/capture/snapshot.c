@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
 #include <drm_fourcc.h>
-#include <poll.h>
 #include <wlr/interfaces/wlr_output.h>
 #include <wlr/render/allocator.h>
 #include <wlr/render/swapchain.h>
@@ -244,6 +243,11 @@ static void snapshots_handle_copier_event(void *data, enum vt_copier_event event
 	case VT_COPIER_FAILED:
 		snapshots_handle_failure(snapshots);
 		break;
+	case VT_COPIER_BUSY:
+		snapshots_undo_copy(snapshots);
+		snapshots->must_replace = true;
+		snapshots_request_frame(snapshots);
+		break;
 	case VT_COPIER_CANCELLED:
 		snapshots_request_frame(snapshots); // frames may have been lost meanwhile
 		break;
@@ -370,47 +374,25 @@ static bool snapshots_submit(struct vt_snapshots *snapshots,
 	return true;
 }
 
-/** Whether a holder has left fences on a dma-buf, which drawing to it would wait for. */
-static bool buffer_is_busy(struct wlr_buffer *buffer) {
-	struct wlr_dmabuf_attributes dmabuf;
-	if (!wlr_buffer_get_dmabuf(buffer, &dmabuf)) {
-		return false;
-	}
-	for (int i = 0; i < dmabuf.n_planes; i++) {
-		struct pollfd pollfd = { .fd = dmabuf.fd[i], .events = POLLOUT };
-		if (poll(&pollfd, 1, 0) != 1) {
-			return true;
-		}
-	}
-	return false;
-}
-
 /**
- * New buffers take the place of all those that the holder has: the ones with its
- * fences are never waited for. It pays for them, by its quota and by its rate.
+ * New buffers take the place of all those that the holder has: what has its fences is
+ * never waited for. It pays for them, by its quota and by its rate.
  */
-static bool snapshots_replace_busy(struct vt_snapshots *snapshots) {
+static bool snapshots_replace_buffers(struct vt_snapshots *snapshots) {
 	struct vt_quota *quota = snapshots->charge.quota;
-	if (vt_quota_get_delay(quota, vt_now_ms()) > 0) {
+	if (quota == NULL || vt_quota_get_delay(quota, vt_now_ms()) > 0) {
 		return false;
 	}
 	vt_quota_take_token(quota, vt_now_ms());
 	vt_snapshots_retire(snapshots);
+	snapshots->must_replace = false;
 	return true;
 }
 
 /** A buffer to copy to, locked; NULL for lack of resources. */
 static struct wlr_buffer *snapshots_acquire(struct vt_snapshots *snapshots,
 		struct wlr_buffer *source) {
-	if (!snapshots_configure(snapshots, source)) {
-		return NULL;
-	}
-	struct wlr_buffer *target = wlr_swapchain_acquire(snapshots->swapchain);
-	if (target == NULL || !snapshots->stream.is_private || !buffer_is_busy(target)) {
-		return target;
-	}
-	wlr_buffer_unlock(target);
-	if (!snapshots_replace_busy(snapshots) ||
+	if ((snapshots->must_replace && !snapshots_replace_buffers(snapshots)) ||
 			!snapshots_configure(snapshots, source)) {
 		return NULL;
 	}

@@ -26,6 +26,7 @@ struct vt_snapshots {
 	struct vt_copier *copier; // NULL before it is needed
 	bool copier_has_started;
 	bool has_no_copier; // there is none that can: the renderer copies
+	bool must_replace; // a holder has left fences on a buffer
 	uint32_t n_failures; // of the copier, one after the other
 	/** What is copied to, NULL if nothing is; it may be gone. */
 	const struct vt_stream_buffer *copying_to;

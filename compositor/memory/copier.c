@@ -25,6 +25,8 @@
 
 /** A copy that takes longer never ends. Drivers that are cold take seconds. */
 #define DEADLINE_MS 10000
+/** A holder of the target has had time to finish before: these are its last fences. */
+#define BUSY_MS 100
 /** As much is copied at once while the event loop may have to wait for the mutex. */
 #define BAND_BYTES ((size_t)128 << 10)
 /** Drawing goes first. */
@@ -37,6 +39,7 @@ enum job_state {
 	JOB_CANCELLED,
 	JOB_DONE,
 	JOB_FAILED,
+	JOB_BUSY,
 };
 
 /** A copy, with file descriptors of its own. */
@@ -137,38 +140,48 @@ static void worker_unref(struct worker *worker) {
 	free(worker);
 }
 
-/** False if the thread is to do something else. */
-static bool worker_wait_for(const struct worker *worker, int fd, short events) {
+/**
+ * Waits for an event, no longer than so many ms (-1: for ever). JOB_DONE if it came,
+ * JOB_BUSY if it did not, JOB_CANCELLED if the thread is to do something else.
+ */
+static enum job_state worker_wait_for(const struct worker *worker, int fd, short events,
+		int timeout_ms) {
 	struct pollfd pollfds[] = {
 		{ .fd = fd, .events = events },
 		{ .fd = worker->wake_fd, .events = POLLIN },
 	};
-	while (poll(pollfds, 2, -1) < 0) {
-		// by a signal
+	int ret;
+	do {
+		ret = poll(pollfds, 2, timeout_ms);
+	} while (ret < 0); // by a signal
+	if (ret == 0) {
+		return JOB_BUSY;
 	}
-	return pollfds[1].revents == 0;
+	return pollfds[1].revents != 0 ? JOB_CANCELLED : JOB_DONE;
+}
+
+static enum job_state worker_wait_for_dmabuf(const struct worker *worker,
+		const struct wlr_dmabuf_attributes *dmabuf, short events, int timeout_ms) {
+	enum job_state state = JOB_DONE;
+	for (int i = 0; i < dmabuf->n_planes && state == JOB_DONE; i++) {
+		state = worker_wait_for(worker, dmabuf->fd[i], events, timeout_ms);
+	}
+	return state;
 }
 
 /**
  * Waits until the source may be read and the target written to: here rather than on the
  * GPU, where other copies of the context would wait as well.
  */
-static bool worker_wait_for_fences(const struct worker *worker) {
+static enum job_state worker_wait_for_fences(const struct worker *worker) {
 	const struct job *job = &worker->job;
-	if (job->fence_fd >= 0 && !worker_wait_for(worker, job->fence_fd, POLLIN)) {
-		return false;
+	enum job_state state = job->fence_fd >= 0 ?
+		worker_wait_for(worker, job->fence_fd, POLLIN, -1) : JOB_DONE;
+	if (state == JOB_DONE) {
+		state = worker_wait_for_dmabuf(worker, &job->source, POLLIN, -1);
 	}
-	for (int i = 0; i < job->source.n_planes; i++) {
-		if (!worker_wait_for(worker, job->source.fd[i], POLLIN)) {
-			return false;
-		}
-	}
-	for (int i = 0; i < job->target.n_planes; i++) {
-		if (!worker_wait_for(worker, job->target.fd[i], POLLOUT)) {
-			return false;
-		}
-	}
-	return true;
+	return state != JOB_DONE ? state :
+		worker_wait_for_dmabuf(worker, &job->target, POLLOUT, BUSY_MS);
 }
 
 /** Copies some rows, unless they are not to be written any more. */
@@ -215,19 +228,21 @@ static bool worker_read(struct worker *worker) {
 	return true; // or it was cancelled
 }
 
-static bool worker_copy(struct worker *worker) {
+static enum job_state worker_copy(struct worker *worker) {
 	const struct job *job = &worker->job;
-	if (!worker_wait_for_fences(worker)) {
-		return false;
+	enum job_state state = worker_wait_for_fences(worker);
+	if (state != JOB_DONE) {
+		return state;
 	}
-	return job->data != NULL ? worker_read(worker) :
+	bool ok = job->data != NULL ? worker_read(worker) :
 		vt_copy_gl_draw(worker->gl, &job->source, &job->target, &job->region, worker->wake_fd);
+	return ok ? JOB_DONE : JOB_FAILED;
 }
 
-static void worker_report(struct worker *worker, bool ok) {
+static void worker_report(struct worker *worker, enum job_state state) {
 	pthread_mutex_lock(&worker->mutex);
 	if (worker->state == JOB_RUNNING) {
-		worker->state = ok ? JOB_DONE : JOB_FAILED;
+		worker->state = state;
 	}
 	pthread_mutex_unlock(&worker->mutex);
 	eventfd_write(worker->done_fd, 1);
@@ -252,11 +267,11 @@ static void *worker_run(void *data) {
 	setpriority(PRIO_PROCESS, 0, NICENESS); // of this thread alone
 	worker->gl = vt_copy_gl_create(worker->drm_fd);
 	worker->needs_no_fence = worker->gl != NULL && vt_copy_gl_attaches_fences(worker->gl);
-	worker_report(worker, worker->gl != NULL);
+	worker_report(worker, worker->gl != NULL ? JOB_DONE : JOB_FAILED);
 	while (worker->gl != NULL && worker_await_job(worker)) {
-		bool ok = worker_copy(worker);
+		enum job_state state = worker_copy(worker);
 		job_finish(&worker->job);
-		worker_report(worker, ok);
+		worker_report(worker, state);
 	}
 	vt_copy_gl_destroy(worker->gl);
 	worker_unref(worker);
@@ -341,6 +356,8 @@ static enum vt_copier_event worker_take_result(struct worker *worker) {
 	switch (state) {
 	case JOB_DONE:
 		return VT_COPIER_DONE;
+	case JOB_BUSY:
+		return VT_COPIER_BUSY;
 	case JOB_CANCELLED:
 		return VT_COPIER_CANCELLED;
 	default:

@@ -23,6 +23,7 @@ struct vt_copier;
 enum vt_copier_event {
 	VT_COPIER_DONE, // the copy is made, or the thread has started
 	VT_COPIER_FAILED, // the copy, or the thread's start: there is no EGL that can
+	VT_COPIER_BUSY, // another process has left fences on the target: it was not drawn to
 	VT_COPIER_CANCELLED, // what was cancelled is over
 	VT_COPIER_STUCK, // it takes too long: the copier must be destroyed
 };
