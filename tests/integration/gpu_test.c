@@ -305,11 +305,13 @@ TEST_WITH(fixture, holder_that_writes_by_a_device_changes_its_own_copy_alone, WI
 	struct gpu_reader attacker, honest;
 	reader_init(&attacker, f->client);
 	reader_init(&honest, client_create(&f->server));
-	show_reader(f, &attacker, 0x111111);
-	f->server.output->repaint = false;
-	pump_until(&f->server, honest.session->n_frames > 0 && f->session->n_frames > 0);
+	f->server.output->repaint = true;
+	check(output_paint(f->server.output, 0x111111, NULL));
+	pump_until(&f->server, attacker.session->n_frames > 0 && honest.session->n_frames > 0 &&
+		f->session->n_frames > 0);
 
-	struct test_view *view = reader_get_last_view(&attacker);
+	struct test_view *view = reader_get_last_view(&attacker); // held: nothing draws to it
+	check_int(get_color(view), ==, 0x111111);
 	write_by_device(&attacker, view, 0xff00ff);
 	check_int(get_color(view), ==, 0xff00ff); // else it was no attack
 	check_int(get_color(reader_get_last_view(&honest)), ==, 0x111111);
