@@ -17,8 +17,9 @@
 #include "memfd_buffer.h"
 #include "memory_pool.h"
 
-/** Rows start on a cache line, which renderers and readers like. */
-#define STRIDE_ALIGN 64
+/** What GPUs demand of linear buffers: of AMD's, an import of less fails. */
+#define STRIDE_ALIGN 256 // bytes
+#define HEIGHT_ALIGN 16 // rows that there is memory for
 
 struct memfd_allocator {
 	struct wlr_allocator base;
@@ -158,14 +159,16 @@ static bool layout_buffer(struct vt_buffer *buffer, const struct wlr_drm_format 
 	}
 	uint64_t stride = (uint64_t)width * bytes_per_pixel;
 	stride = (stride + STRIDE_ALIGN - 1) & ~(uint64_t)(STRIDE_ALIGN - 1);
-	uint64_t size = stride * (uint64_t)height; // 2^31 * 2^31 * 8 does not fit, so:
-	if (stride > INT32_MAX || size > SIZE_MAX || size / stride != (uint64_t)height) {
+	uint64_t rows = ((uint64_t)height + HEIGHT_ALIGN - 1) & ~(uint64_t)(HEIGHT_ALIGN - 1);
+	// Below 2^31 rows of less than 2^31 bytes are less than 2^64
+	if (stride > INT32_MAX || stride * rows > SIZE_MAX) {
 		wlr_log(WLR_ERROR, "Buffer too large: %dx%d", width, height);
 		return false;
 	}
 	buffer->fourcc = format->format;
 	buffer->stride = (uint32_t)stride;
-	buffer->size = (size_t)size;
+	buffer->size = (size_t)(stride * (uint64_t)height);
+	buffer->memory_size = (size_t)(stride * rows);
 	return true;
 }
 
@@ -203,7 +206,8 @@ static struct wlr_buffer *memfd_allocator_create_buffer(struct wlr_allocator *wl
 		return NULL;
 	}
 	if (!layout_buffer(&buffer->base, format, width, height) ||
-			!vt_memory_pool_take(allocator->pool, buffer->base.size, &buffer->memory)) {
+			!vt_memory_pool_take(allocator->pool, buffer->base.memory_size,
+				&buffer->memory)) {
 		free(buffer);
 		return NULL;
 	}
@@ -215,7 +219,7 @@ static struct wlr_buffer *memfd_allocator_create_buffer(struct wlr_allocator *wl
 		buffer_add_dmabuf(buffer, allocator->derive);
 	}
 	if (allocator->needs_dmabuf && buffer->base.dmabuf.n_planes == 0) {
-		wlr_log(WLR_ERROR, "The renderer or the backend needs a dma-buf, and there is none");
+		wlr_log(WLR_INFO, "The renderer or the backend needs a dma-buf, and there is none");
 		wlr_buffer_drop(&buffer->base.base);
 		return NULL;
 	}
@@ -295,6 +299,15 @@ struct wlr_allocator *vitrine_allocator_create(struct wlr_backend *backend,
 		wlr_log(WLR_DEBUG, "The backend or the renderer cannot use viewable buffers");
 		allocator_free(allocator);
 		return NULL;
+	}
+	if ((renderer->render_buffer_caps & WLR_BUFFER_CAP_DATA_PTR) &&
+			(backend->buffer_caps & WLR_BUFFER_CAP_SHM) &&
+			!(backend->buffer_caps & WLR_BUFFER_CAP_DATA_PTR)) {
+		// A display server around us, which prefers dma-bufs, and may be unable to
+		// import these: as shared memory it takes any
+		vitrine_derive_destroy(allocator->derive);
+		allocator->derive = NULL;
+		caps &= ~(uint32_t)WLR_BUFFER_CAP_DMABUF;
 	}
 	uint32_t without_dmabuf = caps & ~(uint32_t)WLR_BUFFER_CAP_DMABUF;
 	allocator->needs_dmabuf = !(without_dmabuf & renderer->render_buffer_caps) ||
