@@ -169,6 +169,23 @@ static void use_gpu(struct fixture *f) {
 	f->server.output->repaint = true;
 }
 
+static bool is_idle(struct fixture *f) {
+	const struct vt_manager *manager = wl_container_of(f->server.manager, manager, base);
+	struct vt_viewed_output *viewed =
+		wl_container_of(manager->viewed_outputs.next, viewed, link);
+	const struct vt_snapshots *snapshots = &viewed->snapshots;
+	return snapshots->copier != NULL && !vt_copier_is_busy(snapshots->copier) &&
+		snapshots->stream.n_lost == 0;
+}
+
+/** Paints a frame, and waits until its copy waits for the GPU. */
+static void begin_copy(struct fixture *f, uint32_t color) {
+	pump_until(&f->server, is_idle(f)); // or the frame would come while another is copied
+	gpu_close();
+	check(output_paint(f->server.output, color, NULL));
+	gpu_await_copy();
+}
+
 /** Paints until the session has a frame of this colour. */
 static void paint_until_seen(struct fixture *f, struct test_session *session, uint32_t color) {
 	check(output_paint(f->server.output, color, NULL));
@@ -253,9 +270,7 @@ TEST_WITH(fixture, compositor_draws_while_a_copy_is_made,
 	use_gpu(f);
 	paint_until_seen(f, f->session, 0x111111);
 	uint32_t n_frames = f->session->n_frames;
-	gpu_close();
-	check(output_paint(f->server.output, 0x222222, NULL));
-	gpu_await_copy();
+	begin_copy(f, 0x222222);
 	for (uint32_t i = 0; i < 20; i++) { // more than there are buffers
 		const struct rect dot = { (int)i, 0, 1, 1 };
 		check(output_paint(f->server.output, 0x333333, &dot));
@@ -300,9 +315,7 @@ TEST_WITH(fixture, memory_never_changes_after_the_end_during_a_copy, .acceptable
 		paint_until_seen(f, f->session, fixture_color(i));
 	}
 	uint32_t n_views = f->session->n_views;
-	gpu_close();
-	check(output_paint(f->server.output, 0x222222, NULL));
-	gpu_await_copy();
+	begin_copy(f, 0x222222);
 	for (uint32_t i = 0; i < n_views; i++) {
 		test_view_map(&f->session->views[i]);
 	}
@@ -331,10 +344,9 @@ TEST_WITH(fixture, copy_that_never_ends_costs_its_stream_alone,
 	paint_until_seen(f, sealed, 0x121212);
 	pump_until(&f->server, test_session_get_pixel(f->session, 0, 0) == 0x121212);
 
-	gpu_close();
+	pump_until(&f->server, is_idle(f)); // not the deadline of another one
 	deadline_is_over = true;
-	check(output_paint(f->server.output, 0x222222, NULL));
-	gpu_await_copy();
+	begin_copy(f, 0x222222);
 	pump_until(&f->server, f->session->stopped);
 	test_session_check_stop(f->session, VITRINE_VIEW_STOP_NO_RESOURCES);
 	deadline_is_over = false;
@@ -386,9 +398,7 @@ TEST_WITH(fixture, output_can_go_while_a_copy_is_made,
 		.acceptable = SNAPSHOT, .auto_release = true) {
 	use_gpu(f);
 	paint_until_seen(f, f->session, 0x111111);
-	gpu_close();
-	check(output_paint(f->server.output, 0x222222, NULL));
-	gpu_await_copy();
+	begin_copy(f, 0x222222);
 	wlr_output_destroy(f->server.output->wlr_output);
 	pump_until(&f->server, f->session->stopped);
 	gpu_open();
