@@ -116,6 +116,10 @@ void connection_frame(struct connection *connection, const uint32_t *pixels) {
 	// As the scene is drawn: red has the low byte
 	uint32_t pixel = *pixels;
 	uint32_t number = (pixel >> 16 & 0xff) | (pixel & 0xff00) | (pixel & 0xff) << 16;
+	if (connection->format == WL_SHM_FORMAT_XBGR8888 ||
+			connection->format == WL_SHM_FORMAT_ABGR8888) {
+		number = pixel & 0xffffff; // some GPUs prefer to read back like this
+	}
 	connection->went_back |= number < connection->number;
 	connection->number = number;
 }

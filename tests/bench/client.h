@@ -24,6 +24,7 @@ struct path {
 	/** Asks again, after a time without asking. NULL if frames come unasked. */
 	void (*resume)(struct connection *connection);
 	bool implicit_release; // for start()
+	bool gpu; // for start(): the client reads dma-bufs of a device
 };
 
 extern const struct path paths[];

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
+#include <drm_fourcc.h>
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -338,6 +340,10 @@ static void session_handle_view(void *data, struct xx_dmabuf_view_session_v1 *se
 static void session_handle_plane(void *data, struct xx_dmabuf_view_session_v1 *session,
 		uint32_t index, uint32_t plane, int32_t fd, uint32_t offset, uint32_t stride) {
 	struct connection *connection = data;
+	if (connection->path->gpu) {
+		close(fd); // the CPU would not see what is in there
+		return;
+	}
 	struct memory *memory = &connection->memories[index % VIEWS_CAP];
 	if (memory->pixels != NULL || plane > 0 || offset > 0) {
 		die("%s: too many views or planes", connection->path->name);
@@ -419,6 +425,19 @@ static const struct xx_dmabuf_view_session_v1_listener session_listener = {
 	.stopped = session_handle_stopped,
 };
 
+/** The client reads by the device whose node VITRINE_BENCH_GPU names. */
+static void list_gpu_format(struct xx_dmabuf_view_session_v1 *session) {
+	const char *node = getenv("VITRINE_BENCH_GPU");
+	struct stat stat_buffer;
+	if (node == NULL || stat(node, &stat_buffer) != 0) {
+		die_with(STATUS_UNAVAILABLE, "there is no device to read with");
+	}
+	dev_t device = stat_buffer.st_rdev;
+	struct wl_array array = { .size = sizeof(device), .alloc = sizeof(device), .data = &device };
+	xx_dmabuf_view_session_v1_add_format(session, &array, DRM_FORMAT_XRGB8888,
+		DRM_FORMAT_MOD_LINEAR >> 32, DRM_FORMAT_MOD_LINEAR & UINT32_MAX);
+}
+
 static void views_start(struct connection *connection) {
 	struct ext_image_capture_source_v1 *source =
 		ext_output_image_capture_source_manager_v1_create_source(connection->sources,
@@ -427,9 +446,15 @@ static void views_start(struct connection *connection) {
 		connection->views, source);
 	xx_dmabuf_view_session_v1_add_listener(session, &session_listener, connection);
 	xx_dmabuf_view_session_v1_set_guarantees(session, connection->path->guarantee);
-	xx_dmabuf_view_session_v1_set_storages(session,
-		XX_DMABUF_VIEW_MANAGER_V1_STORAGE_MEMFD |
-		XX_DMABUF_VIEW_MANAGER_V1_STORAGE_MAPPED_DMABUF);
+	if (connection->path->gpu) {
+		xx_dmabuf_view_session_v1_set_storages(session,
+			XX_DMABUF_VIEW_MANAGER_V1_STORAGE_DMABUF);
+		list_gpu_format(session);
+	} else {
+		xx_dmabuf_view_session_v1_set_storages(session,
+			XX_DMABUF_VIEW_MANAGER_V1_STORAGE_MEMFD |
+			XX_DMABUF_VIEW_MANAGER_V1_STORAGE_MAPPED_DMABUF);
+	}
 	if (connection->path->implicit_release) {
 		xx_dmabuf_view_session_v1_set_implicit_release(session);
 	}
@@ -468,6 +493,10 @@ const struct path paths[] = {
 	{"implicit", VIEWS, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_SEALED, NULL,
 		.implicit_release = true},
 	{"snapshot", VIEWS, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_SNAPSHOT, NULL},
+	{"snapshot-dmabuf", VIEWS, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_SNAPSHOT, NULL,
+		.gpu = true},
+	{"fd-read-only", VIEWS, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_FD_READ_ONLY, NULL,
+		.gpu = true},
 	{"guarded", VIEWS, XX_DMABUF_VIEW_MANAGER_V1_GUARANTEE_GUARDED, NULL},
 };
 const size_t paths_len = sizeof(paths) / sizeof(paths[0]);
