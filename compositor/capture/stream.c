@@ -398,14 +398,23 @@ static bool stream_can_step(const struct vt_stream *stream) {
 	return true;
 }
 
-/** What is sent to subscribers with implicit release is on its way by this. */
-static void stream_flush_implicit(struct vt_stream *stream) {
+/**
+ * What was sent to subscribers with implicit release is on its way by this. Returns false
+ * if one has to leave first: it does not read, so that this may not be true for long.
+ */
+static bool stream_flush_implicit(struct vt_stream *stream) {
+	bool all_stay = true;
 	struct vt_subscriber *subscriber;
 	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
-		if (subscriber->implicit_release) {
-			wl_client_flush(subscriber->client);
+		if (!subscriber->implicit_release) {
+			continue;
 		}
+		if (!vt_subscriber_flush(subscriber) && subscriber->state == VT_SUBSCRIBER_ATTACHED) {
+			subscriber->impl->stop_later(subscriber, VITRINE_VIEW_STOP_REVOKED);
+		}
+		all_stay &= subscriber->state == VT_SUBSCRIBER_ATTACHED;
 	}
+	return all_stay;
 }
 
 /**
@@ -417,16 +426,15 @@ static void stream_try_step(struct vt_stream *stream) {
 		return;
 	}
 	vt_step_begin(&stream->step, &stream->newest);
-	bool is_over = true;
+	size_t n_sent = 0;
 	struct vt_subscriber *subscriber;
 	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
 		if (subscriber->implicit_release && stream_is_awaited_by(stream, subscriber)) {
 			stream_send_or_stop(stream, subscriber);
-			is_over &= subscriber->state == VT_SUBSCRIBER_ATTACHED;
+			n_sent++;
 		}
 	}
-	stream_flush_implicit(stream);
-	if (is_over) {
+	if (n_sent == 0 || stream_flush_implicit(stream)) {
 		vt_step_end(&stream->step);
 	} // else one looks at the frames before until it has been stopped
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include "clock.h"
 #include "subscriber.h"
@@ -299,6 +302,24 @@ bool vt_subscriber_release(struct vt_subscriber *subscriber, struct vt_subscribe
 	subscriber_unhold(subscriber, frame);
 	subscriber_catch_up(subscriber, frame->seq, newest_seq);
 	return is_free;
+}
+
+/** Every so many frames it is looked whether the client reads: less than fill its socket. */
+#define READS_CHECK_FRAMES 16
+
+/** Whether a quarter of the client's socket is free, which it is if the client reads. */
+static bool client_reads(struct wl_client *client) {
+	int fd = wl_client_get_fd(client), queued, size;
+	socklen_t len = sizeof(size);
+	return ioctl(fd, SIOCOUTQ, &queued) < 0 ||
+		getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, &len) < 0 || queued <= size / 4 * 3;
+}
+
+bool vt_subscriber_flush(struct vt_subscriber *subscriber) {
+	// Does not say if the socket is full, and what was to be sent stays here
+	wl_client_flush(subscriber->client);
+	return subscriber->stats.frames % READS_CHECK_FRAMES != 0 ||
+		client_reads(subscriber->client);
 }
 
 /* Taking frames back */

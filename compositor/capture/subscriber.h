@@ -186,6 +186,11 @@ void vt_subscriber_reset_pace(struct vt_subscriber *subscriber);
 /** Sends a frame, whose buffer it knows, and for which there is room. */
 void vt_subscriber_send_frame(struct vt_subscriber *subscriber,
 	const struct vt_stream_frame *frame);
+/**
+ * What it was sent is on its way by this. Returns false if its client does not read, so
+ * that what is sent from now on may not be: looked at now and then.
+ */
+bool vt_subscriber_flush(struct vt_subscriber *subscriber);
 /** Accounts for a frame that it does not get. */
 void vt_subscriber_miss_frame(struct vt_subscriber *subscriber, const pixman_region32_t *damage);
 
