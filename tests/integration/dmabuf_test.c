@@ -116,6 +116,33 @@ TEST_WITH(fixture, sessions_of_one_output_have_different_guarantees) {
 	}
 }
 
+/**
+ * "memory of the source over a copy, and a stronger guarantee over a weaker one: sealed,
+ * guarded, fd_read_only, snapshot, in this order"
+ */
+static const uint32_t preference[] = {
+	VITRINE_GUARANTEE_SEALED, GUARDED, FD_READ_ONLY, SNAPSHOT,
+};
+#define N_PREFERENCE (sizeof(preference) / sizeof(preference[0]))
+
+/** The first one from here on that the kernel of this guest has what it takes for. */
+static uint32_t get_preferred(size_t first) {
+	return preference[first] != FD_READ_ONLY || is_available(FD_READ_ONLY) ?
+		preference[first] : SNAPSHOT;
+}
+
+TEST_WITH(fixture, session_prefers_the_stronger_guarantee) {
+	vitrine_view_manager_v1_set_allowed(f->server.manager, VITRINE_GUARANTEE_ALL);
+	uint32_t acceptable = VITRINE_GUARANTEE_ALL;
+	for (size_t i = 0; i < N_PREFERENCE; i++) {
+		struct test_session *session = test_session_start(f->client, acceptable);
+		fixture_show(f, session, fixture_color((uint32_t)i));
+		check_int(session->views[0].guarantee, ==, get_preferred(i));
+		test_session_close(session);
+		acceptable &= ~preference[i];
+	}
+}
+
 TEST_WITH(fixture, client_that_keeps_retired_dmabufs_gets_no_more) {
 	fixture_check_keeper(f, GUARDED);
 }
@@ -388,6 +415,17 @@ TEST_WITH_EACH(viewing, exported_views, buffer_view_is_read_only_memory_of_the_b
 	dmabuf_fill(f->fd, 0x22);
 	check_int(dmabuf_read_first_byte(view->fds[0]), ==,
 		param->guarantee == SNAPSHOT ? 0x11 : 0x22);
+}
+
+TEST_WITH(viewing, buffer_view_prefers_the_stronger_guarantee) {
+	vitrine_view_manager_v1_set_allowed(f->server.manager, VITRINE_GUARANTEE_ALL);
+	uint32_t acceptable = VITRINE_GUARANTEE_ALL & ~VITRINE_GUARANTEE_SEALED; // of memfds alone
+	for (size_t i = 1; i < N_PREFERENCE; i++) {
+		struct buffer_view *view = viewing_get_and_wait(f, acceptable);
+		check(view->done);
+		check_int(view->guarantee, ==, get_preferred(i));
+		acceptable &= ~preference[i];
+	}
 }
 
 TEST_PARAMS(viewing, views_of_planes, uint32_t guarantee) = {
