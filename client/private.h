@@ -12,6 +12,8 @@
 #define MAX_DAMAGE 256
 #define MAX_SIDE 65535
 #define MAX_OUTPUTS 1024
+#define MAX_FORMATS 1024
+#define MAX_NODES 16
 
 struct ext_output_image_capture_source_manager_v1;
 struct xx_dmabuf_view_manager_v1;

@@ -645,12 +645,35 @@ static int session_start(struct vitrine_session *session, struct vitrine_output 
 	return 0;
 }
 
+/** "if more than 1024 formats or 16 nodes are listed, [that is a] protocol error" */
+static bool formats_fit(const struct vitrine_format *formats, size_t n_formats) {
+	dev_t nodes[MAX_NODES];
+	size_t n_nodes = 0;
+	for (size_t i = 0; i < n_formats && n_formats <= MAX_FORMATS; i++) {
+		size_t j = 0;
+		while (j < n_nodes && nodes[j] != formats[i].device) {
+			j++;
+		}
+		if (formats[i].device == 0 || j < n_nodes) {
+			continue;
+		}
+		if (n_nodes == MAX_NODES) {
+			return false;
+		}
+		nodes[n_nodes++] = formats[i].device;
+	}
+	return n_formats <= MAX_FORMATS;
+}
+
 static const char *check_options(const struct vitrine_session_options *options) {
 	if ((options->acceptable & ~(uint32_t)VITRINE_GUARANTEE_ALL) != 0) {
 		return "unknown guarantee";
 	}
 	if ((options->storages & ~(uint32_t)VITRINE_STORAGE_ALL) != 0) {
 		return "unknown storage";
+	}
+	if (!formats_fit(options->formats, options->n_formats)) {
+		return "too many formats or device nodes";
 	}
 	if (!(options->storages & VITRINE_STORAGE_DMABUF)) {
 		return NULL;

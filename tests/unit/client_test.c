@@ -310,6 +310,15 @@ TEST_WITH(fixture, default_is_what_the_cpu_reads, SCRIPT(.start = check_default_
 	check_int(vitrine_session_get_depth(f->session), ==, 3);
 }
 
+/** The compositor takes no more of either. */
+static const struct vitrine_format many_formats[1025];
+static const struct vitrine_format many_nodes[17] = {
+	{ .device = 1 }, { .device = 2 }, { .device = 3 }, { .device = 4 }, { .device = 5 },
+	{ .device = 6 }, { .device = 7 }, { .device = 8 }, { .device = 9 }, { .device = 10 },
+	{ .device = 11 }, { .device = 12 }, { .device = 13 }, { .device = 14 }, { .device = 15 },
+	{ .device = 16 }, { .device = 17 },
+};
+
 static const struct {
 	const char *name;
 	struct vitrine_session_options options;
@@ -319,7 +328,17 @@ static const struct {
 	{ "dmabuf_without_a_format", { .storages = VITRINE_STORAGE_DMABUF } },
 	{ "dmabuf_without_a_format_of_a_device", { .storages = VITRINE_STORAGE_DMABUF,
 		.formats = &both_formats[1], .n_formats = 1 } },
+	{ "too_many_formats", { .formats = many_formats, .n_formats = 1025 } },
+	{ "too_many_nodes", { .formats = many_nodes, .n_formats = 17 } },
 };
+
+TEST_WITH(fixture, as_many_formats_as_there_may_be) {
+	const struct vitrine_session_options formats = { .formats = many_formats, .n_formats = 1024 };
+	const struct vitrine_session_options nodes = { .formats = many_nodes, .n_formats = 16 };
+	struct vitrine_session *session;
+	check_int(vitrine_session_create(f->client, f->output, &formats, &session), ==, 0);
+	check_int(vitrine_session_create(f->client, f->output, &nodes, &session), ==, 0);
+}
 
 TEST_WITH(fixture, options_that_cannot_be) {
 	for (size_t i = 0; i < sizeof(bad_options) / sizeof(bad_options[0]); i++) {

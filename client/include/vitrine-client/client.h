@@ -120,7 +120,7 @@ struct vitrine_format {
  * What happens to a session besides frames. Each may be NULL. They are called by
  * vitrine_client_dispatch() and by all functions that wait or look for events. They
  * must not destroy the session, or the client; they may release frames, but for the
- * one that they are told of.
+ * one that they are told of and the one that vitrine_frame_is_revoked() was called with.
  */
 struct vitrine_session_listener {
 	/** A frame that is held was taken back: what was read of it may be torn. */
@@ -175,9 +175,10 @@ struct vitrine_session_stats {
 
 /**
  * Starts a session. `options` may be NULL. Fails with -ENODEV if the output is
- * gone, -EINVAL if a guarantee or a storage is unknown, or if dmabuf storage is asked
- * for without a format of a device, -ENOMEM, or the error that the connection has ended
- * with. The session fails later if the compositor refuses it.
+ * gone, -EINVAL if a guarantee or a storage is unknown, if there are more than 1024
+ * formats or 16 device nodes, or if dmabuf storage is asked for without a format of a
+ * device, -ENOMEM, or the error that the connection has ended with. The session fails
+ * later if the compositor refuses it.
  */
 int vitrine_session_create(struct vitrine_client *client,
 	struct vitrine_output *output, const struct vitrine_session_options *options,
