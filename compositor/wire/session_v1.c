@@ -195,6 +195,7 @@ static void session_end_setup(struct session_v1 *session_v1) {
 static void session_stop_unstarted(struct session_v1 *session_v1,
 		enum vitrine_view_stop_reason reason) {
 	session_end_setup(session_v1);
+	vt_view_setup_finish(&session_v1->setup); // it is not charged any more
 	session_send_stopped(session_v1, reason);
 }
 
