@@ -799,6 +799,7 @@ void vt_stream_remove_subscriber(struct vt_stream *stream, struct vt_subscriber 
 	wl_list_remove(&subscriber->stream_link);
 	wl_list_init(&subscriber->stream_link);
 	subscriber->stream = NULL;
+	subscriber->n_missed += stream->seq + stream->n_lost - subscriber->seen_seq;
 	stream->n_implicit -= subscriber->implicit_release;
 	if (stream->n_implicit == 0) {
 		vt_step_forget(&stream->step);

@@ -238,7 +238,9 @@ static void subscriber_count_frame(struct vt_subscriber *subscriber,
 		const struct vt_stream_frame *frame) {
 	// What came before the first frame was not missed
 	subscriber->n_skipped =
-		subscriber->stats.frames > 0 ? frame->seq - subscriber->seen_seq - 1 : 0;
+		subscriber->stats.frames > 0 ?
+		subscriber->n_missed + frame->seq - subscriber->seen_seq - 1 : 0;
+	subscriber->n_missed = 0;
 	subscriber->stats.skipped += subscriber->n_skipped;
 	subscriber->stats.frames++;
 	subscriber->seen_seq = frame->seq;

@@ -136,6 +136,7 @@ struct vt_subscriber {
 	uint64_t seen_seq; // of the last frame that it got
 	uint64_t first_seq; // of the frame that was the next one when it asked, if it pulls
 	uint64_t n_skipped; // frames before that
+	uint64_t n_missed; // frames of the streams that it has left since then
 	/** What changed since then, as far as it is not sent with the next frame. */
 	pixman_region32_t damage;
 	bool damage_all; // of the whole picture rather than `damage`

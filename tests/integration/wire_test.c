@@ -3,6 +3,9 @@
 #include <drm_fourcc.h>
 #include <fcntl.h>
 #include <vitrine/view_v1.h>
+#include <wlr/render/allocator.h>
+#include <wlr/render/drm_format_set.h>
+#include <wlr/render/swapchain.h>
 #include <wlr/types/wlr_output.h>
 
 #include "ext-image-capture-source-v1-client-protocol.h"
@@ -172,6 +175,30 @@ TEST_WITH(fixture, serial_counts_the_frames_that_were_missed, .acceptable = ALL)
 	client_roundtrip(f->client);
 	check_int(test_session_last_frame(f->session)->serial, ==, 7);
 	check_int(f->session->n_skipped, ==, 4);
+}
+
+/** The output goes on in buffers of wlroots' own, and the session in copies of them. */
+TEST_WITH(fixture, serial_counts_the_frames_that_were_missed_on_the_way_to_copies) {
+	struct test_session *session = test_session_start_reader(f->client, ALL);
+	const struct wlr_output *output = f->server.output->wlr_output;
+	fixture_show(f, session, 0x123456);
+	check_int(test_session_last_frame(session)->serial, ==, 1);
+	uint32_t first_commit = output->commit_seq;
+	struct wlr_allocator *stock = wlr_allocator_autocreate(f->server.backend, f->server.renderer);
+	struct wlr_drm_format format = { .format = DRM_FORMAT_XRGB8888 };
+	f->server.output->swapchain = wlr_swapchain_create(stock, 64, 48, &format);
+	f->server.output->repaint = true;
+	check(output_paint(f->server.output, 0x654321, NULL));
+	pump_until(&f->server, session->n_frames > 1);
+	f->server.output->repaint = false;
+	fixture_show(f, session, 0x445566);
+	struct test_frame *last = test_session_last_frame(session);
+	check_int(session->views[last->index].guarantee, ==, SNAPSHOT);
+	check_int(session->n_skipped, >, 0);
+	check_int(last->serial - 1, ==, output->commit_seq - first_commit);
+	wlr_swapchain_destroy(f->server.output->swapchain);
+	f->server.output->swapchain = NULL;
+	wlr_allocator_destroy(stock);
 }
 
 static struct vt_subscriber *find_subscriber(struct fixture *f) {
