@@ -77,21 +77,22 @@ static int egl_export_fence(EGLDisplay display) {
 	return fd == EGL_NO_NATIVE_FENCE_FD_ANDROID ? -1 : fd;
 }
 
-static int gles2_export_fence(struct wlr_renderer *renderer) {
+/** -1 if all is finished. False if the context cannot be had. */
+static bool gles2_export_fence(struct wlr_renderer *renderer, int *fd) {
 	struct wlr_egl *egl = wlr_gles2_renderer_get_egl(renderer);
 	struct egl_binding previous;
 	if (!egl_bind(egl, &previous)) {
 		wlr_log(WLR_ERROR, "Failed to make the renderer's EGL context current");
-		return -1;
+		return false;
 	}
-	int fd = egl_export_fence(wlr_egl_get_display(egl));
-	if (fd < 0) {
+	*fd = egl_export_fence(wlr_egl_get_display(egl));
+	if (*fd < 0) {
 		// Without a fence to wait for in the event loop, being late is all that
 		// is left: a frame must not change after it was sent
 		glFinish();
 	}
 	egl_restore(egl, &previous);
-	return fd;
+	return true;
 }
 
 #endif
@@ -126,8 +127,7 @@ static bool export_fence(struct wlr_renderer *renderer, const struct wlr_output_
 	}
 #if WLR_HAS_GLES2_RENDERER
 	if (wlr_renderer_is_gles2(renderer)) {
-		*fd = gles2_export_fence(renderer);
-		return true;
+		return gles2_export_fence(renderer, fd);
 	}
 #endif
 	// A renderer that signals a timeline attaches no fence to the dma-buf
