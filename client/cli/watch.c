@@ -71,7 +71,7 @@ static void watch_print_line(struct watch *watch, bool terminal) {
 	uint64_t pixels = (uint64_t)info->width * info->height;
 	char fourcc[5];
 	printf("%s%" PRIu32 "x%" PRIu32 " %s  %5.1f fps  latency p50 %" PRId64 " p99 %" PRId64
-		" us  damage %3.0f%%  frames %" PRIu64 "  skipped %" PRIu64 "  revoked %" PRIu64 "  %s, %s%s",
+		" us  damage %3.0f%%  frames %" PRIu64 "  skipped %" PRIu64 "  revoked %" PRIu64 "  %s, %s%s%s",
 		terminal ? "\r" : "", info->width, info->height,
 		watch->n_frames > 0 ? cli_fourcc(info->fourcc, fourcc) : "-", fps,
 		get_percentile(watch, n, 50), get_percentile(watch, n, 99),
@@ -79,6 +79,7 @@ static void watch_print_line(struct watch *watch, bool terminal) {
 		watch->n_frames, stats.skipped, stats.revoked,
 		watch->n_frames > 0 ? vitrine_guarantee_name(info->guarantee) : "no frame yet",
 		watch->n_frames > 0 ? vitrine_storage_name(info->storage) : "waiting",
+		vitrine_session_is_off(watch->session) ? ", the output is off" : "",
 		terminal ? "\033[K" : "\n");
 }
 

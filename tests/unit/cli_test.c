@@ -652,6 +652,16 @@ TEST_WITH(fixture, watch_reports_at_the_end, .script = &fake_animation) {
 	check_has(run->out, "sealed, memfd");
 }
 
+static void send_off(struct fake_session *session) {
+	fake_say(session, SAY(EVENT(DEPTH, 1), EVENT(OFF)));
+}
+
+static const struct fake_script dark = { .start = send_off };
+
+TEST_WITH(fixture, watch_says_that_an_output_is_off, .script = &dark) {
+	check_has(works(f, ARGS("watch", "--seconds", "1.5"))->out, "waiting, the output is off\n");
+}
+
 TEST_WITH(fixture, audit_of_an_honest_compositor, .script = &fake_animation) {
 	struct run *run = works(f, ARGS("audit", "--no-machine", "--verbose"));
 	check(strstr(run->out, "BROKEN") == NULL);
