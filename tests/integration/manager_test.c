@@ -374,6 +374,7 @@ TEST_WITH(fixture, locked_screen_stops_sessions_that_start_then) {
 	vitrine_view_manager_v1_set_locked(f->server.manager, true);
 	client_roundtrip(f->client);
 	check(!session->stopped);
+	check_int(f->client->guarantees, ==, 0); // though it is not denied
 	start_unseen(session);
 	client_roundtrip(f->client);
 	test_session_check_stop(session, VITRINE_VIEW_STOP_LOCKED);
