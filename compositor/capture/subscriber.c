@@ -8,8 +8,20 @@
 #include "subscriber.h"
 
 void vt_damage_add(pixman_region32_t *region, const pixman_region32_t *damage) {
-	pixman_region32_union(region, region, damage);
-	if (pixman_region32_n_rects(region) > VT_DAMAGE_RECTS_CAP) {
+	const pixman_box32_t *a = pixman_region32_extents(region);
+	const pixman_box32_t *b = pixman_region32_extents((pixman_region32_t *)damage);
+	bool is_empty = pixman_region32_empty(region);
+	const pixman_box32_t all = is_empty ? *b : (pixman_box32_t){
+		.x1 = a->x1 < b->x1 ? a->x1 : b->x1,
+		.y1 = a->y1 < b->y1 ? a->y1 : b->y1,
+		.x2 = a->x2 > b->x2 ? a->x2 : b->x2,
+		.y2 = a->y2 > b->y2 ? a->y2 : b->y2,
+	};
+	if (!pixman_region32_union(region, region, damage)) {
+		// What is left would count as empty: rather too much, for which no memory is needed
+		pixman_region32_fini(region);
+		pixman_region32_init_with_extents(region, &all);
+	} else if (pixman_region32_n_rects(region) > VT_DAMAGE_RECTS_CAP) {
 		pixman_box32_t extents = *pixman_region32_extents(region);
 		pixman_region32_reset(region, &extents);
 	}

@@ -21,6 +21,7 @@
 #include "copy_gl.h"
 #include "fixture.h"
 #include "harness.h"
+#include "subscriber.h"
 #include "thread.h"
 #include "xx-dmabuf-view-v1-client-protocol.h"
 
@@ -121,6 +122,20 @@ WRAP(struct wlr_swapchain *, wlr_swapchain_create, ENOMEM, NULL,
 	(struct wlr_allocator *allocator, int width, int height,
 		const struct wlr_drm_format *format),
 	(allocator, width, height, format))
+/** Leaves a region that counts as empty behind, as it does; only if it fails each time. */
+pixman_bool_t __real_pixman_region32_union(pixman_region32_t *dst,
+	const pixman_region32_t *a, const pixman_region32_t *b);
+pixman_bool_t __wrap_pixman_region32_union(pixman_region32_t *dst,
+	const pixman_region32_t *a, const pixman_region32_t *b);
+pixman_bool_t __wrap_pixman_region32_union(pixman_region32_t *dst,
+		const pixman_region32_t *a, const pixman_region32_t *b) {
+	if (fails_for_ever != NULL && fails("pixman_region32_union")) {
+		pixman_region32_clear(dst);
+		return false;
+	}
+	return __real_pixman_region32_union(dst, a, b);
+}
+
 WRAP(struct wlr_texture *, wlr_texture_from_buffer, ENOMEM, NULL,
 	(struct wlr_renderer *renderer, struct wlr_buffer *buffer), (renderer, buffer))
 
@@ -366,6 +381,28 @@ TEST(starting_a_copier_can_fail) {
 	check_int(n, >=, 8);
 	close(node);
 	wl_event_loop_destroy(loop);
+}
+
+static bool region_is(pixman_region32_t *region, int x1, int y1, int x2, int y2) {
+	const pixman_box32_t *box = pixman_region32_extents(region);
+	return pixman_region32_n_rects(region) == 1 && box->x1 == x1 && box->y1 == y1 &&
+		box->x2 == x2 && box->y2 == y2;
+}
+
+TEST(damage_is_rather_too_much_than_lost) {
+	pixman_region32_t region, damage;
+	pixman_region32_init(&region);
+	pixman_region32_init_rect(&damage, 10, 20, 5, 6);
+	begin_failing("pixman_region32_union");
+	in_server = true;
+	vt_damage_add(&region, &damage);
+	check(failed && region_is(&region, 10, 20, 15, 26));
+	pixman_region32_translate(&damage, -8, 30);
+	vt_damage_add(&region, &damage);
+	check(region_is(&region, 2, 20, 15, 56));
+	end_failing();
+	pixman_region32_fini(&damage);
+	pixman_region32_fini(&region);
 }
 
 TEST(creating_the_manager_can_fail) {
