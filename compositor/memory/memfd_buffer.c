@@ -257,43 +257,43 @@ static bool has_udmabuf(struct vitrine_derive *derive) {
 	return true;
 }
 
-static struct memfd_allocator *allocator_create(uint32_t *caps) {
+static struct memfd_allocator *allocator_create(void) {
 	struct memfd_allocator *allocator = calloc(1, sizeof(*allocator));
 	if (allocator == NULL) {
 		return NULL;
 	}
-	allocator->derive = vitrine_derive_create();
 	allocator->pool = vt_memory_pool_create();
-	if (allocator->derive == NULL || allocator->pool == NULL) {
+	if (allocator->pool == NULL) {
 		allocator_free(allocator);
 		return NULL;
-	}
-	*caps = WLR_BUFFER_CAP_DATA_PTR | WLR_BUFFER_CAP_SHM;
-	if (has_udmabuf(allocator->derive)) {
-		*caps |= WLR_BUFFER_CAP_DMABUF;
 	}
 	return allocator;
 }
 
 struct wlr_allocator *vt_memfd_allocator_create(void) {
-	uint32_t caps;
-	struct memfd_allocator *allocator = allocator_create(&caps);
+	struct memfd_allocator *allocator = allocator_create();
 	if (allocator == NULL) {
 		return NULL;
 	}
-	vitrine_derive_destroy(allocator->derive);
-	allocator->derive = NULL;
 	wlr_allocator_init(&allocator->base, &memfd_allocator_impl,
-		caps & ~(uint32_t)WLR_BUFFER_CAP_DMABUF);
+		WLR_BUFFER_CAP_DATA_PTR | WLR_BUFFER_CAP_SHM);
 	return &allocator->base;
 }
 
 struct wlr_allocator *vitrine_allocator_create(struct wlr_backend *backend,
 		struct wlr_renderer *renderer) {
-	uint32_t caps;
-	struct memfd_allocator *allocator = allocator_create(&caps);
+	struct memfd_allocator *allocator = allocator_create();
 	if (allocator == NULL) {
 		return NULL;
+	}
+	allocator->derive = vitrine_derive_create();
+	if (allocator->derive == NULL) {
+		allocator_free(allocator);
+		return NULL;
+	}
+	uint32_t caps = WLR_BUFFER_CAP_DATA_PTR | WLR_BUFFER_CAP_SHM;
+	if (has_udmabuf(allocator->derive)) {
+		caps |= WLR_BUFFER_CAP_DMABUF;
 	}
 	if (!(caps & backend->buffer_caps) || !(caps & renderer->render_buffer_caps)) {
 		wlr_log(WLR_DEBUG, "The backend or the renderer cannot use viewable buffers");
