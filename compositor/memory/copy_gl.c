@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <gbm.h>
 #include <linux/dma-buf.h>
+#include <linux/udmabuf.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,6 +69,7 @@ struct vt_copy_gl {
 	struct gbm_device *gbm; // NULL if there is no device
 	EGLDisplay display;
 	EGLContext context;
+	bool is_shared; // the display is the process's, of which there may be other users
 	bool has_modifiers, has_fences, is_gles3;
 	PFNEGLCREATEIMAGEKHRPROC create_image;
 	PFNEGLDESTROYIMAGEKHRPROC destroy_image;
@@ -79,7 +81,6 @@ struct vt_copy_gl {
 	GLuint program, swapping_program;
 	bool attaches_fences; // to the dma-bufs that are drawn to
 
-	struct vitrine_derive *derive; // for /dev/udmabuf
 	bool refuses_twins; // the driver cannot draw to them, or the CPU does not see it
 	struct read_target target;
 };
@@ -162,6 +163,7 @@ static EGLDisplay get_display(struct vt_copy_gl *gl, int borrowed_drm_fd) {
 		return EGL_NO_DISPLAY;
 	}
 	if (borrowed_drm_fd < 0) {
+		gl->is_shared = true;
 		return get_platform_display(EGL_PLATFORM_SURFACELESS_MESA, NULL, NULL);
 	}
 	gl->drm_fd = open_render_node(borrowed_drm_fd);
@@ -246,7 +248,7 @@ void vt_copy_gl_destroy(struct vt_copy_gl *gl) {
 		eglMakeCurrent(gl->display, EGL_NO_SURFACE, EGL_NO_SURFACE, EGL_NO_CONTEXT);
 		eglDestroyContext(gl->display, gl->context);
 	}
-	if (gl->display != EGL_NO_DISPLAY) {
+	if (gl->display != EGL_NO_DISPLAY && !gl->is_shared) {
 		eglTerminate(gl->display);
 	}
 	eglReleaseThread();
@@ -256,7 +258,6 @@ void vt_copy_gl_destroy(struct vt_copy_gl *gl) {
 	if (gl->drm_fd >= 0) {
 		close(gl->drm_fd);
 	}
-	vitrine_derive_destroy(gl->derive);
 	free(gl);
 }
 
@@ -451,8 +452,28 @@ static bool twin_works(struct read_target *target) {
 	return twin_draws_in(target, 1, 0, 0xff0000) && twin_draws_in(target, 0, 1, 0x00ff00);
 }
 
+/**
+ * Makes a memfd a dma-buf, or returns -1. A struct vitrine_derive could, but its creation
+ * tries what all devices of the machine can do.
+ */
+static int create_udmabuf(int memfd, size_t size) {
+	int fd = open("/dev/udmabuf", O_RDWR | O_CLOEXEC);
+	if (fd < 0) {
+		return -1;
+	}
+	size_t page_size = (size_t)sysconf(_SC_PAGESIZE);
+	const struct udmabuf_create request = {
+		.memfd = (uint32_t)memfd,
+		.flags = UDMABUF_FLAGS_CLOEXEC,
+		.size = (size + page_size - 1) / page_size * page_size,
+	};
+	int dmabuf_fd = ioctl(fd, UDMABUF_CREATE, &request);
+	close(fd);
+	return dmabuf_fd;
+}
+
 /** Memory that is a dma-buf as well. */
-static bool twin_alloc(struct vt_copy_gl *gl, struct read_target *target) {
+static bool twin_alloc(struct read_target *target) {
 	target->memfd = vitrine_memfd_create(target->size);
 	if (target->memfd < 0) {
 		return false;
@@ -462,7 +483,7 @@ static bool twin_alloc(struct vt_copy_gl *gl, struct read_target *target) {
 		close(target->memfd);
 		return false;
 	}
-	target->dmabuf_fd = vitrine_udmabuf_create(gl->derive, target->memfd, target->size);
+	target->dmabuf_fd = create_udmabuf(target->memfd, target->size);
 	if (target->dmabuf_fd < 0) {
 		munmap(data, target->size);
 		close(target->memfd);
@@ -492,7 +513,7 @@ static bool target_init_twin(struct vt_copy_gl *gl, const struct read_format *fo
 	struct read_target *target = &gl->target;
 	bool can_try = !gl->refuses_twins && format->fourcc == DRM_FORMAT_XRGB8888;
 	if (!can_try || !target_set_size(target, format, width, height,
-			TWIN_STRIDE_ALIGN, TWIN_HEIGHT_ALIGN) || !twin_alloc(gl, target)) {
+			TWIN_STRIDE_ALIGN, TWIN_HEIGHT_ALIGN) || !twin_alloc(target)) {
 		return false;
 	}
 	target->format = format;
@@ -642,8 +663,7 @@ struct vt_copy_gl *vt_copy_gl_create(int borrowed_drm_fd) {
 		return NULL;
 	}
 	gl->drm_fd = -1;
-	gl->derive = vitrine_derive_create();
-	if (gl->derive == NULL || !init_display(gl, borrowed_drm_fd) || !init_context(gl) ||
+	if (!init_display(gl, borrowed_drm_fd) || !init_context(gl) ||
 			!init_functions(gl) || !init_drawing(gl)) {
 		vt_copy_gl_destroy(gl);
 		return NULL;
