@@ -2,12 +2,17 @@
 #include <drm_fourcc.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <wlr/interfaces/wlr_buffer.h>
 #include <wlr/interfaces/wlr_output.h>
 #include <wlr/render/allocator.h>
 #include <wlr/render/wlr_renderer.h>
 
+#include "clock.h"
 #include "gbm_buffer.h"
 #include "private_snapshot.h"
+
+/** Of the buffer that is made to see whether there are any, in pixels. */
+#define TRIAL_SIZE 64
 
 /** The device that the renderer draws with, as vt_reader_find_node() says; 0 if none. */
 static dev_t get_device(struct wlr_renderer *renderer) {
@@ -39,40 +44,83 @@ static bool init_format(struct wlr_drm_format *format, const struct vt_reader *r
 	return true;
 }
 
-static bool choose_format(struct wlr_drm_format *format, const struct vt_reader *reader,
-		dev_t device, uint32_t output_fourcc) {
-	// What loses nothing, then what every renderer draws
-	return init_format(format, reader, device, output_fourcc) ||
-		init_format(format, reader, device, DRM_FORMAT_XRGB8888) ||
-		init_format(format, reader, device, DRM_FORMAT_ARGB8888) ||
-		init_format(format, reader, device, DRM_FORMAT_XBGR8888);
+/** Whether there are such buffers: drivers do not say what they can export, or how. */
+static bool try_format(struct wlr_allocator *allocator, const struct wlr_drm_format *format) {
+	struct wlr_buffer *buffer =
+		wlr_allocator_create_buffer(allocator, TRIAL_SIZE, TRIAL_SIZE, format);
+	if (buffer == NULL) {
+		return false;
+	}
+	wlr_buffer_drop(buffer);
+	return true;
+}
+
+static bool choose_format(struct wlr_drm_format *format, struct wlr_allocator *allocator,
+		const struct vt_reader *reader, dev_t device, uint32_t output_fourcc) {
+	const uint32_t fourccs[] = {
+		output_fourcc, // what loses nothing, then what every renderer draws
+		DRM_FORMAT_XRGB8888, DRM_FORMAT_ARGB8888, DRM_FORMAT_XBGR8888,
+	};
+	for (size_t i = 0; i < sizeof(fourccs) / sizeof(fourccs[0]); i++) {
+		if (!init_format(format, reader, device, fourccs[i])) {
+			continue;
+		} else if (try_format(allocator, format)) {
+			return true;
+		}
+		wlr_drm_format_finish(format);
+	}
+	*format = (struct wlr_drm_format){0};
+	return false;
+}
+
+/** The allocator that private snapshots of an output share. NULL on failure. */
+static struct wlr_allocator *get_allocator(struct vt_snapshots_common *common,
+		struct wlr_renderer *renderer) {
+	if (common->allocator == NULL) {
+		common->allocator =
+			vt_gbm_allocator_create(wlr_renderer_get_drm_fd(renderer), false);
+	}
+	return common->allocator;
+}
+
+/** False if it cannot be, or there is no memory. */
+static bool snapshots_choose(struct vt_snapshots *snapshots, const struct vt_subscriber *subscriber) {
+	struct wlr_output *output = snapshots->output;
+	dev_t device = get_device(output->renderer);
+	snapshots->allocator =
+		device != 0 ? get_allocator(snapshots->common, output->renderer) : NULL;
+	return snapshots->allocator != NULL && choose_format(&snapshots->format,
+		snapshots->allocator, &subscriber->reader, device, output->render_format);
 }
 
 struct vt_snapshots *vt_private_snapshots_create(struct vt_manager *manager,
-		struct wlr_output *output, const struct vt_subscriber *subscriber,
-		const struct vt_stream_interface *impl, void *data) {
-	dev_t device = get_device(output->renderer);
-	struct wlr_drm_format format;
-	if (device == 0 ||
-			!choose_format(&format, &subscriber->reader, device, output->render_format)) {
-		return NULL;
-	}
+		struct wlr_output *output, struct vt_snapshots_common *borrowed_common,
+		const struct vt_subscriber *subscriber, const struct vt_stream_interface *impl,
+		void *data, enum vitrine_view_stop_reason *reason) {
+	// Opening a device, a thread and its context are to come
+	vt_quota_take_token(subscriber->quota, vt_now_ms());
+	*reason = VITRINE_VIEW_STOP_NO_RESOURCES;
 	struct vt_snapshots *snapshots = calloc(1, sizeof(*snapshots));
 	if (snapshots == NULL) {
-		wlr_drm_format_finish(&format);
 		return NULL;
 	}
-	bool ok = vt_snapshots_init(snapshots, manager, output, impl, data);
-	snapshots->stream.is_private = true;
-	snapshots->format = format;
 	wl_list_init(&snapshots->link);
-	snapshots->allocator = vt_gbm_allocator_create(wlr_renderer_get_drm_fd(output->renderer),
-		false);
-	if (!ok || snapshots->allocator == NULL) {
-		vt_private_snapshots_destroy(snapshots);
-		return NULL;
+	bool ok = vt_snapshots_init(snapshots, manager, output, borrowed_common, impl, data);
+	snapshots->stream.is_private = true;
+	if (!ok) {
+		goto err;
+	}
+	if (!snapshots_choose(snapshots, subscriber)) {
+		*reason = VITRINE_VIEW_STOP_UNSUPPORTED;
+		goto err;
+	}
+	if (!vt_snapshots_charge(snapshots, subscriber->quota, output->width, output->height)) {
+		goto err;
 	}
 	return snapshots;
+err:
+	vt_private_snapshots_destroy(snapshots);
+	return NULL;
 }
 
 void vt_private_snapshots_destroy(struct vt_snapshots *snapshots) {

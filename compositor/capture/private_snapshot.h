@@ -6,12 +6,16 @@
 
 /**
  * Snapshots for one subscriber alone, which reads them by a device: a dma-buf that two
- * clients share could be written to by either. NULL if the renderer draws with no
- * device, the subscriber reads none of the formats that it can have, or on failure.
+ * clients share could be written to by either. From here on the subscriber pays for them,
+ * by its quota and its rate, also if it leaves before its first frame.
+ *
+ * On failure NULL, with the reason to stop the subscriber by: the renderer draws with no
+ * device, the subscriber reads none of the formats that it can have, or may have no more.
  */
 struct vt_snapshots *vt_private_snapshots_create(struct vt_manager *manager,
-	struct wlr_output *output, const struct vt_subscriber *subscriber,
-	const struct vt_stream_interface *impl, void *data);
+	struct wlr_output *output, struct vt_snapshots_common *borrowed_common,
+	const struct vt_subscriber *subscriber, const struct vt_stream_interface *impl,
+	void *data, enum vitrine_view_stop_reason *reason);
 /** The subscriber must have left. */
 void vt_private_snapshots_destroy(struct vt_snapshots *snapshots);
 

@@ -20,8 +20,8 @@
 /** Copies that may fail one after the other before the copier is given up. */
 #define FAILURES_CAP 3
 
-/** Buffers of a swapchain, which may all be made. */
-#define SWAPCHAIN_BUFFERS 4
+/** Buffers of a swapchain, which may all be made, and the one from which they are drawn. */
+#define PRIVATE_BUFFERS 5
 
 static void snapshots_stop_all(struct vt_snapshots *snapshots,
 		enum vitrine_view_stop_reason reason) {
@@ -76,7 +76,18 @@ static struct wlr_swapchain *create_memfd_swapchain(struct vt_snapshots *snapsho
 	return wlr_swapchain_create(snapshots->allocator, width, height, &format);
 }
 
-/** The subscriber pays for what is for it alone. */
+/** The subscriber pays for what is for it alone, be it made or not. */
+bool vt_snapshots_charge(struct vt_snapshots *snapshots, struct vt_quota *quota, int width,
+		int height) {
+	uint64_t bytes_per_pixel = vt_format_is_deep(snapshots->format.format) ? 8 : 4;
+	uint64_t amount = PRIVATE_BUFFERS * (uint64_t)width * (uint64_t)height * bytes_per_pixel;
+	if (snapshots->charge.quota != NULL && snapshots->charge.amount == amount) {
+		return true;
+	}
+	vt_charge_drop(&snapshots->charge);
+	return vt_charge_try(&snapshots->charge, quota, VT_QUOTA_PRIVATE_BYTES, amount);
+}
+
 static struct wlr_swapchain *create_private_swapchain(struct vt_snapshots *snapshots, int width,
 		int height) {
 	if (wl_list_empty(&snapshots->stream.subscribers)) {
@@ -84,10 +95,7 @@ static struct wlr_swapchain *create_private_swapchain(struct vt_snapshots *snaps
 	}
 	struct vt_subscriber *subscriber =
 		wl_container_of(snapshots->stream.subscribers.next, subscriber, stream_link);
-	uint64_t bytes_per_pixel = vt_format_is_deep(snapshots->format.format) ? 8 : 4;
-	vt_charge_drop(&snapshots->charge);
-	if (!vt_charge_try(&snapshots->charge, subscriber->quota, VT_QUOTA_PRIVATE_BYTES,
-			SWAPCHAIN_BUFFERS * (uint64_t)width * (uint64_t)height * bytes_per_pixel)) {
+	if (!vt_snapshots_charge(snapshots, subscriber->quota, width, height)) {
 		snapshots_stop_all(snapshots, VITRINE_VIEW_STOP_NO_RESOURCES);
 		return NULL;
 	}
@@ -158,6 +166,41 @@ static bool snapshots_copy(struct vt_snapshots *snapshots, struct wlr_buffer *so
 	return true;
 }
 
+/* What is read: one of the output's buffers at a time */
+
+static bool snapshots_can_read(struct vt_snapshots *snapshots, const struct wlr_buffer *source) {
+	struct vt_snapshots_common *common = snapshots->common;
+	bool can_read = common->n_readers == 0 || common->source == source;
+	common->was_missed |= !can_read;
+	return can_read;
+}
+
+static void snapshots_begin_read(struct vt_snapshots *snapshots,
+		const struct wlr_buffer *source) {
+	snapshots->common->source = source;
+	snapshots->common->n_readers++;
+	snapshots->reads_source = true;
+}
+
+static void snapshots_end_read(struct vt_snapshots *snapshots) {
+	if (snapshots->reads_source) {
+		snapshots->reads_source = false;
+		snapshots->common->n_readers--;
+	}
+}
+
+bool vt_snapshots_common_take_missed(struct vt_snapshots_common *common) {
+	bool was_missed = common->was_missed && common->n_readers == 0;
+	common->was_missed &= !was_missed;
+	return was_missed;
+}
+
+void vt_snapshots_common_finish(struct vt_snapshots_common *common) {
+	assert(common->n_readers == 0);
+	wlr_allocator_destroy(common->allocator);
+	common->allocator = NULL;
+}
+
 /* Copies by the copier */
 
 /** What was to be copied was not, at least not all of it. */
@@ -175,13 +218,14 @@ static void snapshots_undo_copy(struct vt_snapshots *snapshots) {
 static void snapshots_cancel_copy(struct vt_snapshots *snapshots) {
 	if (snapshots->copying_to != NULL) {
 		vt_copier_cancel(snapshots->copier);
+		snapshots_end_read(snapshots);
 		snapshots_undo_copy(snapshots);
 	}
 }
 
 static void snapshots_drop_copier(struct vt_snapshots *snapshots) {
 	snapshots_cancel_copy(snapshots);
-	vt_copier_destroy(snapshots->copier);
+	vt_copier_destroy(snapshots->copier); // reads nothing any more that is shown
 	snapshots->copier = NULL;
 	snapshots->copier_has_started = false;
 }
@@ -236,6 +280,10 @@ static void snapshots_handle_done(struct vt_snapshots *snapshots) {
 
 static void snapshots_handle_copier_event(void *data, enum vt_copier_event event) {
 	struct vt_snapshots *snapshots = data;
+	const struct vt_stream_interface *impl = snapshots->stream.impl;
+	void *impl_data = snapshots->stream.data;
+	snapshots_end_read(snapshots);
+	bool was_missed = vt_snapshots_common_take_missed(snapshots->common);
 	switch (event) {
 	case VT_COPIER_DONE:
 		snapshots_handle_done(snapshots);
@@ -248,12 +296,17 @@ static void snapshots_handle_copier_event(void *data, enum vt_copier_event event
 		snapshots->must_replace = true;
 		snapshots_request_frame(snapshots);
 		break;
+	case VT_COPIER_SOURCE_READ:
+		break;
 	case VT_COPIER_CANCELLED:
 		snapshots_request_frame(snapshots); // frames may have been lost meanwhile
 		break;
 	case VT_COPIER_STUCK:
 		snapshots_handle_stuck(snapshots);
 		break;
+	}
+	if (was_missed) {
+		impl->request_frame(impl_data);
 	}
 }
 
@@ -271,18 +324,22 @@ static bool snapshots_needs_copier(const struct vt_snapshots *snapshots,
 		wlr_buffer_get_dmabuf(source, &dmabuf);
 }
 
-/** Whether the copier can copy now. Starts it if needed: there is an event when it can. */
-static bool snapshots_is_ready(struct vt_snapshots *snapshots) {
-	if (snapshots->copier == NULL) {
-		snapshots->copier = vt_copier_create(snapshots->stream.manager->loop,
-			wlr_renderer_get_drm_fd(snapshots->output->renderer), &copier_impl, snapshots);
-		if (snapshots->copier == NULL) {
-			snapshots_give_up_copier(snapshots, "there are no resources for a thread");
-			snapshots_request_frame(snapshots);
-		}
-		return false;
+/**
+ * Whether there is a copier. Starts it if needed: there is an event when it can copy. False
+ * for lack of resources.
+ */
+static bool snapshots_has_copier(struct vt_snapshots *snapshots) {
+	if (snapshots->copier != NULL) {
+		return true;
 	}
-	return !vt_copier_is_busy(snapshots->copier);
+	bool is_private = snapshots->stream.is_private;
+	snapshots->copier = vt_copier_create(snapshots->stream.manager->loop,
+		wlr_renderer_get_drm_fd(snapshots->output->renderer), is_private, &copier_impl,
+		snapshots);
+	if (snapshots->copier == NULL && !is_private) {
+		snapshots_give_up_copier(snapshots, "there are no resources for a thread");
+	}
+	return snapshots->copier != NULL;
 }
 
 /** Memory keeps its address for as long as the buffer lives. */
@@ -318,6 +375,7 @@ static bool snapshots_start_copy(struct vt_snapshots *snapshots,
 	if (!vt_copier_start(snapshots->copier, &copy)) {
 		return false;
 	}
+	snapshots_begin_read(snapshots, copy.source);
 	snapshots->copying_to = buffer;
 	snapshots_count_bytes(snapshots, &buffer->stale);
 	pixman_region32_clear(&buffer->stale); // see snapshots_undo_copy()
@@ -329,7 +387,6 @@ static bool snapshots_start_copy(struct vt_snapshots *snapshots,
 static void snapshots_drop_swapchain(struct vt_snapshots *snapshots) {
 	wlr_swapchain_destroy(snapshots->swapchain);
 	snapshots->swapchain = NULL;
-	vt_charge_drop(&snapshots->charge);
 }
 
 void vt_snapshots_retire(struct vt_snapshots *snapshots) {
@@ -359,7 +416,7 @@ static bool snapshots_submit(struct vt_snapshots *snapshots,
 		return false;
 	}
 	int fence_fd = -1;
-	if (!waits && !vt_render_fence(snapshots->output->renderer, NULL, target, &fence_fd)) {
+	if (!by_copier && !vt_render_fence(snapshots->output->renderer, NULL, target, &fence_fd)) {
 		return false;
 	}
 	vt_stream_submit(stream, &(struct vt_stream_frame){
@@ -380,7 +437,7 @@ static bool snapshots_submit(struct vt_snapshots *snapshots,
  */
 static bool snapshots_replace_buffers(struct vt_snapshots *snapshots) {
 	struct vt_quota *quota = snapshots->charge.quota;
-	if (quota == NULL || vt_quota_get_delay(quota, vt_now_ms()) > 0) {
+	if (vt_quota_get_delay(quota, vt_now_ms()) > 0) {
 		return false;
 	}
 	vt_quota_take_token(quota, vt_now_ms());
@@ -404,8 +461,13 @@ static void snapshots_deliver(struct vt_snapshots *snapshots,
 	struct vt_stream *stream = &snapshots->stream;
 	struct wlr_buffer *source = event->state->buffer;
 	bool by_copier = snapshots_needs_copier(snapshots, source);
-	if (by_copier && !snapshots_is_ready(snapshots)) {
-		vt_stream_lose(stream, damage); // there is more once it is
+	if (by_copier && !snapshots_has_copier(snapshots)) {
+		vt_stream_fail(stream, damage);
+		return;
+	}
+	if (by_copier && (vt_copier_is_busy(snapshots->copier) ||
+			!snapshots_can_read(snapshots, source))) {
+		vt_stream_lose(stream, damage); // there is more once it can
 		return;
 	}
 	if (!by_copier && stream->is_private) {
@@ -445,8 +507,10 @@ void vt_snapshots_forget(struct vt_snapshots *snapshots) {
 }
 
 bool vt_snapshots_init(struct vt_snapshots *snapshots, struct vt_manager *manager,
-		struct wlr_output *output, const struct vt_stream_interface *impl, void *data) {
+		struct wlr_output *output, struct vt_snapshots_common *borrowed_common,
+		const struct vt_stream_interface *impl, void *data) {
 	snapshots->output = output;
+	snapshots->common = borrowed_common;
 	bool ok = vt_stream_init(&snapshots->stream, manager, impl, data);
 	snapshots->stream.is_copy = true;
 	return ok;
@@ -456,7 +520,10 @@ void vt_snapshots_finish(struct vt_snapshots *snapshots) {
 	snapshots_drop_copier(snapshots);
 	vt_stream_finish(&snapshots->stream);
 	snapshots_drop_swapchain(snapshots);
-	wlr_allocator_destroy(snapshots->allocator);
+	vt_charge_drop(&snapshots->charge);
+	if (!snapshots->stream.is_private) {
+		wlr_allocator_destroy(snapshots->allocator);
+	}
 }
 
 struct vt_snapshots *vt_snapshots_from_stream(struct vt_stream *stream) {

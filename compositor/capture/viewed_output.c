@@ -103,15 +103,16 @@ static struct vt_stream *viewed_choose_stream(struct vt_viewed_output *viewed,
 	return viewed_can_have_shared_copies(subscriber) ? &viewed->snapshots.stream : NULL;
 }
 
-/** A stream of copies for the subscriber alone, NULL if it cannot have one. */
+/** A stream of copies for the subscriber alone; NULL with a reason if it cannot have one. */
 static struct vt_stream *viewed_add_private(struct vt_viewed_output *viewed,
-		const struct vt_subscriber *subscriber) {
+		const struct vt_subscriber *subscriber, enum vitrine_view_stop_reason *reason) {
+	*reason = VITRINE_VIEW_STOP_UNSUPPORTED;
 	if (!(subscriber->allowed & VITRINE_GUARANTEE_SNAPSHOT) ||
 			!(subscriber->reader.storages & VITRINE_STORAGE_DMABUF)) {
 		return NULL;
 	}
 	struct vt_snapshots *snapshots = vt_private_snapshots_create(viewed->manager,
-		viewed->output, subscriber, &stream_impl, viewed);
+		viewed->output, &viewed->snapshots_common, subscriber, &stream_impl, viewed, reason);
 	if (snapshots == NULL) {
 		return NULL;
 	}
@@ -132,13 +133,14 @@ static void viewed_attach_all(struct vt_viewed_output *viewed, struct vt_buffer 
 			continue;
 		}
 		struct vt_stream *stream = viewed_choose_stream(viewed, subscriber, buffer);
+		enum vitrine_view_stop_reason reason;
 		if (stream == NULL) {
-			stream = viewed_add_private(viewed, subscriber);
+			stream = viewed_add_private(viewed, subscriber, &reason);
 		}
 		if (stream != NULL) {
 			viewed_attach(viewed, subscriber, stream);
 		} else {
-			vt_viewed_output_stop_later(viewed, subscriber, VITRINE_VIEW_STOP_UNSUPPORTED);
+			vt_viewed_output_stop_later(viewed, subscriber, reason);
 		}
 	}
 }
@@ -403,6 +405,9 @@ static void viewed_detach(struct vt_viewed_output *viewed, struct vt_subscriber 
 	}
 	if (stream->is_private) {
 		vt_private_snapshots_destroy(vt_snapshots_from_stream(stream));
+		if (vt_snapshots_common_take_missed(&viewed->snapshots_common)) {
+			vt_viewed_output_request_frame(viewed);
+		}
 	}
 }
 
@@ -559,6 +564,7 @@ static void viewed_destroy(struct vt_viewed_output *viewed) {
 	vt_parent_finish(&viewed->parent);
 	vt_stream_finish(&viewed->direct);
 	vt_snapshots_finish(&viewed->snapshots);
+	vt_snapshots_common_finish(&viewed->snapshots_common);
 	if (viewed->deferred != NULL) {
 		wl_event_source_remove(viewed->deferred);
 	}
@@ -598,7 +604,8 @@ static struct vt_viewed_output *viewed_create(struct vt_manager *manager,
 	wl_list_init(&viewed->private_snapshots);
 	// Both, so that both can be finished
 	bool ok = vt_stream_init(&viewed->direct, manager, &stream_impl, viewed);
-	ok &= vt_snapshots_init(&viewed->snapshots, manager, output, &stream_impl, viewed);
+	ok &= vt_snapshots_init(&viewed->snapshots, manager, output, &viewed->snapshots_common,
+		&stream_impl, viewed);
 	if (!ok) {
 		vt_stream_finish(&viewed->direct);
 		vt_snapshots_finish(&viewed->snapshots);

@@ -23,6 +23,7 @@ struct vt_viewed_output {
 
 	struct vt_parent parent;
 	struct vt_stream direct; // the output's own buffers
+	struct vt_snapshots_common snapshots_common;
 	struct vt_snapshots snapshots; // in memfds, which all that want them share
 	struct wl_list private_snapshots; // vt_snapshots.link, for one subscriber each
 

@@ -36,10 +36,8 @@ enum job_state {
 	JOB_NONE, // the thread has nothing to do
 	JOB_QUEUED, // the thread has not seen it
 	JOB_RUNNING, // or the thread itself starts, at first
-	JOB_CANCELLED,
-	JOB_DONE,
-	JOB_FAILED,
-	JOB_BUSY,
+	JOB_CANCELLED, // the thread has not reported yet
+	JOB_REPORTED,
 };
 
 /** A copy, with file descriptors of its own. */
@@ -54,14 +52,17 @@ struct job {
 
 struct worker {
 	atomic_int n_refs; // the copier's, and the thread's
+	bool is_private; // one of n_private
 	int drm_fd; // -1 for no device
 	int wake_fd; // eventfd: readable while the thread must not wait for anything else
-	int done_fd; // eventfd
+	int done_fd; // eventfd: the thread has something to tell
 
 	pthread_mutex_t mutex;
 	pthread_cond_t changed; // for the thread to look at what follows
 	bool ends;
 	enum job_state state;
+	enum vt_copier_event result; // once it has REPORTED
+	bool source_is_read; // as long as it is RUNNING
 	struct job job; // the thread's from when it is RUNNING until it has reported
 	struct vt_copy_gl *gl; // the thread's
 	bool needs_no_fence; // since the thread has started
@@ -73,8 +74,12 @@ struct vt_copier {
 	void *data;
 	struct wl_event_source *done_source, *deadline_timer;
 	bool is_busy;
-	struct wlr_buffer *source, *target; // locked, NULL if there is no copy
+	/** Locked. NULL if there is no copy, and the source once it has been read. */
+	struct wlr_buffer *source, *target;
 };
+
+/** Threads of private copiers that are not at their end. */
+static atomic_int n_private;
 
 static void close_if_open(int fd) {
 	if (fd >= 0) {
@@ -141,10 +146,10 @@ static void worker_unref(struct worker *worker) {
 }
 
 /**
- * Waits for an event, no longer than so many ms (-1: for ever). JOB_DONE if it came,
- * JOB_BUSY if it did not, JOB_CANCELLED if the thread is to do something else.
+ * Waits for an event, no longer than so many ms (-1: for ever). DONE if it came, BUSY if it
+ * did not, CANCELLED if the thread is to do something else.
  */
-static enum job_state worker_wait_for(const struct worker *worker, int fd, short events,
+static enum vt_copier_event worker_wait_for(const struct worker *worker, int fd, short events,
 		int timeout_ms) {
 	struct pollfd pollfds[] = {
 		{ .fd = fd, .events = events },
@@ -155,33 +160,45 @@ static enum job_state worker_wait_for(const struct worker *worker, int fd, short
 		ret = poll(pollfds, 2, timeout_ms);
 	} while (ret < 0); // by a signal
 	if (ret == 0) {
-		return JOB_BUSY;
+		return VT_COPIER_BUSY;
 	}
-	return pollfds[1].revents != 0 ? JOB_CANCELLED : JOB_DONE;
-}
-
-static enum job_state worker_wait_for_dmabuf(const struct worker *worker,
-		const struct wlr_dmabuf_attributes *dmabuf, short events, int timeout_ms) {
-	enum job_state state = JOB_DONE;
-	for (int i = 0; i < dmabuf->n_planes && state == JOB_DONE; i++) {
-		state = worker_wait_for(worker, dmabuf->fd[i], events, timeout_ms);
-	}
-	return state;
+	return pollfds[1].revents != 0 ? VT_COPIER_CANCELLED : VT_COPIER_DONE;
 }
 
 /**
- * Waits until the source may be read and the target written to: here rather than on the
- * GPU, where other copies of the context would wait as well.
+ * Waits for the fences of a dma-buf: here rather than on the GPU, where other copies of the
+ * context would wait as well.
  */
-static enum job_state worker_wait_for_fences(const struct worker *worker) {
-	const struct job *job = &worker->job;
-	enum job_state state = job->fence_fd >= 0 ?
-		worker_wait_for(worker, job->fence_fd, POLLIN, -1) : JOB_DONE;
-	if (state == JOB_DONE) {
-		state = worker_wait_for_dmabuf(worker, &job->source, POLLIN, -1);
+static enum vt_copier_event worker_wait_for_dmabuf(const struct worker *worker,
+		const struct wlr_dmabuf_attributes *dmabuf, short events, int timeout_ms) {
+	enum vt_copier_event result = VT_COPIER_DONE;
+	for (int i = 0; i < dmabuf->n_planes && result == VT_COPIER_DONE; i++) {
+		result = worker_wait_for(worker, dmabuf->fd[i], events, timeout_ms);
 	}
-	return state != JOB_DONE ? state :
-		worker_wait_for_dmabuf(worker, &job->target, POLLOUT, BUSY_MS);
+	return result;
+}
+
+static enum vt_copier_event worker_wait_for_source(const struct worker *worker) {
+	const struct job *job = &worker->job;
+	enum vt_copier_event result = job->fence_fd >= 0 ?
+		worker_wait_for(worker, job->fence_fd, POLLIN, -1) : VT_COPIER_DONE;
+	return result != VT_COPIER_DONE ? result :
+		worker_wait_for_dmabuf(worker, &job->source, POLLIN, -1);
+}
+
+static bool worker_is_wanted(struct worker *worker) {
+	pthread_mutex_lock(&worker->mutex);
+	bool is_wanted = worker->state == JOB_RUNNING;
+	pthread_mutex_unlock(&worker->mutex);
+	return is_wanted;
+}
+
+/** The source has been read, to memory of our own. */
+static void worker_report_read(struct worker *worker) {
+	pthread_mutex_lock(&worker->mutex);
+	worker->source_is_read = true;
+	pthread_mutex_unlock(&worker->mutex);
+	eventfd_write(worker->done_fd, 1);
 }
 
 /** Copies some rows, unless they are not to be written any more. */
@@ -213,11 +230,11 @@ static bool worker_copy_rect(struct worker *worker, const struct vt_copy_gl_pixe
 	return goes_on;
 }
 
-static bool worker_read(struct worker *worker) {
+static enum vt_copier_event worker_read(struct worker *worker) {
 	struct job *job = &worker->job;
 	struct vt_copy_gl_pixels pixels;
 	if (!vt_copy_gl_read(worker->gl, &job->source, job->fourcc, &job->region, &pixels)) {
-		return false;
+		return VT_COPIER_FAILED;
 	}
 	int n_rects;
 	const pixman_box32_t *rects = pixman_region32_rectangles(&job->region, &n_rects);
@@ -225,25 +242,41 @@ static bool worker_read(struct worker *worker) {
 	for (int i = 0; i < n_rects && goes_on; i++) {
 		goes_on = worker_copy_rect(worker, &pixels, &rects[i]);
 	}
-	return true; // or it was cancelled
+	return VT_COPIER_DONE; // or it was cancelled
 }
 
-static enum job_state worker_copy(struct worker *worker) {
-	const struct job *job = &worker->job;
-	enum job_state state = worker_wait_for_fences(worker);
-	if (state != JOB_DONE) {
-		return state;
+/**
+ * The output has its buffer back before the client's memory is touched. What is drawn
+ * after a cancellation, since it had begun before, is what was read before. The GPU waits
+ * for those of the client's fences alone that come in between: they cost this thread.
+ */
+static enum vt_copier_event worker_draw(struct worker *worker) {
+	struct job *job = &worker->job;
+	if (!vt_copy_gl_stage(worker->gl, &job->source, &job->region, worker->wake_fd)) {
+		return VT_COPIER_FAILED;
 	}
-	bool ok = job->data != NULL ? worker_read(worker) :
-		vt_copy_gl_draw(worker->gl, &job->source, &job->target, &job->region, worker->wake_fd);
-	return ok ? JOB_DONE : JOB_FAILED;
+	worker_report_read(worker);
+	enum vt_copier_event result =
+		worker_wait_for_dmabuf(worker, &job->target, POLLOUT, BUSY_MS);
+	if (result == VT_COPIER_DONE && worker_is_wanted(worker) &&
+			!vt_copy_gl_draw(worker->gl, &job->target, &job->region, worker->wake_fd)) {
+		result = VT_COPIER_FAILED;
+	}
+	return result;
 }
 
-static void worker_report(struct worker *worker, enum job_state state) {
+static enum vt_copier_event worker_copy(struct worker *worker) {
+	enum vt_copier_event result = worker_wait_for_source(worker);
+	if (result != VT_COPIER_DONE) {
+		return result;
+	}
+	return worker->job.data != NULL ? worker_read(worker) : worker_draw(worker);
+}
+
+static void worker_report(struct worker *worker, enum vt_copier_event result) {
 	pthread_mutex_lock(&worker->mutex);
-	if (worker->state == JOB_RUNNING) {
-		worker->state = state;
-	}
+	worker->result = worker->state == JOB_CANCELLED ? VT_COPIER_CANCELLED : result;
+	worker->state = JOB_REPORTED;
 	pthread_mutex_unlock(&worker->mutex);
 	eventfd_write(worker->done_fd, 1);
 }
@@ -257,6 +290,7 @@ static bool worker_await_job(struct worker *worker) {
 	bool goes_on = !worker->ends;
 	if (goes_on) {
 		worker->state = JOB_RUNNING;
+		worker->source_is_read = false;
 	}
 	pthread_mutex_unlock(&worker->mutex);
 	return goes_on;
@@ -267,13 +301,14 @@ static void *worker_run(void *data) {
 	setpriority(PRIO_PROCESS, 0, NICENESS); // of this thread alone
 	worker->gl = vt_copy_gl_create(worker->drm_fd);
 	worker->needs_no_fence = worker->gl != NULL && vt_copy_gl_attaches_fences(worker->gl);
-	worker_report(worker, worker->gl != NULL ? JOB_DONE : JOB_FAILED);
+	worker_report(worker, worker->gl != NULL ? VT_COPIER_DONE : VT_COPIER_FAILED);
 	while (worker->gl != NULL && worker_await_job(worker)) {
-		enum job_state state = worker_copy(worker);
+		enum vt_copier_event result = worker_copy(worker);
 		job_finish(&worker->job);
-		worker_report(worker, state);
+		worker_report(worker, result);
 	}
 	vt_copy_gl_destroy(worker->gl);
+	atomic_fetch_sub(&n_private, worker->is_private);
 	worker_unref(worker);
 	vt_thread_leave_driver();
 	return NULL;
@@ -288,11 +323,12 @@ static void init_mutex(pthread_mutex_t *mutex) {
 	pthread_mutexattr_destroy(&attr);
 }
 
-static struct worker *worker_create(int borrowed_drm_fd) {
+static struct worker *worker_create(int borrowed_drm_fd, bool is_private) {
 	struct worker *worker = calloc(1, sizeof(*worker));
 	if (worker == NULL) {
 		return NULL;
 	}
+	worker->is_private = is_private;
 	worker->drm_fd = borrowed_drm_fd >= 0 ? fcntl(borrowed_drm_fd, F_DUPFD_CLOEXEC, 0) : -1;
 	worker->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	worker->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -307,8 +343,10 @@ static struct worker *worker_create(int borrowed_drm_fd) {
 	atomic_init(&worker->n_refs, 2);
 	pthread_t thread;
 	vt_thread_enter_driver();
+	atomic_fetch_add(&n_private, is_private);
 	if (!vt_thread_start(&thread, worker_run, worker)) {
 		vt_thread_leave_driver();
+		atomic_fetch_sub(&n_private, is_private);
 		atomic_init(&worker->n_refs, 1);
 		worker_unref(worker);
 		return NULL;
@@ -327,7 +365,9 @@ err:
 static void worker_end(struct worker *worker) {
 	pthread_mutex_lock(&worker->mutex);
 	worker->ends = true;
-	worker->state = JOB_CANCELLED;
+	if (worker->state == JOB_RUNNING) {
+		worker->state = JOB_CANCELLED;
+	}
 	pthread_cond_signal(&worker->changed);
 	pthread_mutex_unlock(&worker->mutex);
 	eventfd_write(worker->wake_fd, 1);
@@ -342,39 +382,44 @@ static void copier_remove_source(struct wl_event_source *source) {
 	}
 }
 
-static void copier_unlock_buffers(struct vt_copier *copier) {
+static void copier_unlock_source(struct vt_copier *copier) {
 	wlr_buffer_unlock(copier->source);
-	wlr_buffer_unlock(copier->target);
-	copier->source = copier->target = NULL;
+	copier->source = NULL;
 }
 
-static enum vt_copier_event worker_take_result(struct worker *worker) {
+static void copier_unlock_buffers(struct vt_copier *copier) {
+	copier_unlock_source(copier);
+	wlr_buffer_unlock(copier->target);
+	copier->target = NULL;
+}
+
+/** Returns false if there is nothing to tell any more. */
+static bool worker_take_event(struct worker *worker, enum vt_copier_event *event) {
 	pthread_mutex_lock(&worker->mutex);
-	enum job_state state = worker->state;
-	worker->state = JOB_NONE;
-	pthread_mutex_unlock(&worker->mutex);
-	switch (state) {
-	case JOB_DONE:
-		return VT_COPIER_DONE;
-	case JOB_BUSY:
-		return VT_COPIER_BUSY;
-	case JOB_CANCELLED:
-		return VT_COPIER_CANCELLED;
-	default:
-		return VT_COPIER_FAILED;
+	bool is_over = worker->state == JOB_REPORTED;
+	bool is_read = worker->state == JOB_RUNNING && worker->source_is_read;
+	*event = is_over ? worker->result : VT_COPIER_SOURCE_READ;
+	if (is_over) {
+		worker->state = JOB_NONE;
 	}
+	pthread_mutex_unlock(&worker->mutex);
+	return is_over || is_read;
 }
 
 static int copier_handle_done(int fd, uint32_t mask, void *data) {
 	struct vt_copier *copier = data;
 	eventfd_t value;
-	if (eventfd_read(fd, &value) != 0) {
+	enum vt_copier_event event;
+	if (eventfd_read(fd, &value) != 0 || !worker_take_event(copier->worker, &event)) {
 		return 0;
 	}
-	enum vt_copier_event event = worker_take_result(copier->worker);
-	copier->is_busy = false;
-	wl_event_source_timer_update(copier->deadline_timer, 0);
-	copier_unlock_buffers(copier);
+	if (event == VT_COPIER_SOURCE_READ) {
+		copier_unlock_source(copier);
+	} else {
+		copier->is_busy = false;
+		wl_event_source_timer_update(copier->deadline_timer, 0);
+		copier_unlock_buffers(copier);
+	}
 	copier->impl->handle_event(copier->data, event);
 	return 0;
 }
@@ -393,14 +438,19 @@ static void copier_begin(struct vt_copier *copier) {
 }
 
 struct vt_copier *vt_copier_create(struct wl_event_loop *loop, int borrowed_drm_fd,
-		const struct vt_copier_interface *impl, void *data) {
+		bool is_private, const struct vt_copier_interface *impl, void *data) {
+	if (is_private && atomic_load(&n_private) >= VT_COPIERS_PRIVATE_CAP) {
+		wlr_log(WLR_ERROR, "There are %d threads that copy for one client each: no more",
+			VT_COPIERS_PRIVATE_CAP);
+		return NULL;
+	}
 	struct vt_copier *copier = calloc(1, sizeof(*copier));
 	if (copier == NULL) {
 		return NULL;
 	}
 	copier->impl = impl;
 	copier->data = data;
-	copier->worker = worker_create(borrowed_drm_fd);
+	copier->worker = worker_create(borrowed_drm_fd, is_private);
 	if (copier->worker == NULL) {
 		goto err_copier;
 	}
@@ -468,12 +518,15 @@ void vt_copier_cancel(struct vt_copier *copier) {
 	}
 	struct worker *worker = copier->worker;
 	pthread_mutex_lock(&worker->mutex);
-	if (worker->state == JOB_QUEUED) {
+	if (worker->state == JOB_RUNNING) {
+		worker->state = JOB_CANCELLED;
+	} else if (worker->state == JOB_QUEUED) {
 		// The thread will never see it: its report is made here
 		job_finish(&worker->job);
+		worker->state = JOB_REPORTED;
 		eventfd_write(worker->done_fd, 1);
 	}
-	worker->state = JOB_CANCELLED; // even if it is done: the target is not wanted
+	worker->result = VT_COPIER_CANCELLED; // even if it is done: the target is not wanted
 	pthread_mutex_unlock(&worker->mutex);
 	eventfd_write(worker->wake_fd, 1);
 	copier_unlock_buffers(copier);

@@ -25,6 +25,7 @@ enum vt_copier_event {
 	VT_COPIER_FAILED, // the copy, or the thread's start: there is no EGL that can
 	VT_COPIER_BUSY, // another process has left fences on the target: it was not drawn to
 	VT_COPIER_CANCELLED, // what was cancelled is over
+	VT_COPIER_SOURCE_READ, // the copy goes on without its source, which is unlocked
 	VT_COPIER_STUCK, // it takes too long: the copier must be destroyed
 };
 
@@ -39,9 +40,9 @@ struct vt_copier_interface {
 
 /** A copy to be made. */
 struct vt_copy {
-	struct wlr_buffer *source; // a dma-buf
+	struct wlr_buffer *source; // a dma-buf; locked until it has been read
 	int take_fence_fd; // readable when the source may be read, -1 for at once
-	/** Of the target's size; locked, as is the source, until the copy is over. */
+	/** Of the source's size; locked until the copy is over. */
 	struct wlr_buffer *target;
 	/** Where the CPU's copy goes to; NULL if the target is a dma-buf to be drawn to. */
 	void *data;
@@ -50,12 +51,16 @@ struct vt_copy {
 	const pixman_region32_t *region; // what to copy, not empty
 };
 
+/** Copiers that are each for one client alone, of all outputs, with those left behind. */
+#define VT_COPIERS_PRIVATE_CAP 16
+
 /**
  * Starts the thread, for the device that `borrowed_drm_fd` is a node of (-1 for
- * none). It is busy until the first event. NULL for lack of resources.
+ * none). It is busy until the first event. NULL for lack of resources, or beyond the
+ * cap if it is for one client alone.
  */
 struct vt_copier *vt_copier_create(struct wl_event_loop *loop, int borrowed_drm_fd,
-	const struct vt_copier_interface *impl, void *data);
+	bool is_private, const struct vt_copier_interface *impl, void *data);
 /** Does not wait for the thread: what it does is as good as cancelled. Accepts NULL. */
 void vt_copier_destroy(struct vt_copier *copier);
 
@@ -72,7 +77,8 @@ bool vt_copier_needs_no_fence(const struct vt_copier *copier);
 bool vt_copier_start(struct vt_copier *copier, const struct vt_copy *copy);
 /**
  * Once this returns nothing is written to `vt_copy.data` any more, and the buffers are
- * unlocked. The GPU may still draw to a dma-buf.
+ * unlocked. The GPU may still finish drawing to a dma-buf if that had begun, from a copy
+ * that was made of the source before: nothing that the source gets later can be in it.
  */
 void vt_copier_cancel(struct vt_copier *copier);
 

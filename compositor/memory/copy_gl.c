@@ -60,7 +60,7 @@ struct read_target {
 	GLuint renderbuffer; // of the twin
 	EGLImageKHR image;
 	int memfd, dmabuf_fd; // of the twin, -1 for the texture
-	void *data; // a map of the twin, or memory for what is read back
+	void *data; // a map of the twin, or memory for what is read back; NULL before that
 	size_t stride, size; // bytes
 };
 
@@ -391,6 +391,10 @@ static bool wait_for_drawing(const struct vt_copy_gl *gl, int cancel_fd) {
 
 /* The target for the CPU */
 
+static bool target_is_twin(const struct read_target *target) {
+	return target->texture == 0;
+}
+
 static void target_finish(struct vt_copy_gl *gl) {
 	struct read_target *target = &gl->target;
 	glDeleteFramebuffers(1, &target->framebuffer);
@@ -529,9 +533,7 @@ static bool target_init_texture(struct vt_copy_gl *gl, const struct read_format 
 		int width, int height) {
 	struct read_target *target = &gl->target;
 	target->memfd = target->dmabuf_fd = -1;
-	target->data = target_set_size(target, format, width, height, 4, 1) ?
-		malloc(target->size) : NULL;
-	if (target->data == NULL) {
+	if (!target_set_size(target, format, width, height, 4, 1)) {
 		return false;
 	}
 	glGenTextures(1, &target->texture);
@@ -565,17 +567,18 @@ bool vt_copy_gl_can_read(const struct vt_copy_gl *gl, uint32_t fourcc) {
 	return find_format(gl, fourcc) != NULL;
 }
 
-/** Makes the target fit. */
-static bool target_configure(struct vt_copy_gl *gl, uint32_t fourcc, int width, int height) {
-	const struct read_format *format = find_format(gl, fourcc);
+/** Makes the target fit. What is for a GPU is a texture in any case. */
+static bool target_configure(struct vt_copy_gl *gl, const struct read_format *format, int width,
+		int height, bool is_for_gpu) {
 	const struct read_target *target = &gl->target;
 	if (format == NULL) {
 		return false;
-	} else if (target->format == format && target->width == width && target->height == height) {
+	} else if (target->format == format && target->width == width &&
+			target->height == height && (!is_for_gpu || !target_is_twin(target))) {
 		return true;
 	}
 	target_finish(gl);
-	return target_init_twin(gl, format, width, height) ||
+	return (!is_for_gpu && target_init_twin(gl, format, width, height)) ||
 		target_init_texture(gl, format, width, height);
 }
 
@@ -674,13 +677,15 @@ struct vt_copy_gl *vt_copy_gl_create(int borrowed_drm_fd) {
 
 /* Copying */
 
-static bool target_is_twin(const struct read_target *target) {
-	return target->texture == 0;
-}
-
 /** Reads the region's extents by one call, each of which waits for the GPU. */
-static bool read_back(const struct vt_copy_gl *gl, const struct read_target *target,
+static bool read_back(const struct vt_copy_gl *gl, struct read_target *target,
 		const pixman_region32_t *region) {
+	if (target->data == NULL) {
+		target->data = malloc(target->size);
+		if (target->data == NULL) {
+			return false;
+		}
+	}
 	const pixman_box32_t *extents = pixman_region32_extents((pixman_region32_t *)region);
 	int x1 = 0, x2 = target->width;
 	glPixelStorei(GL_PACK_ALIGNMENT, 4);
@@ -713,7 +718,8 @@ static bool finish_twin(const struct vt_copy_gl *gl, const struct read_target *t
 bool vt_copy_gl_read(struct vt_copy_gl *gl, const struct wlr_dmabuf_attributes *source,
 		uint32_t fourcc, const pixman_region32_t *region, struct vt_copy_gl_pixels *pixels) {
 	GLuint texture = import_texture(gl, source);
-	if (texture == 0 || !target_configure(gl, fourcc, source->width, source->height)) {
+	if (texture == 0 || !target_configure(gl, find_format(gl, fourcc), source->width,
+			source->height, false)) {
 		glDeleteTextures(1, &texture);
 		return false;
 	}
@@ -732,24 +738,42 @@ bool vt_copy_gl_read(struct vt_copy_gl *gl, const struct wlr_dmabuf_attributes *
 	return ok;
 }
 
-bool vt_copy_gl_draw(struct vt_copy_gl *gl, const struct wlr_dmabuf_attributes *source,
-		const struct wlr_dmabuf_attributes *target, const pixman_region32_t *region,
-		int cancel_fd) {
+/** What loses nothing of a format, or what every renderer draws to. */
+static const struct read_format *find_staging_format(const struct vt_copy_gl *gl,
+		uint32_t fourcc) {
+	const struct read_format *format = find_format(gl, fourcc);
+	return format != NULL ? format : find_format(gl, DRM_FORMAT_XRGB8888);
+}
+
+bool vt_copy_gl_stage(struct vt_copy_gl *gl, const struct wlr_dmabuf_attributes *source,
+		const pixman_region32_t *region, int cancel_fd) {
 	GLuint texture = import_texture(gl, source);
-	EGLImageKHR image = texture != 0 ? import_dmabuf(gl, target) : EGL_NO_IMAGE_KHR;
-	if (image == EGL_NO_IMAGE_KHR) {
+	const struct read_format *format = find_staging_format(gl, source->format);
+	if (texture == 0 || !target_configure(gl, format, source->width, source->height, true)) {
 		glDeleteTextures(1, &texture);
+		return false;
+	}
+	glBindFramebuffer(GL_FRAMEBUFFER, gl->target.framebuffer);
+	draw_region(gl->program, texture, source->width, source->height, region);
+	bool ok = wait_for_drawing(gl, cancel_fd);
+	glDeleteTextures(1, &texture);
+	return ok;
+}
+
+bool vt_copy_gl_draw(struct vt_copy_gl *gl, const struct wlr_dmabuf_attributes *target,
+		const pixman_region32_t *region, int cancel_fd) {
+	EGLImageKHR image = import_dmabuf(gl, target);
+	if (image == EGL_NO_IMAGE_KHR) {
 		return false;
 	}
 	GLuint renderbuffer, framebuffer;
 	bool ok = attach_image(gl, image, &renderbuffer, &framebuffer);
 	if (ok) {
-		draw_region(gl->program, texture, target->width, target->height, region);
+		draw_region(gl->program, gl->target.texture, target->width, target->height, region);
 		ok = wait_for_drawing(gl, cancel_fd);
 	}
 	glDeleteFramebuffers(1, &framebuffer);
 	glDeleteRenderbuffers(1, &renderbuffer);
 	gl->destroy_image(gl->display, image);
-	glDeleteTextures(1, &texture);
 	return ok;
 }

@@ -48,11 +48,18 @@ struct vt_copy_gl_pixels {
 bool vt_copy_gl_read(struct vt_copy_gl *gl, const struct wlr_dmabuf_attributes *source,
 	uint32_t fourcc, const pixman_region32_t *region, struct vt_copy_gl_pixels *pixels);
 /**
- * Draws a region of a dma-buf to the same place of another one. Waits until it is
- * done, or `cancel_fd` is readable. False if one of the two cannot be imported, or
- * it did not come to its end.
+ * Copies a region of a dma-buf to memory of our own, no less deep, which is never shared.
+ * Waits until it is done, or `cancel_fd` is readable. False if the dma-buf cannot be
+ * imported, there is no memory, or it did not come to its end.
  */
-bool vt_copy_gl_draw(struct vt_copy_gl *gl, const struct wlr_dmabuf_attributes *source,
-	const struct wlr_dmabuf_attributes *target, const pixman_region32_t *region, int cancel_fd);
+bool vt_copy_gl_stage(struct vt_copy_gl *gl, const struct wlr_dmabuf_attributes *source,
+	const pixman_region32_t *region, int cancel_fd);
+/**
+ * Draws the region that was staged last to the same place of a dma-buf of the same size.
+ * Waits as vt_copy_gl_stage() does. False if it cannot be imported, or it did not come to
+ * its end: the GPU may be drawing then.
+ */
+bool vt_copy_gl_draw(struct vt_copy_gl *gl, const struct wlr_dmabuf_attributes *target,
+	const pixman_region32_t *region, int cancel_fd);
 
 #endif

@@ -9,11 +9,14 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <vitrine/view_v1.h>
 #include <wlr/interfaces/wlr_buffer.h>
 #include <wlr/render/allocator.h>
 #include <wlr/render/drm_format_set.h>
+#include <wlr/render/dmabuf.h>
+#include <wlr/render/swapchain.h>
 #include <wlr/render/wlr_renderer.h>
 #include <wlr/types/wlr_output.h>
 
@@ -24,11 +27,17 @@
 #include "harness.h"
 #include "memfd_buffer.h"
 #include "viewed_output.h"
+#include "ext-image-capture-source-v1-client-protocol.h"
+#include "xx-dmabuf-view-v1-client-protocol.h"
+#include "ext-image-capture-source-v1-client-protocol.h"
 #include "xx-dmabuf-view-v1-client-protocol.h"
 
 #define SNAPSHOT VITRINE_GUARANTEE_SNAPSHOT
 
 /* What stands in for buffers of a GPU: memfds, which are read by a map */
+
+/** Of what the holders of copies do: not writable. -1 for nothing. */
+static int target_fence_fd = -1;
 
 bool __real_wlr_buffer_get_dmabuf(struct wlr_buffer *buffer,
 	struct wlr_dmabuf_attributes *dmabuf);
@@ -48,7 +57,72 @@ bool __wrap_wlr_buffer_get_dmabuf(struct wlr_buffer *buffer,
 		.fd = { shm.fd },
 		.stride = { (uint32_t)shm.stride },
 	};
+	const struct vt_buffer *vt_buffer = vt_buffer_try_from_buffer(buffer);
+	if (target_fence_fd >= 0 && vt_buffer != NULL && vt_buffer->device != 0) {
+		dmabuf->fd[dmabuf->n_planes++] = target_fence_fd;
+	}
 	return true;
+}
+
+static int drm_fd = -1; // of the renderer
+
+int __wrap_wlr_renderer_get_drm_fd(struct wlr_renderer *renderer);
+int __wrap_wlr_renderer_get_drm_fd(struct wlr_renderer *renderer) {
+	return drm_fd;
+}
+
+/** What is a memfd, and says that it is a dma-buf of a GPU. */
+static struct wlr_buffer *gbm_allocator_create_buffer(struct wlr_allocator *allocator, int width,
+		int height, const struct wlr_drm_format *format) {
+	struct wlr_allocator *inner = vt_memfd_allocator_create();
+	check(inner != NULL);
+	struct wlr_buffer *buffer = wlr_allocator_create_buffer(inner, width, height, format);
+	wlr_allocator_destroy(inner);
+	check(buffer != NULL);
+	struct wlr_dmabuf_attributes dmabuf;
+	check(wlr_buffer_get_dmabuf(buffer, &dmabuf));
+	struct vt_buffer *vt_buffer = vt_buffer_try_from_buffer(buffer);
+	check(wlr_dmabuf_attributes_copy(&vt_buffer->dmabuf, &dmabuf));
+	vt_buffer->device = 1;
+	return buffer;
+}
+
+static int n_gbm_allocators; // made so far
+static bool exports_for_writing;
+
+static struct wlr_buffer *gbm_allocator_refuse(struct wlr_allocator *allocator, int width,
+		int height, const struct wlr_drm_format *format) {
+	return NULL;
+}
+
+static void gbm_allocator_destroy(struct wlr_allocator *allocator) {
+	free(allocator);
+}
+
+static const struct wlr_allocator_interface gbm_allocator_impls[] = {
+	{ .create_buffer = gbm_allocator_create_buffer, .destroy = gbm_allocator_destroy },
+	{ .create_buffer = gbm_allocator_refuse, .destroy = gbm_allocator_destroy },
+};
+
+struct wlr_allocator *__wrap_vt_gbm_allocator_create(int borrowed_drm_fd, bool is_for_display);
+struct wlr_allocator *__wrap_vt_gbm_allocator_create(int borrowed_drm_fd, bool is_for_display) {
+	n_gbm_allocators++;
+	struct wlr_allocator *allocator = calloc(1, sizeof(*allocator));
+	check(allocator != NULL);
+	wlr_allocator_init(allocator, &gbm_allocator_impls[exports_for_writing],
+		WLR_BUFFER_CAP_DMABUF);
+	return allocator;
+}
+
+/** What the client gets is a memfd, whatever it is said to be. */
+int __real_vitrine_verify_fd(int fd, enum vitrine_storage storage,
+	enum vitrine_guarantee guarantee, uint64_t size, const char **reason);
+int __wrap_vitrine_verify_fd(int fd, enum vitrine_storage storage,
+	enum vitrine_guarantee guarantee, uint64_t size, const char **reason);
+int __wrap_vitrine_verify_fd(int fd, enum vitrine_storage storage,
+		enum vitrine_guarantee guarantee, uint64_t size, const char **reason) {
+	return storage == VITRINE_STORAGE_DMABUF ? 0 :
+		__real_vitrine_verify_fd(fd, storage, guarantee, size, reason);
 }
 
 static int fence_fd = -1; // of each frame from now on
@@ -72,8 +146,9 @@ static struct {
 	pthread_mutex_t mutex;
 	pthread_cond_t changed;
 	bool is_closed; // copies wait
+	bool drawing_is_closed; // to dma-bufs
 	int n_waiting; // of them
-	int n_read;
+	int n_read, n_drawn;
 	bool has_no_egl, fails;
 } gpu = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER };
 
@@ -85,18 +160,21 @@ static void gpu_close(void) {
 
 static void gpu_open(void) {
 	pthread_mutex_lock(&gpu.mutex);
-	gpu.is_closed = false;
+	gpu.is_closed = gpu.drawing_is_closed = false;
 	pthread_cond_broadcast(&gpu.changed);
 	pthread_mutex_unlock(&gpu.mutex);
 }
 
-/** Waits until a copy waits for the GPU. */
-static void gpu_await_copy(void) {
+static int gpu_count_waiting(void) {
 	pthread_mutex_lock(&gpu.mutex);
-	while (gpu.n_waiting == 0) {
-		pthread_cond_wait(&gpu.changed, &gpu.mutex);
-	}
+	int n = gpu.n_waiting;
 	pthread_mutex_unlock(&gpu.mutex);
+	return n;
+}
+
+/** Waits until a copy waits for the GPU: of what was painted last, if it is painted again. */
+static void gpu_await_copy(struct fixture *f) {
+	pump_until(&f->server, gpu_count_waiting() > 0);
 }
 
 static int gpu_count_read(void) {
@@ -124,22 +202,27 @@ void __wrap_vt_copy_gl_destroy(struct vt_copy_gl *gl) {
 	free(gl);
 }
 
+/** Comes to its turn. */
+static bool gpu_do(const bool *is_closed, int *count) {
+	pthread_mutex_lock(&gpu.mutex);
+	gpu.n_waiting++;
+	pthread_cond_broadcast(&gpu.changed);
+	while (*is_closed) {
+		pthread_cond_wait(&gpu.changed, &gpu.mutex);
+	}
+	gpu.n_waiting--;
+	(*count)++;
+	bool ok = !gpu.fails;
+	pthread_mutex_unlock(&gpu.mutex);
+	return ok;
+}
+
 /** Reads when it has come to its turn, as a GPU does. */
 bool __wrap_vt_copy_gl_read(struct vt_copy_gl *gl, const struct wlr_dmabuf_attributes *source,
 	uint32_t fourcc, const pixman_region32_t *region, struct vt_copy_gl_pixels *pixels);
 bool __wrap_vt_copy_gl_read(struct vt_copy_gl *gl, const struct wlr_dmabuf_attributes *source,
 		uint32_t fourcc, const pixman_region32_t *region, struct vt_copy_gl_pixels *pixels) {
-	pthread_mutex_lock(&gpu.mutex);
-	gpu.n_waiting++;
-	pthread_cond_broadcast(&gpu.changed);
-	while (gpu.is_closed) {
-		pthread_cond_wait(&gpu.changed, &gpu.mutex);
-	}
-	gpu.n_waiting--;
-	gpu.n_read++;
-	bool ok = !gpu.fails;
-	pthread_mutex_unlock(&gpu.mutex);
-
+	bool ok = gpu_do(&gpu.is_closed, &gpu.n_read);
 	size_t size = (size_t)source->stride[0] * (size_t)source->height;
 	void *data = mmap(NULL, size, PROT_READ, MAP_SHARED, source->fd[0], 0);
 	free(gl->pixels);
@@ -148,6 +231,28 @@ bool __wrap_vt_copy_gl_read(struct vt_copy_gl *gl, const struct wlr_dmabuf_attri
 	memcpy(gl->pixels, data, size);
 	munmap(data, size);
 	*pixels = (struct vt_copy_gl_pixels){ gl->pixels, source->stride[0], 4 };
+	return ok;
+}
+
+bool __wrap_vt_copy_gl_stage(struct vt_copy_gl *gl, const struct wlr_dmabuf_attributes *source,
+	const pixman_region32_t *region, int cancel_fd);
+bool __wrap_vt_copy_gl_stage(struct vt_copy_gl *gl, const struct wlr_dmabuf_attributes *source,
+		const pixman_region32_t *region, int cancel_fd) {
+	struct vt_copy_gl_pixels pixels;
+	return __wrap_vt_copy_gl_read(gl, source, source->format, region, &pixels);
+}
+
+/** Draws when it has come to its turn, whether or not that is still wanted. */
+bool __wrap_vt_copy_gl_draw(struct vt_copy_gl *gl, const struct wlr_dmabuf_attributes *target,
+	const pixman_region32_t *region, int cancel_fd);
+bool __wrap_vt_copy_gl_draw(struct vt_copy_gl *gl, const struct wlr_dmabuf_attributes *target,
+		const pixman_region32_t *region, int cancel_fd) {
+	bool ok = gpu_do(&gpu.drawing_is_closed, &gpu.n_drawn);
+	size_t size = (size_t)target->stride[0] * (size_t)target->height;
+	void *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, target->fd[0], 0);
+	check(data != MAP_FAILED);
+	memcpy(data, gl->pixels, size);
+	munmap(data, size);
 	return ok;
 }
 
@@ -183,7 +288,7 @@ static void begin_copy(struct fixture *f, uint32_t color) {
 	pump_until(&f->server, is_idle(f)); // or the frame would come while another is copied
 	gpu_close();
 	check(output_paint(f->server.output, color, NULL));
-	gpu_await_copy();
+	gpu_await_copy(f);
 }
 
 /** Paints until the session has a frame of this colour. */
@@ -211,7 +316,8 @@ static struct wlr_buffer *create_memfd_buffer(struct wlr_allocator *allocator) {
 
 TEST_WITH(fixture, copier_goes_on_when_copies_are_cancelled_at_once) {
 	int n_events[VT_COPIER_STUCK + 1] = {0};
-	struct vt_copier *copier = vt_copier_create(f->server.loop, -1, &counting_impl, n_events);
+	struct vt_copier *copier = vt_copier_create(f->server.loop, -1, false, &counting_impl,
+		n_events);
 	check(copier != NULL);
 	pump_until(&f->server, !vt_copier_is_busy(copier));
 	struct wlr_allocator *allocator = vt_memfd_allocator_create();
@@ -447,4 +553,277 @@ TEST_WITH(fixture, deep_source_keeps_its_depth_if_all_readers_list_it) {
 	fixture_paint(f, 0xff8000);
 	pump_until(&f->server, get_last_view(deep)->fourcc == DRM_FORMAT_XRGB2101010);
 	test_session_close(deep);
+}
+
+/* Copies for one client alone */
+
+/** Buffers of a swapchain that are in use, besides by the swapchain. */
+static size_t count_locked(const struct wlr_swapchain *swapchain) {
+	size_t count = 0;
+	for (size_t i = 0; i < WLR_SWAPCHAIN_CAP; i++) {
+		count += swapchain->slots[i].buffer != NULL && swapchain->slots[i].acquired;
+	}
+	return count;
+}
+
+/** Has the renderer be one with a device: any, of which /dev/null is one. */
+static void use_device(struct fixture *f) {
+	drm_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	check(drm_fd >= 0);
+	use_gpu(f);
+}
+
+static void forget_device(void) {
+	close(drm_fd);
+	drm_fd = -1;
+}
+
+/** A session of a client that reads dma-bufs alone. */
+static struct test_session *start_device_session(struct client *client) {
+	struct stat stat;
+	check_ok(fstat(drm_fd, &stat));
+	struct ext_image_capture_source_v1 *source = client_get_source(client, 0);
+	struct test_session *session = test_session_create_unstarted(client, source);
+	ext_image_capture_source_v1_destroy(source);
+	test_session_set_up(session, &(struct test_setup){
+		.acceptable = SNAPSHOT,
+		.storages = VITRINE_STORAGE_DMABUF,
+	});
+	test_session_add_format(session, stat.st_rdev, DRM_FORMAT_XRGB8888, DRM_FORMAT_MOD_LINEAR);
+	session->auto_release = true;
+	xx_dmabuf_view_session_v1_start(session->proxy);
+	return session;
+}
+
+TEST_WITH(fixture, clients_with_devices_have_copies_of_their_own) {
+	use_device(f);
+	struct test_session *a = start_device_session(f->client);
+	struct test_session *b = start_device_session(f->client);
+	for (uint32_t i = 1; i <= 12; i++) {
+		paint_until_seen(f, a, fixture_color(i));
+		pump_until(&f->server, b->n_frames > 0 &&
+			test_session_get_pixel(b, 0, 0) == fixture_color(i));
+	}
+	check_int(a->views[0].storage, ==, VITRINE_STORAGE_DMABUF);
+	check_int(a->views[0].guarantee, ==, SNAPSHOT);
+	check_int(n_gbm_allocators, ==, 1);
+	check_int(a->n_revoked + b->n_revoked, ==, 0);
+	test_session_close(a);
+	test_session_close(b);
+	forget_device();
+}
+
+TEST_WITH(fixture, sessions_with_copies_of_their_own_cost_tokens_without_a_frame) {
+	use_device(f);
+	f->server.manager->limits.retire_burst_per_process = 4;
+	f->server.manager->limits.retire_interval_ms = 1000000;
+	gpu_close();
+	for (uint32_t i = 1; i <= 8; i++) {
+		uint32_t n_started = f->server.sessions_started;
+		struct test_session *session = start_device_session(f->client);
+		client_roundtrip(f->client);
+		check_int(f->server.sessions_started, ==, n_started + (i <= 4));
+		check(output_paint(f->server.output, fixture_color(i), NULL));
+		check_int(session->n_frames, ==, 0);
+		test_session_close(session);
+	}
+	gpu_open(); // for the threads to come to their end
+	forget_device();
+}
+
+TEST_WITH(fixture, sessions_with_copies_of_their_own_are_charged_before_a_frame) {
+	use_device(f);
+	f->server.manager->limits.retired_bytes_per_process = 2 * 5 * 64 * 48 * 4;
+	struct test_session *sessions[3];
+	for (int i = 0; i < 3; i++) {
+		sessions[i] = start_device_session(f->client);
+	}
+	client_roundtrip(f->client);
+	check(output_paint(f->server.output, 0x111111, NULL));
+	pump_until(&f->server, sessions[2]->stopped);
+	test_session_check_stop(sessions[2], VITRINE_VIEW_STOP_NO_RESOURCES);
+	for (int i = 0; i < 2; i++) {
+		paint_until_seen(f, sessions[i], fixture_color((uint32_t)i + 1));
+	}
+	for (int i = 0; i < 3; i++) {
+		test_session_close(sessions[i]);
+	}
+	forget_device();
+}
+
+TEST_WITH(fixture, threads_for_one_client_each_are_bounded,
+		.acceptable = SNAPSHOT, .auto_release = true) {
+	use_device(f);
+	f->server.manager->limits.retire_burst_per_process = 100;
+	f->server.manager->limits.contended_frame_deadline_ms = 1;
+	struct test_session *sessions[VT_COPIERS_PRIVATE_CAP + 1];
+	for (int i = 0; i < VT_COPIERS_PRIVATE_CAP; i++) {
+		sessions[i] = start_device_session(f->client);
+	}
+	for (int i = 0; i < VT_COPIERS_PRIVATE_CAP; i++) {
+		paint_until_seen(f, sessions[i], fixture_color((uint32_t)i + 1));
+	}
+	sessions[VT_COPIERS_PRIVATE_CAP] = start_device_session(f->client);
+	pump_until(&f->server, sessions[VT_COPIERS_PRIVATE_CAP]->stopped);
+	test_session_check_stop(sessions[VT_COPIERS_PRIVATE_CAP], VITRINE_VIEW_STOP_NO_RESOURCES);
+	paint_until_seen(f, f->session, 0x222222); // by the thread that all share
+	test_session_close(sessions[0]);
+	struct test_session *late = start_device_session(f->client);
+	paint_until_seen(f, late, 0x333333);
+	test_session_close(late);
+	for (int i = 1; i <= VT_COPIERS_PRIVATE_CAP; i++) {
+		test_session_close(sessions[i]);
+	}
+	forget_device();
+}
+
+TEST_WITH(fixture, device_that_exports_for_writing_is_unsupported) {
+	use_device(f);
+	exports_for_writing = true;
+	struct test_session *session = start_device_session(f->client);
+	pump_until(&f->server, session->stopped);
+	test_session_check_stop(session, VITRINE_VIEW_STOP_UNSUPPORTED);
+	test_session_close(session);
+	forget_device();
+}
+
+/** Starts to copy 0x222222, and waits until that is read, and about to be drawn. */
+static void begin_to_draw(struct fixture *f) {
+	pthread_mutex_lock(&gpu.mutex);
+	gpu.drawing_is_closed = true;
+	pthread_mutex_unlock(&gpu.mutex);
+	int n_read = gpu_count_read();
+	check(output_paint(f->server.output, 0x222222, NULL));
+	pump_until(&f->server, gpu_count_read() > n_read);
+	gpu_await_copy(f);
+}
+
+TEST_WITH(fixture, output_has_its_buffers_back_while_a_dma_buf_is_drawn_to) {
+	use_device(f);
+	struct test_session *session = start_device_session(f->client);
+	paint_until_seen(f, session, 0x111111);
+	begin_to_draw(f);
+	for (uint32_t i = 1; i <= 20; i++) {
+		check(output_paint(f->server.output, fixture_color(i), NULL));
+		client_roundtrip(f->client);
+	}
+	// What is shown
+	pump_until(&f->server, count_locked(f->server.output->wlr_output->swapchain) <= 1);
+	uint32_t n_frames = session->n_frames;
+	gpu_open();
+	pump_until(&f->server, session->n_frames > n_frames);
+	check_int(test_session_get_pixel(session, 0, 0), ==, 0x222222);
+	pump_until(&f->server, test_session_get_pixel(session, 0, 0) == fixture_color(20));
+	test_session_close(session);
+	forget_device();
+}
+
+TEST_WITH(fixture, nothing_that_comes_after_the_end_is_in_a_dma_buf) {
+	use_device(f);
+	struct test_session *session = start_device_session(f->client);
+	for (uint32_t i = 1; i <= 6; i++) { // until there are no new buffers
+		paint_until_seen(f, session, fixture_color(i));
+	}
+	begin_to_draw(f);
+	uint32_t n_views = session->n_views;
+	for (uint32_t i = 0; i < n_views; i++) {
+		test_view_map(&session->views[i]);
+	}
+	test_session_end(session);
+	client_roundtrip(f->client);
+	for (uint32_t i = 1; i <= 6; i++) { // all buffers of the output have it
+		check(output_paint(f->server.output, 0x999999, NULL));
+	}
+	gpu_open();
+	struct test_session *late = start_device_session(f->client);
+	paint_until_seen(f, late, 0x888888);
+	bool is_drawn = false;
+	for (uint32_t i = 0; i < n_views; i++) {
+		uint32_t pixel = test_view_get_pixel(&session->views[i], 10, 10);
+		is_drawn |= pixel == 0x222222; // "what it had begun before"
+		check(pixel != 0x999999 && pixel != 0x888888);
+	}
+	check(is_drawn);
+	test_session_close(late);
+	forget_device();
+}
+
+TEST_WITH(fixture, nothing_is_drawn_for_a_session_that_ends_while_a_frame_is_read) {
+	use_device(f);
+	struct test_session *session = start_device_session(f->client);
+	for (uint32_t i = 1; i <= 6; i++) {
+		paint_until_seen(f, session, fixture_color(i));
+	}
+	gpu_close();
+	check(output_paint(f->server.output, 0x222222, NULL));
+	gpu_await_copy(f);
+	uint32_t n_views = session->n_views;
+	uint64_t checksums[SESSION_VIEWS_CAP];
+	for (uint32_t i = 0; i < n_views; i++) {
+		test_view_map(&session->views[i]);
+	}
+	test_session_end(session);
+	client_roundtrip(f->client);
+	for (uint32_t i = 0; i < n_views; i++) {
+		checksums[i] = test_view_checksum(&session->views[i]);
+	}
+	gpu_open();
+	struct test_session *late = start_device_session(f->client);
+	paint_until_seen(f, late, 0x888888);
+	for (uint32_t i = 0; i < n_views; i++) {
+		check(test_view_checksum(&session->views[i]) == checksums[i]);
+	}
+	test_session_close(late);
+	forget_device();
+}
+
+TEST_WITH(fixture, copies_keep_one_buffer_of_the_output_at_a_time) {
+	use_device(f);
+	struct server_output *output = f->server.output;
+	struct test_session *sessions[4];
+	gpu_close();
+	for (uint32_t i = 0; i < 4; i++) { // each would begin with another frame
+		sessions[i] = start_device_session(f->client);
+		client_roundtrip(f->client);
+		check(output_paint(output, fixture_color(i + 1), NULL));
+		uint32_t n_requests = output->n_frame_requests;
+		pump_until(&f->server, output->n_frame_requests > n_requests); // its thread is up
+		for (uint32_t j = 0; j < 4; j++) {
+			check(output_paint(output, fixture_color(i + j + 2), NULL));
+			client_roundtrip(f->client);
+		}
+	}
+	check_int(count_locked(output->wlr_output->swapchain), <=, 2); // read, and shown
+	gpu_await_copy(f);
+	check_int(gpu_count_waiting(), ==, 1);
+	gpu_open();
+	for (uint32_t i = 0; i < 4; i++) { // those that had to wait get what is newest then
+		pump_until(&f->server, sessions[i]->n_frames > 0 &&
+			test_session_get_pixel(sessions[i], 0, 0) == output->color);
+		test_session_close(sessions[i]);
+	}
+	forget_device();
+}
+
+TEST_WITH(fixture, holder_with_fences_gets_other_buffers_and_costs_the_output_none) {
+	use_device(f);
+	struct test_session *session = start_device_session(f->client);
+	paint_until_seen(f, session, 0x111111);
+	uint32_t n_views = session->n_views;
+	int fenced_fd = eventfd(0, EFD_CLOEXEC);
+	check(fenced_fd >= 0 && eventfd_write(fenced_fd, UINT64_MAX - 1) == 0);
+	target_fence_fd = fenced_fd;
+	for (uint32_t i = 1; i <= 20; i++) {
+		check(output_paint(f->server.output, fixture_color(i), NULL));
+		client_roundtrip(f->client);
+	}
+	// What is shown, while the thread waits for the holder
+	pump_until(&f->server, count_locked(f->server.output->wlr_output->swapchain) <= 1);
+	pump_until(&f->server, session->n_retired > 0);
+	target_fence_fd = -1;
+	paint_until_seen(f, session, 0x222222);
+	check_int(session->n_views, >, n_views);
+	test_session_close(session);
+	close(fenced_fd);
+	forget_device();
 }

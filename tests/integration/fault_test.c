@@ -365,7 +365,7 @@ TEST(starting_a_copier_can_fail) {
 		calls_left = ++n;
 		in_server = true;
 		int n_events = 0;
-		struct vt_copier *copier = vt_copier_create(loop, node, &impl, &n_events);
+		struct vt_copier *copier = vt_copier_create(loop, node, true, &impl, &n_events);
 		in_server = false;
 		calls_left = 0;
 		check((copier != NULL) == !failed);

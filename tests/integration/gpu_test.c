@@ -350,14 +350,14 @@ TEST_WITH(fixture, fence_on_a_copy_costs_its_holder_alone, WITH_GPU,
 }
 
 TEST_WITH(fixture, copies_for_one_client_are_charged_to_it, WITH_GPU) {
-	f->server.manager->limits.retired_bytes_per_process = 64 * 48 * 4; // four are made
+	f->server.manager->limits.retired_bytes_per_process = 4 * 64 * 48 * 4; // five are made
 	struct gpu_reader reader;
 	reader_init(&reader, f->client);
 	check(output_paint(f->server.output, 1, NULL));
 	f->server.output->repaint = true;
 	pump_until(&f->server, reader.session->stopped);
 	test_session_check_stop(reader.session, VITRINE_VIEW_STOP_NO_RESOURCES);
-	f->server.manager->limits.retired_bytes_per_process = 4 * 64 * 48 * 4;
+	f->server.manager->limits.retired_bytes_per_process = 5 * 64 * 48 * 4;
 	reader_finish(&reader);
 	reader_init(&reader, f->client);
 	show_reader(f, &reader, 0x123456);
