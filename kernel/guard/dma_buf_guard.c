@@ -435,8 +435,21 @@ err_put:
 	return dmabuf;
 }
 
-/* Of a file that may be read: a guard would be more than one that may not. */
-static struct dma_buf *guard_get_readable(int fd)
+/*
+ * DMA_BUF_IOCTL_DERIVE, of kernels that have it, makes further files of a dma-buf.
+ * Who holds one that is not for writing must not change the original's fences.
+ */
+static bool is_derived_read_only(const struct dma_buf *dmabuf, const struct file *file)
+{
+	return file != dmabuf->file && !(file->f_mode & FMODE_WRITE);
+}
+
+/*
+ * Of a file that may be read: a guard would be more than one that may not.
+ * @own_fences is set if it would also be more with the fences of the original, and
+ * else left as it is.
+ */
+static struct dma_buf *guard_get_readable(int fd, bool *own_fences)
 {
 	struct dma_buf *dmabuf = dma_buf_get(fd);
 	struct file *file;
@@ -452,6 +465,9 @@ static struct dma_buf *guard_get_readable(int fd)
 	} else if (!(file->f_mode & FMODE_READ)) {
 		dma_buf_put(dmabuf);
 		dmabuf = ERR_PTR(-EACCES);
+	} else if (is_derived_read_only(dmabuf, file) ||
+		   (is_guard(dmabuf) && has_own_fences(dmabuf))) {
+		*own_fences = true;
 	}
 	if (file)
 		fput(file);
@@ -463,6 +479,7 @@ static long guard_create(struct dma_buf_guard_create __user *udata)
 {
 	struct dma_buf_guard_create params;
 	struct dma_buf *dmabuf, *original;
+	bool own_fences;
 	int fd, ret;
 
 	if (copy_from_user(&params, udata, sizeof(params)))
@@ -470,7 +487,8 @@ static long guard_create(struct dma_buf_guard_create __user *udata)
 	if (params.flags & ~(O_CLOEXEC | DMA_BUF_GUARD_OWN_FENCES) || params.reserved)
 		return -EINVAL;
 
-	original = guard_get_readable(params.fd);
+	own_fences = params.flags & DMA_BUF_GUARD_OWN_FENCES;
+	original = guard_get_readable(params.fd, &own_fences);
 	if (IS_ERR(original))
 		return PTR_ERR(original);
 
@@ -488,7 +506,7 @@ static long guard_create(struct dma_buf_guard_create __user *udata)
 		return fd;
 	}
 
-	dmabuf = guard_export(original, params.flags & DMA_BUF_GUARD_OWN_FENCES);
+	dmabuf = guard_export(original, own_fences);
 	if (IS_ERR(dmabuf)) {
 		ret = PTR_ERR(dmabuf);
 		goto err_put_fd;

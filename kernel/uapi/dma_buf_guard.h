@@ -27,9 +27,12 @@
  * the owner, and a display that shows the buffer, wait for a fence of its making.
  * With DMA_BUF_GUARD_OWN_FENCES the guard has fences of its own instead, so that
  * what a holder does to them concerns that guard alone; DMA_BUF_IOCTL_SYNC waits
- * for those of the original all the same. Guards of exporters that move their
- * memory (those with a pin operation, such as amdgpu and xe) can not have fences
- * of their own. A name that is set is the guard's own.
+ * for those of the original all the same. What is made of such a guard, or of an fd
+ * that DMA_BUF_IOCTL_DERIVE made for reading only, has fences of its own whether it
+ * is asked for or not: no holder comes closer to those of the original than it was.
+ * Guards of exporters that move their memory (those with a pin operation, such as
+ * amdgpu and xe) can not have fences of their own. A name that is set is the guard's
+ * own.
  *
  * A guard has an inode of its own. It holds the original until it is closed and
  * unmapped everywhere. A user can have as many guards as the module parameter
@@ -45,7 +48,7 @@
 
 #define DMA_BUF_GUARD_DEVICE	"/dev/dma_buf_guard"
 
-/* In &dma_buf_guard_create.flags */
+/* In &dma_buf_guard_create.flags; a guard of a guard with it is as if it were given. */
 #define DMA_BUF_GUARD_OWN_FENCES	(1U << 31)
 
 /**
@@ -57,8 +60,7 @@
  *
  *  - EINVAL: @flags has an unknown bit, @reserved is not 0, or @fd is not a
  *    dma-buf;
- *  - EOPNOTSUPP: DMA_BUF_GUARD_OWN_FENCES, of a dma-buf whose exporter moves its
- *    memory;
+ *  - EOPNOTSUPP: fences of its own, of a dma-buf whose exporter moves its memory;
  *  - EBADF: @fd is not open;
  *  - EACCES: @fd is not open for reading, or was derived by
  *    DMA_BUF_IOCTL_DERIVE and is guarded already;

@@ -99,6 +99,34 @@ TEST_EACH_READ_ONLY(owners_state_is_read_only) {
 	check_str(dmabuf_info(f->inode).name, "owner");
 }
 
+/* A holder that derives once more, as often as it likes, gets no more than it has. */
+TEST_EACH_READ_ONLY(derived_of_a_derived_fd_is_no_more) {
+	const char *kind = param->flags == O_RDONLY ? "guarded" : "unguarded";
+	struct fence fence;
+	fence_init(&fence);
+	check_ok(dmabuf_import_fence(derive_checked(f->fd, O_RDWR), fence.fd, DMA_BUF_SYNC_WRITE));
+	fence_signal(&fence);
+	int derived = derive_checked(f->fd, param->flags);
+	for (int i = 0; i < 3; i++) {
+		derived = derive_checked(derived, param->flags);
+		check_str(dmabuf_fdinfo(derived, "derived"), kind);
+		check_errno(derive(derived, O_RDWR), EACCES);
+		check_cannot_be_written(f->fd, derived);
+		check_syncs_for_reading_only(f->fd, derived);
+		check_errno(dmabuf_set_name(derived, "evil"), EACCES);
+		check_errno(dmabuf_import_fence(derived, fence.fd, DMA_BUF_SYNC_RW), EACCES);
+		int vgem = drm_open("vgem"), again;
+		uint32_t handle;
+		if (param->flags == O_RDONLY) {
+			check_errno(drmPrimeFDToHandle(vgem, derived, &handle), EACCES);
+		} else {
+			check_ok(drmPrimeFDToHandle(vgem, derived, &handle));
+			check_errno(drmPrimeHandleToFD(vgem, handle, DRM_RDWR, &again), EACCES);
+		}
+		close(vgem);
+	}
+}
+
 /* Fault 3: nothing changes for files that were not derived. */
 TEST_WITH(buffer, exported_rdonly_files_are_as_before) {
 	int fd = dmabuf_create_from_heap(O_RDONLY, DMABUF_SIZE);

@@ -117,6 +117,82 @@ TEST_EACH_EXPORTER(own_fences_are_apart) {
 	fence_signal(&fence);
 }
 
+/* What a holder makes of its guard, by whichever flags, and hands to itself again. */
+static void check_fences_stay_apart(struct buffer *f, int guard) {
+	struct fence fence;
+	fence_init(&fence);
+	check_ok(dmabuf_import_fence(guard, fence.fd, DMA_BUF_SYNC_RW));
+	check(!dmabuf_poll(guard, POLLIN, 0)); /* that is where it is */
+	check(dmabuf_poll(f->fd, POLLIN, 0) && dmabuf_poll(f->fd, POLLOUT, 0));
+	fence_signal(&fence);
+}
+
+/* The same way leads to the owner's fences from a guard that has them in common with it. */
+static void check_fences_are_common(struct buffer *f, int guard) {
+	struct fence fence;
+	fence_init(&fence);
+	check_ok(dmabuf_import_fence(guard, fence.fd, DMA_BUF_SYNC_RW));
+	check(!dmabuf_poll(f->fd, POLLIN, 0));
+	fence_signal(&fence);
+	check(dmabuf_poll(f->fd, POLLIN, 1000) && dmabuf_poll(f->fd, POLLOUT, 1000));
+}
+
+TEST_EACH_EXPORTER(own_fences_stay_apart_in_a_guard_of_the_guard) {
+	check_fences_are_common(f, guard_create(guard_create(f->fd, 0), 0));
+
+	int apart = guard_create(f->fd, DMA_BUF_GUARD_OWN_FENCES);
+	const uint32_t flags[] = {0, DMA_BUF_GUARD_OWN_FENCES};
+	for (size_t i = 0; i < 2; i++) {
+		int again = guard_create(apart, flags[i]);
+		check_fences_stay_apart(f, again);
+		check_fences_stay_apart(f, guard_create(again, 0));
+		check_int(guard_query(again).inode, ==, f->inode);
+	}
+	/* One with common fences can become one with its own. */
+	int parted = guard_create(guard_create(f->fd, 0), DMA_BUF_GUARD_OWN_FENCES);
+	check_fences_stay_apart(f, parted);
+	check_fences_stay_apart(f, guard_create(parted, 0));
+	check_fences_are_common(f, f->fd);
+}
+
+/* What a device imported, and exports again, is the guard as it was. */
+TEST_EACH_EXPORTER(own_fences_stay_apart_by_way_of_a_device) {
+	const uint32_t flags[] = {0, DMA_BUF_GUARD_OWN_FENCES};
+	for (size_t i = 0; i < 2; i++) {
+		int vgem = drm_open("vgem"), exported;
+		uint32_t handle;
+		if (drmPrimeFDToHandle(vgem, guard_create(f->fd, flags[i]), &handle) < 0) {
+			check_int(errno, ==, EACCES);
+			printf("# vgem refuses the import\n");
+			return;
+		}
+		check_ok(drmPrimeHandleToFD(vgem, handle, 0, &exported));
+		int again = guard_create(exported, 0);
+		if (flags[i] == 0) {
+			check_fences_are_common(f, again);
+		} else {
+			check_fences_stay_apart(f, exported);
+			check_fences_stay_apart(f, again);
+		}
+		close(vgem);
+	}
+}
+
+/* IMPORT_SYNC_FILE is refused on what is derived for reading: a guard is no way round that. */
+TEST_EACH_EXPORTER(fences_stay_apart_in_a_guard_of_a_derived_fd) {
+	check_fences_are_common(f, guard_create(derive_checked(f->fd, O_RDWR), 0));
+
+	int unguarded = derive_checked(f->fd, O_RDONLY | DMA_BUF_DERIVE_UNGUARDED);
+	struct fence fence;
+	fence_init(&fence);
+	check_errno(dmabuf_import_fence(unguarded, fence.fd, DMA_BUF_SYNC_RW), EACCES);
+	check_fences_stay_apart(f, guard_create(unguarded, 0));
+	/* And what is derived of a guard. */
+	int apart = guard_create(f->fd, DMA_BUF_GUARD_OWN_FENCES);
+	unguarded = derive_checked(apart, O_RDONLY | DMA_BUF_DERIVE_UNGUARDED);
+	check_fences_stay_apart(f, guard_create(unguarded, 0));
+}
+
 /* The writer is waited for nonetheless, if it is asked for. */
 TEST_EACH_EXPORTER(own_fences_sync_waits_for_the_writer) {
 	int apart = guard_create(f->fd, DMA_BUF_GUARD_OWN_FENCES);
