@@ -134,6 +134,12 @@ int fence_import(const struct fence *fence, int dmabuf_fd);
 /** Whether a reader of the dma-buf has to wait now. */
 bool fence_is_awaited(int dmabuf_fd);
 
+/**
+ * A guard of a dma-buf by the module, in its plainest form, for the caller to close.
+ * Negative errno; -ENODEV if the module is not there.
+ */
+int audit_guard(int borrowed_fd);
+
 /* Memory of our own */
 
 #define MAX_EXPORTERS 8

@@ -71,24 +71,31 @@ static int attack_derive(const struct target *target, const char **detail) {
 	return ret;
 }
 
-/** A guard is never writable, but what was guarded must not become so either. */
-static int attack_guard(const struct target *target, const char **detail) {
+int audit_guard(int borrowed_fd) {
 	int device = open(DMA_BUF_GUARD_DEVICE, O_RDWR | O_CLOEXEC);
 	if (device < 0) {
+		return -ENODEV;
+	}
+	struct dma_buf_guard_create create = { .flags = O_CLOEXEC, .fd = borrowed_fd };
+	int ret = ioctl(device, DMA_BUF_GUARD_IOCTL_CREATE, &create) < 0 ? -errno : create.guard_fd;
+	close(device);
+	return ret;
+}
+
+/** A guard is never writable, but what was guarded must not become so either. */
+static int attack_guard(const struct target *target, const char **detail) {
+	int guard = audit_guard(target->fd);
+	if (guard == -ENODEV) {
 		*detail = "the module dma_buf_guard is not there";
 		return ATTACK_UNAVAILABLE;
+	} else if (guard < 0) {
+		return guard;
 	}
-	struct dma_buf_guard_create create = { .flags = O_CLOEXEC, .fd = target->fd, .guard_fd = -1 };
-	int ret = ioctl(device, DMA_BUF_GUARD_IOCTL_CREATE, &create) < 0 ? -errno : 0;
-	close(device);
-	if (ret < 0) {
-		return ret;
-	}
-	ret = attack_write_somehow(create.guard_fd, target);
+	int ret = attack_write_somehow(guard, target);
 	if (ret < 0) {
 		ret = attack_write_somehow(target->fd, target);
 	}
-	close(create.guard_fd);
+	close(guard);
 	return ret;
 }
 
