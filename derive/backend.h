@@ -52,7 +52,8 @@ int derive_reopen_read_only(int fd);
 enum derive_attack_result {
 	DERIVE_ATTACK_REFUSED,
 	DERIVE_ATTACK_WORKED,
-	DERIVE_ATTACK_UNTRIED, // this process may not even write to its own memory so
+	DERIVE_ATTACK_UNTRIED, // may not be mapped or read, or not even our own memory written so
+	DERIVE_ATTACK_NO_RESOURCES, // the same, for now: no memory or file descriptors
 };
 
 /**

@@ -151,16 +151,19 @@ static int try_to_write(const struct vitrine_derived_fd *derived) {
 	if (derived->storage == VITRINE_STORAGE_MEMFD) {
 		return 0; // has pages, and seals
 	}
+	// Guarding is the kernel's promise. Read-only is what the exporter makes of it
+	bool is_trusted = derived->guarantee == VITRINE_GUARANTEE_GUARDED;
 	switch (derive_attack_dmabuf(derived->fd)) {
 	case DERIVE_ATTACK_REFUSED:
 		return 0;
 	case DERIVE_ATTACK_WORKED:
 		return -EOPNOTSUPP;
 	case DERIVE_ATTACK_UNTRIED:
-		break;
+		return is_trusted ? 0 : -EOPNOTSUPP;
+	case DERIVE_ATTACK_NO_RESOURCES:
+		return is_trusted ? 0 : -ENOMEM;
 	}
-	// Guarding is the kernel's promise. Read-only is what the exporter makes of it
-	return derived->guarantee == VITRINE_GUARANTEE_GUARDED ? 0 : -EOPNOTSUPP;
+	return -EOPNOTSUPP;
 }
 
 static int derive_with_backend(struct derive_devices *devices, const struct derive_backend *backend,

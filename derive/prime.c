@@ -17,7 +17,7 @@ static void cards_add(struct cards *cards, const struct derive_card *card) {
 	enum derive_attack_result result = card->dmabuf_fd < 0 ? DERIVE_ATTACK_REFUSED :
 		derive_attack_dmabuf(card->dmabuf_fd);
 	char *name = result == DERIVE_ATTACK_REFUSED ? cards->usable : cards->writable;
-	if (result == DERIVE_ATTACK_UNTRIED) {
+	if (result == DERIVE_ATTACK_UNTRIED || result == DERIVE_ATTACK_NO_RESOURCES) {
 		cards->untried = true;
 	} else if (name[0] == '\0') {
 		snprintf(name, sizeof(cards->usable), "%s", card->name);
@@ -34,7 +34,7 @@ static void describe(const struct cards *cards, char *detail, size_t size) {
 		snprintf(detail, size, "not available: a read-only map of a buffer of %s can be written "
 			"by /proc/self/mem", cards->writable);
 	} else if (cards->untried) {
-		snprintf(detail, size, "not available: without /proc/self/mem it cannot be tried "
+		snprintf(detail, size, "not available: it cannot be tried here, by /proc/self/mem, "
 			"whether a read-only map can be written");
 	} else {
 		snprintf(detail, size, "not available: no DRM device that exports by PRIME can be opened");
