@@ -49,6 +49,9 @@ struct server_options {
 	bool vulkan; // wlroots' Vulkan renderer on lavapipe, which needs dma-bufs
 	/** If set, draws with this instead of pixman, and with wlroots' allocator. */
 	struct wlr_renderer *(*create_renderer)(void);
+	/** If set, takes this allocator instead. */
+	struct wlr_allocator *(*create_allocator)(struct wlr_backend *backend,
+		struct wlr_renderer *renderer);
 	/** Offers linux-dmabuf for this DRM device, e.g. "/dev/dri/card0". */
 	const char *linux_dmabuf_device;
 };

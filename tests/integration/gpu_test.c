@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <vitrine/allocator.h>
 #include <vitrine/view_v1.h>
 #include <wlr/render/allocator.h>
 #include <wlr/render/dmabuf.h>
@@ -172,7 +173,8 @@ struct gpu_reader {
 /** What readers read with, and the test itself. */
 static struct vt_copy_gl *readers_gl;
 
-static void reader_init(struct gpu_reader *reader, struct client *client) {
+static void reader_init_for(struct gpu_reader *reader, struct client *client,
+		uint32_t acceptable) {
 	reader->n_released = 0;
 	reader->drm_fd = drm_open("virtio_gpu");
 	if (readers_gl == NULL) {
@@ -184,12 +186,16 @@ static void reader_init(struct gpu_reader *reader, struct client *client) {
 	reader->session = test_session_create_unstarted(client, source);
 	ext_image_capture_source_v1_destroy(source);
 	test_session_set_up(reader->session, &(struct test_setup){
-		.acceptable = SNAPSHOT,
+		.acceptable = acceptable,
 		.storages = VITRINE_STORAGE_DMABUF,
 	});
 	test_session_add_format(reader->session, stat.st_rdev, DRM_FORMAT_XRGB8888,
 		DRM_FORMAT_MOD_LINEAR);
 	xx_dmabuf_view_session_v1_start(reader->session->proxy);
+}
+
+static void reader_init(struct gpu_reader *reader, struct client *client) {
+	reader_init_for(reader, client, SNAPSHOT);
 }
 
 static void reader_finish(struct gpu_reader *reader) {
@@ -344,6 +350,90 @@ TEST_WITH(fixture, fence_on_a_copy_costs_its_holder_alone, WITH_GPU,
 	check_int(n_fenced, >=, 1);
 	// It gets other buffers, until it keeps too much; the thread waits for nothing of it
 	fence_signal(&fence);
+	fence_finish(&fence);
+	reader_finish(&attacker);
+	finish_readers();
+}
+
+/* The output's own buffers, which readers are sent without a copy */
+
+#define READ_ONLY VITRINE_GUARANTEE_FD_READ_ONLY
+#define WITH_GPU_BUFFERS \
+	.server.create_renderer = create_renderer, \
+	.server.create_allocator = vitrine_allocator_autocreate
+
+TEST_WITH(fixture, gpu_reader_of_the_outputs_own_buffers_sees_what_was_drawn,
+		WITH_GPU_BUFFERS) {
+	check_str(vitrine_allocator_describe(f->server.allocator), "GPU buffers (not memfd: "
+		"the renderer cannot draw to it)");
+	struct gpu_reader reader;
+	reader_init_for(&reader, f->client, READ_ONLY | SNAPSHOT);
+	for (uint32_t i = 1; i <= 6; i++) {
+		show_reader(f, &reader, fixture_color(i));
+	}
+	const struct test_view *view = reader_get_last_view(&reader);
+	check_int(view->storage, ==, VITRINE_STORAGE_DMABUF);
+	check_int(view->guarantee, ==, READ_ONLY);
+	check_int(fcntl(view->fd, F_GETFL) & O_ACCMODE, ==, O_RDONLY);
+	check_int(reader.session->n_views, <=, 4); // announced once
+	reader_finish(&reader);
+	finish_readers();
+}
+
+TEST_WITH(fixture, output_shares_its_own_buffers_if_that_is_allowed_alone, WITH_GPU_BUFFERS) {
+	vitrine_view_manager_v1_set_allowed(f->server.manager,
+		VITRINE_GUARANTEE_ALL & ~(uint32_t)READ_ONLY);
+	struct gpu_reader reader;
+	reader_init_for(&reader, f->client, READ_ONLY | SNAPSHOT);
+	show_reader(f, &reader, 0x123456);
+	check_int(reader_get_last_view(&reader)->guarantee, ==, SNAPSHOT);
+	reader_finish(&reader);
+	finish_readers();
+}
+
+/* "a holder that can also open a DRM node may still write" */
+TEST_WITH(fixture, holder_that_writes_by_a_device_changes_the_outputs_own_buffer,
+		WITH_GPU_BUFFERS) {
+	struct gpu_reader attacker, other;
+	reader_init_for(&attacker, f->client, READ_ONLY);
+	reader_init_for(&other, client_create(&f->server), READ_ONLY);
+	f->server.output->repaint = true;
+	check(output_paint(f->server.output, 0x111111, NULL));
+	pump_until(&f->server, attacker.session->n_frames > 0 && other.session->n_frames > 0);
+	check_int(get_color(reader_get_last_view(&other)), ==, 0x111111);
+	write_by_device(&attacker, reader_get_last_view(&attacker), 0xff00ff);
+	check_int(get_color(reader_get_last_view(&other)), ==, 0xff00ff);
+	// Until the session ends: then the output draws to other memory
+	reader_finish(&attacker);
+	show_reader(f, &other, 0x222222);
+	reader_finish(&other);
+	finish_readers();
+}
+
+TEST_WITH(fixture, fence_on_the_outputs_own_buffers_costs_it_no_frame, WITH_GPU_BUFFERS,
+		.acceptable = SNAPSHOT, .auto_release = true) {
+	struct gpu_reader attacker;
+	reader_init_for(&attacker, client_create(&f->server), READ_ONLY);
+	struct fence fence;
+	fence_init(&fence);
+	for (uint32_t i = 1; i <= 6; i++) {
+		show_reader(f, &attacker, fixture_color(i));
+	}
+	pump_until(&f->server, f->session->n_frames > 0);
+	attacker.session->auto_release = true; // so that it knows all buffers
+	uint32_t n_fenced = 0;
+	for (uint32_t i = 1; i <= 12; i++) { // vgem gives a fence up after 10 seconds
+		for (; n_fenced < attacker.session->n_views; n_fenced++) {
+			check_int(dmabuf_import_fence(attacker.session->views[n_fenced].fd, fence.fd,
+				DMA_BUF_SYNC_RW), ==, 0);
+		}
+		uint32_t color = fixture_color(100 + i);
+		check(output_paint(f->server.output, color, NULL)); // "not one page flip"
+		pump_until(&f->server, test_session_get_pixel(f->session, 0, 0) == color);
+	}
+	check_int(n_fenced, >=, 1);
+	// What has a fence is not drawn to again
+	check(attacker.session->views[0].retired);
 	fence_finish(&fence);
 	reader_finish(&attacker);
 	finish_readers();
