@@ -75,6 +75,11 @@ static void session_handle_subscriber_stop_later(struct vt_subscriber *subscribe
 	vt_viewed_output_stop_later(session->viewed_output, subscriber, reason);
 }
 
+static void session_handle_subscriber_move_later(struct vt_subscriber *subscriber) {
+	struct vitrine_view_session_v1 *session = session_from_subscriber(subscriber);
+	vt_viewed_output_move_later(session->viewed_output, subscriber);
+}
+
 static void session_handle_subscriber_guarantee(struct vt_subscriber *subscriber) {
 	struct vitrine_view_session_v1 *session = session_from_subscriber(subscriber);
 	wl_signal_emit_mutable(&session->manager->base.events.session_guarantee, session);
@@ -83,6 +88,7 @@ static void session_handle_subscriber_guarantee(struct vt_subscriber *subscriber
 static const struct vt_subscriber_interface subscriber_impl = {
 	.stop = session_handle_subscriber_stop,
 	.stop_later = session_handle_subscriber_stop_later,
+	.move_later = session_handle_subscriber_move_later,
 	.handle_guarantee = session_handle_subscriber_guarantee,
 };
 

@@ -184,6 +184,23 @@ static uint32_t stream_get_guarantees(const struct vt_stream *stream,
 	return subscriber->allowed & vt_buffer_get_readable(buffer, &subscriber->reader);
 }
 
+/** The file descriptors of a view for the subscriber, false if there are none. */
+static bool stream_derive(const struct vt_stream *stream, struct vt_subscriber *subscriber,
+		struct vt_buffer *buffer, struct vt_view_fds *fds) {
+	if (stream->is_private) {
+		return vt_buffer_give(buffer, fds);
+	}
+	if (!vt_buffer_derive(buffer, stream->manager->derive,
+			stream_get_guarantees(stream, subscriber, buffer), stream->is_scanned_out, fds)) {
+		subscriber->lacks_zero_copy |= !stream->is_copy;
+		return false;
+	}
+	if (fds->storage != VITRINE_STORAGE_MEMFD) {
+		fds->storage = vt_buffer_get_dmabuf_storage(buffer, &subscriber->reader);
+	}
+	return true;
+}
+
 /** Returns false if the subscriber cannot go on for lack of resources. */
 static bool stream_announce(struct vt_stream *stream, struct vt_subscriber *subscriber,
 		struct vt_stream_buffer *buffer) {
@@ -192,14 +209,8 @@ static bool stream_announce(struct vt_stream *stream, struct vt_subscriber *subs
 		return false;
 	}
 	struct vt_view_fds fds;
-	uint32_t guarantees = stream_get_guarantees(stream, subscriber, buffer->buffer);
-	if (stream->is_private ? !vt_buffer_give(buffer->buffer, &fds) :
-			!vt_buffer_derive(buffer->buffer, stream->manager->derive, guarantees,
-			stream->is_scanned_out, &fds)) {
+	if (!stream_derive(stream, subscriber, buffer->buffer, &fds)) {
 		return false;
-	}
-	if (!stream->is_private && fds.storage != VITRINE_STORAGE_MEMFD) {
-		fds.storage = vt_buffer_get_dmabuf_storage(buffer->buffer, &subscriber->reader);
 	}
 	// Last: a buffer with a quota counts as announced
 	if (!vt_stream_buffer_announce_to(buffer, subscriber->quota)) {
@@ -360,8 +371,15 @@ static bool stream_has_turn(const struct vt_stream *stream,
 	return old_holds <= cap || may_trade;
 }
 
-static void stream_send_or_stop(struct vt_stream *stream, struct vt_subscriber *subscriber) {
-	if (!stream_send(stream, subscriber)) {
+static void stream_send_or_part(struct vt_stream *stream, struct vt_subscriber *subscriber) {
+	if (stream_send(stream, subscriber)) {
+		return;
+	}
+	if (!stream->is_copy && subscriber->lacks_zero_copy &&
+			(subscriber->allowed & VITRINE_GUARANTEE_SNAPSHOT)) {
+		// Such as guards, of which other processes of the same user can have taken all
+		subscriber->impl->move_later(subscriber);
+	} else {
 		subscriber->impl->stop_later(subscriber, VITRINE_VIEW_STOP_NO_RESOURCES);
 	}
 }
@@ -381,7 +399,7 @@ static void stream_try_send(struct vt_stream *stream, struct vt_subscriber *subs
 	}
 	// A subscriber that keeps up never waits for one that does not
 	if (subscriber->pace != VT_SUBSCRIBER_SLOW || stream_has_turn(stream, subscriber)) {
-		stream_send_or_stop(stream, subscriber);
+		stream_send_or_part(stream, subscriber);
 	}
 }
 
@@ -430,7 +448,7 @@ static void stream_try_step(struct vt_stream *stream) {
 	struct vt_subscriber *subscriber;
 	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
 		if (subscriber->implicit_release && stream_is_awaited_by(stream, subscriber)) {
-			stream_send_or_stop(stream, subscriber);
+			stream_send_or_part(stream, subscriber);
 			n_sent++;
 		}
 	}
@@ -781,8 +799,9 @@ void vt_stream_add_subscriber(struct vt_stream *stream, struct vt_subscriber *su
 	subscriber->stream = stream;
 	vt_subscriber_set_state(subscriber, VT_SUBSCRIBER_ATTACHED);
 	// The newest frame is news to it, unless it asks for one that is yet to be drawn
-	subscriber->seen_seq =
-		vt_stream_has_current_for(stream, subscriber) ? stream->seq - 1 : stream->seq;
+	bool is_news = vt_stream_has_current_for(stream, subscriber);
+	subscriber->seen_seq = is_news ? stream->seq - 1 : stream->seq;
+	subscriber->n_missed -= is_news && subscriber->n_missed > 0; // it was the last one of those
 	subscriber->first_seq = subscriber->wire->pulls ? stream->seq + 1 : 0;
 	if (subscriber->pace != VT_SUBSCRIBER_IDLE) {
 		subscriber->pace = VT_SUBSCRIBER_FAST;

@@ -18,6 +18,8 @@ struct vt_subscriber_interface {
 	void (*stop)(struct vt_subscriber *subscriber, enum vitrine_view_stop_reason reason);
 	/** The same once the commit is over. */
 	void (*stop_later)(struct vt_subscriber *subscriber, enum vitrine_view_stop_reason reason);
+	/** Has it leave its stream once the commit is over, for one that it can have then. */
+	void (*move_later)(struct vt_subscriber *subscriber);
 	/** The next view carries `subscriber->guarantee`, which the ones before did not. */
 	void (*handle_guarantee)(struct vt_subscriber *subscriber);
 };
@@ -120,6 +122,7 @@ struct vt_subscriber {
 	bool implicit_release;
 	uint32_t allowed; // guarantees that the client accepts and policy allows
 	uint32_t guarantee; // of the last view, 0 before
+	bool lacks_zero_copy; // there were no resources for a view: it gets copies from then on
 	bool takes_fences; // waits by itself for frames that are not finished
 	bool is_off; // the client was told that the source shows nothing
 

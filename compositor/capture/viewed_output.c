@@ -91,22 +91,26 @@ static bool viewed_can_have_shared_copies(const struct vt_subscriber *subscriber
 		vt_reader_takes_cpu_format(&subscriber->reader, DRM_FORMAT_XRGB8888);
 }
 
+/** The zero-copy guarantees that the subscriber could have with this buffer, which may be NULL. */
+static uint32_t viewed_get_zero_copy(const struct vt_viewed_output *viewed,
+		const struct vt_subscriber *subscriber, const struct vt_buffer *buffer) {
+	return buffer == NULL || subscriber->lacks_zero_copy || !viewed_can_share(viewed, buffer) ? 0 :
+		subscriber->allowed & vt_buffer_get_readable(buffer, &subscriber->reader);
+}
+
 /** The stream that the subscriber can share with others, with this buffer. NULL if none. */
 static struct vt_stream *viewed_choose_stream(struct vt_viewed_output *viewed,
 		const struct vt_subscriber *subscriber, struct vt_buffer *buffer) {
-	uint32_t zero_copy = buffer != NULL ?
-		subscriber->allowed & vt_buffer_get_readable(buffer, &subscriber->reader) : 0;
-	if (zero_copy != 0 && viewed_can_share(viewed, buffer) &&
-			viewed_can_derive(viewed, buffer, zero_copy)) {
+	uint32_t zero_copy = viewed_get_zero_copy(viewed, subscriber, buffer);
+	if (zero_copy != 0 && viewed_can_derive(viewed, buffer, zero_copy)) {
 		return &viewed->direct;
 	}
 	return viewed_can_have_shared_copies(subscriber) ? &viewed->snapshots.stream : NULL;
 }
 
-/** A stream of copies for the subscriber alone; NULL with a reason if it cannot have one. */
+/** A stream of copies for the subscriber alone; NULL, maybe with another reason, if it has none. */
 static struct vt_stream *viewed_add_private(struct vt_viewed_output *viewed,
 		const struct vt_subscriber *subscriber, enum vitrine_view_stop_reason *reason) {
-	*reason = VITRINE_VIEW_STOP_UNSUPPORTED;
 	if (!(subscriber->allowed & VITRINE_GUARANTEE_SNAPSHOT) ||
 			!(subscriber->reader.storages & VITRINE_STORAGE_DMABUF)) {
 		return NULL;
@@ -133,7 +137,11 @@ static void viewed_attach_all(struct vt_viewed_output *viewed, struct vt_buffer 
 			continue;
 		}
 		struct vt_stream *stream = viewed_choose_stream(viewed, subscriber, buffer);
-		enum vitrine_view_stop_reason reason;
+		// What could not be derived, and was not refused either, may be another time
+		bool is_refused = buffer == NULL || vt_buffer_has_refused(buffer,
+			viewed_get_zero_copy(viewed, subscriber, buffer));
+		enum vitrine_view_stop_reason reason = is_refused && !subscriber->lacks_zero_copy ?
+			VITRINE_VIEW_STOP_UNSUPPORTED : VITRINE_VIEW_STOP_NO_RESOURCES;
 		if (stream == NULL) {
 			stream = viewed_add_private(viewed, subscriber, &reason);
 		}

@@ -126,7 +126,7 @@ bool vt_buffer_can_derive(struct vt_buffer *buffer, struct vitrine_derive *deriv
 		buffer->is_scanned_out = is_scanned_out;
 	}
 	struct vitrine_derive_source source;
-	if (!(acceptable & ~buffer->refused) || !buffer_get_kind(buffer)->get_derive_source(buffer,
+	if (vt_buffer_has_refused(buffer, acceptable) || !buffer_get_kind(buffer)->get_derive_source(buffer,
 			0, is_scanned_out, &source)) {
 		return false;
 	} else if (buffer_has_derived(buffer, acceptable)) {
@@ -142,6 +142,10 @@ bool vt_buffer_can_derive(struct vt_buffer *buffer, struct vitrine_derive *deriv
 		wlr_log(WLR_ERROR, "Failed to derive a read-only view: %s", strerror(-ret));
 	}
 	return ret == 0;
+}
+
+bool vt_buffer_has_refused(const struct vt_buffer *buffer, uint32_t guarantees) {
+	return !(guarantees & ~buffer->refused);
 }
 
 bool vt_buffer_derive(struct vt_buffer *buffer, struct vitrine_derive *derive,

@@ -113,6 +113,8 @@ enum vitrine_storage vt_buffer_get_dmabuf_storage(const struct vt_buffer *buffer
 /** Whether it can be derived from: derives, and keeps the result for vt_buffer_derive(). */
 bool vt_buffer_can_derive(struct vt_buffer *buffer, struct vitrine_derive *derive,
 	uint32_t acceptable, bool is_scanned_out);
+/** Whether the kernel gives none of these, rather than that there were no resources. */
+bool vt_buffer_has_refused(const struct vt_buffer *buffer, uint32_t guarantees);
 /**
  * Derives read-only file descriptors with an acceptable guarantee, which the caller
  * owns. A sealed memfd is kept for other sessions; a dma-buf is made for each

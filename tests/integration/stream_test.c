@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Frames that are not finished when they are committed. */
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <vitrine/view_v1.h>
@@ -55,6 +56,33 @@ static void parent_end(void) {
 	wl_display_destroy_clients(parent);
 	wl_display_destroy(parent);
 	parent = NULL;
+}
+
+/* What stands in for a kernel that gives no more views, such as guards */
+
+static int derive_error; // of the next ones, 0 if they succeed
+static uint32_t n_derive_errors; // how many of them; each one that fails counts it down
+
+int __real_vitrine_derive_fd(struct vitrine_derive *derive,
+	const struct vitrine_derive_source *source, uint32_t acceptable,
+	struct vitrine_derived_fd *derived);
+int __wrap_vitrine_derive_fd(struct vitrine_derive *derive,
+	const struct vitrine_derive_source *source, uint32_t acceptable,
+	struct vitrine_derived_fd *derived);
+int __wrap_vitrine_derive_fd(struct vitrine_derive *derive,
+		const struct vitrine_derive_source *source, uint32_t acceptable,
+		struct vitrine_derived_fd *derived) {
+	if (n_derive_errors == 0) {
+		return __real_vitrine_derive_fd(derive, source, acceptable, derived);
+	}
+	n_derive_errors--;
+	derived->fd = -1;
+	return derive_error;
+}
+
+static void fail_to_derive(int error, uint32_t times) {
+	derive_error = error;
+	n_derive_errors = times;
 }
 
 /** Rectangles of damage that wait for somebody, of the place that has most. */
@@ -296,4 +324,64 @@ TEST_WITH(fixture, buffers_are_not_sealed_before_somebody_looks) {
 	test_session_start(f->client, ALL);
 	fixture_paint(f, 9);
 	check_int(output_count_sealed_buffers(f->server.output->wlr_output), ==, 1);
+}
+
+/* Views that cannot be had for lack of resources */
+
+TEST_WITH(fixture, session_gets_copies_when_there_are_no_more_views, .acceptable = ALL,
+		.auto_release = true) {
+	struct test_session *session = f->session;
+	struct test_session *other = test_session_start_reader(f->client, VITRINE_GUARANTEE_SNAPSHOT);
+	fixture_show(f, session, 1);
+	check_int(session->views[0].guarantee, ==, VITRINE_GUARANTEE_SEALED);
+	uint32_t n_views = session->n_views;
+	fail_to_derive(-EDQUOT, 1);
+	f->server.output->repaint = true;
+	for (uint32_t n = 2; n_derive_errors > 0; n++) {
+		fixture_paint(f, n); // until there is a buffer that it does not know
+	}
+	fixture_paint(f, 99);
+	fixture_show_frames(f, session, 100, 119);
+	check(!session->stopped);
+	check_int(session->views[session->n_views - 1].guarantee, ==, VITRINE_GUARANTEE_SNAPSHOT);
+	for (uint32_t i = 0; i < n_views; i++) {
+		check(session->views[i].retired);
+	}
+	check_int(session->n_frames + session->n_skipped, ==, other->n_frames + other->n_skipped);
+	// Others begin with what there is
+	struct test_session *late = test_session_start_reader(f->client, VITRINE_GUARANTEE_SEALED);
+	fixture_show(f, late, 120);
+}
+
+TEST_PARAMS(fixture, lacking, int error; uint32_t acceptable, guarantee, stop_reason) = {
+	{ "quota, copy accepted", {}, -EDQUOT, ALL, VITRINE_GUARANTEE_SNAPSHOT, 0 },
+	{ "memory, copy accepted", {}, -ENOMEM, ALL, VITRINE_GUARANTEE_SNAPSHOT, 0 },
+	{ "quota", {}, -EDQUOT, VITRINE_GUARANTEE_SEALED, 0, VITRINE_VIEW_STOP_NO_RESOURCES },
+	{ "memory", {}, -ENOMEM, VITRINE_GUARANTEE_SEALED, 0, VITRINE_VIEW_STOP_NO_RESOURCES },
+	{ "never", {}, -EOPNOTSUPP, VITRINE_GUARANTEE_SEALED, 0, VITRINE_VIEW_STOP_UNSUPPORTED },
+};
+
+TEST_WITH_EACH(fixture, lacking, session_that_lacks_a_view_at_its_begin) {
+	struct test_session *session = test_session_start_reader(f->client, param->acceptable);
+	fail_to_derive(param->error, 1);
+	check(output_paint(f->server.output, 1, NULL));
+	check_int(n_derive_errors, ==, 0);
+	pump(&f->server);
+	if (param->guarantee != 0) {
+		fixture_show(f, session, 2);
+		check_int(session->views[0].guarantee, ==, param->guarantee);
+	} else {
+		test_session_check_stop(session, param->stop_reason);
+	}
+}
+
+TEST_WITH(fixture, session_without_copies_stops_when_there_are_no_more_views,
+		.acceptable = VITRINE_GUARANTEE_SEALED, .auto_release = true) {
+	fixture_show(f, f->session, 1);
+	fail_to_derive(-EDQUOT, 1);
+	for (uint32_t n = 2; n_derive_errors > 0; n++) {
+		fixture_paint(f, n);
+	}
+	pump(&f->server);
+	test_session_check_stop(f->session, VITRINE_VIEW_STOP_NO_RESOURCES);
 }
