@@ -33,9 +33,9 @@ struct copy {
 	struct vt_memory memory; // the copy, without a memfd before it is done
 };
 
+/** Freed by the main thread or by the one that makes memory: by the one that ends last. */
 struct vt_memory_pool {
 	size_t n_refs; // of the main thread, as is all up to the mutex
-	pthread_t thread;
 	bool has_thread;
 
 	pthread_mutex_t mutex;
@@ -69,6 +69,17 @@ static bool take(struct vt_memory *from, size_t size, struct vt_memory *memory) 
 	*memory = *from;
 	*from = no_memory;
 	return true;
+}
+
+static void pool_destroy(struct vt_memory_pool *pool) {
+	vt_memory_finish(&pool->spare);
+	for (size_t i = 0; i < COPIES_CAP; i++) {
+		assert(pool->copies[i].of == NULL);
+		vt_memory_finish(&pool->copies[i].memory);
+	}
+	pthread_cond_destroy(&pool->changed);
+	pthread_mutex_destroy(&pool->mutex);
+	free(pool);
 }
 
 /* The thread: the mutex is held but while the kernel has much to do */
@@ -160,17 +171,21 @@ static void *pool_run(void *data) {
 		}
 	}
 	pthread_mutex_unlock(&pool->mutex);
+	pool_destroy(pool); // the main thread has let go of it
 	return NULL;
 }
 
 static bool pool_start_thread(struct vt_memory_pool *pool) {
+	pthread_t thread;
 	if (!pool->has_thread) {
-		pool->has_thread = vt_thread_start(&pool->thread, pool_run, pool);
+		pool->has_thread = vt_thread_start(&thread, pool_run, pool);
 		if (!pool->has_thread) {
 			wlr_log(WLR_ERROR, "Failed to start a thread: memory is not prepared in advance");
+			return false;
 		}
+		pthread_detach(thread); // nothing waits for what it is at
 	}
-	return pool->has_thread;
+	return true;
 }
 
 /* The main thread */
@@ -318,19 +333,12 @@ void vt_memory_pool_unref(struct vt_memory_pool *pool) {
 	if (pool == NULL || --pool->n_refs > 0) {
 		return;
 	}
-	if (pool->has_thread) {
-		pthread_mutex_lock(&pool->mutex);
-		pool->ends = true;
-		pthread_cond_signal(&pool->changed);
-		pthread_mutex_unlock(&pool->mutex);
-		pthread_join(pool->thread, NULL);
+	if (!pool->has_thread) {
+		pool_destroy(pool);
+		return;
 	}
-	vt_memory_finish(&pool->spare);
-	for (size_t i = 0; i < COPIES_CAP; i++) {
-		assert(pool->copies[i].of == NULL);
-		vt_memory_finish(&pool->copies[i].memory);
-	}
-	pthread_cond_destroy(&pool->changed);
-	pthread_mutex_destroy(&pool->mutex);
-	free(pool);
+	pthread_mutex_lock(&pool->mutex);
+	pool->ends = true; // which the thread sees with the mutex only
+	pthread_cond_signal(&pool->changed);
+	pthread_mutex_unlock(&pool->mutex);
 }

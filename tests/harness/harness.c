@@ -10,7 +10,9 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "harness.h"
@@ -142,12 +144,26 @@ void harness_forgive_fds(void) {
 	expected_fds = harness_count_fds();
 }
 
+static bool has_threads(void) {
+	struct stat st;
+	must(stat("/proc/self/task", &st) == 0, "stat(/proc/self/task)");
+	return st.st_nlink > 3; // ".", "..", and one for each
+}
+
+/** Threads that nothing waits for close what they have when they come to their end. */
+static void wait_for_fds(int count) {
+	for (int i = 0; i < 5000 && harness_count_fds() != count && has_threads(); i++) {
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	}
+}
+
 _Noreturn static void run_in_child(const struct point *point) {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	// A test that spins is killed as well as one that waits
 	harness_set_timeout(TIMEOUT_S);
 	expected_fds = harness_count_fds();
 	point->test->run(point->param);
+	wait_for_fds(expected_fds);
 	if (harness_count_fds() != expected_fds) {
 		fprintf(stderr, "%d file descriptors before, %d after:\n", expected_fds,
 			harness_count_fds());
