@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/dma-buf.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -29,8 +28,25 @@ static int sync_dmabuf(int fd, uint64_t flags) {
 	return ret < 0 ? -errno : 0;
 }
 
-/** Copies the source's bytes to the mapping of the copy. */
-static int copy_source(const struct vitrine_derive_source *source, void *copy) {
+/**
+ * By the kernel, to which memory that the exporter fails to provide is EFAULT. It would
+ * be a SIGBUS here, at the will of a client whose buffer it is.
+ */
+static int write_all(int memfd, const char *data, size_t size) {
+	for (size_t done = 0; done < size;) {
+		ssize_t len = pwrite(memfd, data + done, size - done, (off_t)done);
+		if (len < 0 && errno != EINTR) {
+			return -errno;
+		} else if (len == 0) {
+			return -EIO;
+		}
+		done += len > 0 ? (size_t)len : 0;
+	}
+	return 0;
+}
+
+/** Copies the source's bytes to the memfd. */
+static int copy_source(const struct vitrine_derive_source *source, int memfd) {
 	bool is_dmabuf = source->memfd < 0;
 	int fd = is_dmabuf ? source->dmabuf_fd : source->memfd;
 	// From offset 0: DRM shmem buffers return the wrong page otherwise
@@ -40,7 +56,7 @@ static int copy_source(const struct vitrine_derive_source *source, void *copy) {
 	}
 	int ret = is_dmabuf ? sync_dmabuf(fd, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ) : 0;
 	if (ret == 0) {
-		memcpy(copy, data, (size_t)source->size);
+		ret = write_all(memfd, data, (size_t)source->size);
 		if (is_dmabuf) {
 			sync_dmabuf(fd, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ);
 		}
@@ -54,16 +70,6 @@ static bool source_is_long_enough(const struct vitrine_derive_source *source) {
 	return size >= 0 && (uint64_t)size >= source->size;
 }
 
-static int fill_copy(const struct vitrine_derive_source *source, int memfd) {
-	void *copy = mmap(NULL, (size_t)source->size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
-	if (copy == MAP_FAILED) {
-		return -errno;
-	}
-	int ret = copy_source(source, copy);
-	munmap(copy, (size_t)source->size);
-	return ret;
-}
-
 static int snapshot_derive(struct derive_devices *devices,
 		const struct vitrine_derive_source *source, uint32_t acceptable,
 		struct vitrine_derived_fd *derived) {
@@ -71,7 +77,7 @@ static int snapshot_derive(struct derive_devices *devices,
 	if ((source->memfd < 0 && !is_mapped) || source->size > SIZE_MAX) {
 		return -EOPNOTSUPP;
 	}
-	// A short source would be a SIGBUS in the middle of the copy
+	// A short source would fail in the middle of the copy
 	if (!source_is_long_enough(source)) {
 		return -EINVAL;
 	}
@@ -80,7 +86,7 @@ static int snapshot_derive(struct derive_devices *devices,
 	if (memfd < 0) {
 		return memfd;
 	}
-	int ret = fill_copy(source, memfd);
+	int ret = copy_source(source, memfd);
 	if (ret < 0) {
 		goto out;
 	}

@@ -87,6 +87,15 @@ static bool is_system_memory(int dmabuf_fd) {
 	return strcmp(exporter, "udmabuf") == 0 || strcmp(exporter, "system") == 0;
 }
 
+/** Each plane can be of another exporter: the client says. */
+static bool copy_is_of_system_memory(const struct vt_buffer_copy *copy) {
+	bool is_system = true;
+	for (int i = 0; i < copy->dmabuf.n_planes; i++) {
+		is_system &= is_system_memory(copy->dmabuf.fd[i]);
+	}
+	return is_system;
+}
+
 /** Writes the pixels to a memfd, of which a sealed copy is derived. */
 static int copy_pixels(struct vt_buffer_copy *copy, const struct vt_copy_gl_pixels *pixels) {
 	size_t height = (size_t)copy->dmabuf.height;
@@ -148,7 +157,7 @@ static int copy_by_gpu(struct vt_buffer_copy *copy) {
 
 static void *copy_run(void *data) {
 	struct vt_buffer_copy *copy = data;
-	copy->result = copy->gpu_fd < 0 || is_system_memory(copy->dmabuf.fd[0]) ?
+	copy->result = copy->gpu_fd < 0 || copy_is_of_system_memory(copy) ?
 		copy_planes(copy) : copy_by_gpu(copy);
 	atomic_store(&copy->done, true);
 	eventfd_write(copy->done_fd, 1);

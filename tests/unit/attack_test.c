@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Whether a read-only map can be written has to be tried: what the answers mean. Memory
- * that is written so is that of drivers, in the guests: here a private map stands in.
+ * Maps of what drivers export. Whether a read-only one can be written has to be tried: what
+ * the answers mean. Memory that is written so is in the guests: here a private map stands in.
  */
 #include <errno.h>
 #include <signal.h>
@@ -18,6 +18,7 @@
 static int mmap_error; // instead of a map, if not 0
 static bool maps_privately; // which the kernel does write to, by /proc/self/mem
 
+static bool shrinks; // what is mapped has half of its memory
 static int n_interruptible; // writes, while signals are handled
 
 static void count_interruptible(void) {
@@ -35,6 +36,7 @@ static void count_interruptible(void) {
 	void *__wrap_mmap##suffix(void *address, size_t len, int prot, int flags, int fd, \
 			off_t offset) { \
 		errno = mmap_error; \
+		check(!shrinks || ftruncate(fd, (off_t)len / 2) == 0); \
 		return mmap_error != 0 ? MAP_FAILED : __real_mmap##suffix(address, len, prot, \
 			maps_privately ? MAP_PRIVATE : flags, fd, offset); \
 	} \
@@ -116,6 +118,21 @@ TEST_WITH(memory, without_a_file_descriptor_it_is_tried_another_time) {
 	enum derive_attack_result result = derive_attack_dmabuf(f->fd);
 	check_ok(setrlimit(RLIMIT_NOFILE, &saved));
 	check_int(result, ==, DERIVE_ATTACK_NO_RESOURCES);
+}
+
+/** The memory of the source is gone when it is copied, of which its length says nothing. */
+TEST_WITH(memory, copy_of_a_map_without_memory_fails_and_no_sigbus) {
+	const struct vitrine_derive_source source = { .memfd = f->fd, .dmabuf_fd = -1, .size = SIZE };
+	struct vitrine_derived_fd derived;
+	int n_fds = harness_count_fds();
+	check_int(derive_backend_snapshot.derive(NULL, &source, VITRINE_GUARANTEE_SNAPSHOT, &derived),
+		==, 0);
+	close(derived.fd);
+	shrinks = true;
+	check_int(derive_backend_snapshot.derive(NULL, &source, VITRINE_GUARANTEE_SNAPSHOT, &derived),
+		==, -EFAULT);
+	shrinks = false;
+	check_int(harness_count_fds(), ==, n_fds);
 }
 
 /** Drivers that are interrupted fail, which looks like a refusal. */
