@@ -199,7 +199,11 @@ static bool has_device_layouts(const struct wlr_drm_format *format) {
 	return false;
 }
 
-/** A buffer of the first candidate that passes, else of the one that fails least. */
+/**
+ * A buffer of the first candidate that passes. Else of the last one that can be imported, or
+ * else made: wlroots' own, so far as there is one. Better a try than a dark screen, and what
+ * refused them all may be a session that is not active.
+ */
 static struct wlr_buffer *chooser_try_all(struct chooser *chooser, int width, int height,
 		const struct wlr_drm_format *format, struct candidate **chosen) {
 	struct wlr_buffer *best = NULL;
@@ -222,8 +226,7 @@ static struct wlr_buffer *chooser_try_all(struct chooser *chooser, int width, in
 		if (is_imported) {
 			candidate->refusal = vt_trial_commit(&chooser->trial, buffer);
 		}
-		// Of wlroots' own, which come last, better a try than a dark screen
-		if (best == NULL || candidate->refusal == NULL || !best_is_imported) {
+		if (best == NULL || is_imported || !best_is_imported) {
 			wlr_buffer_drop(best);
 			best = buffer;
 			best_is_imported = is_imported;
@@ -263,7 +266,9 @@ static struct wlr_buffer *chooser_create_buffer(struct wlr_allocator *wlr_alloca
 			format->format);
 		return NULL;
 	}
-	chooser_remember(chooser, &key, chosen);
+	if (chosen->refusal == NULL) {
+		chooser_remember(chooser, &key, chosen);
+	}
 	chooser_report(chooser, chosen, width, height);
 	return buffer;
 }

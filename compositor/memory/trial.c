@@ -142,10 +142,24 @@ static bool output_passes(struct wlr_output *output, struct wlr_buffer *buffer) 
 	return ok;
 }
 
-const char *vt_trial_commit(const struct vt_trial *trial, struct wlr_buffer *buffer) {
+static bool trial_shows_size(const struct vt_trial *trial, int width, int height) {
 	const struct trial_output *entry;
 	wl_list_for_each(entry, &trial->outputs, link) {
-		if (!output_passes(entry->output, buffer)) {
+		if (output_has_size(entry->output, width, height)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+const char *vt_trial_commit(const struct vt_trial *trial, struct wlr_buffer *buffer) {
+	// One that is off may refuse whatever it is offered, as the others leave nothing to show it
+	bool shows_size = trial_shows_size(trial, buffer->width, buffer->height);
+	const struct trial_output *entry;
+	wl_list_for_each(entry, &trial->outputs, link) {
+		bool counts =
+			!shows_size || output_has_size(entry->output, buffer->width, buffer->height);
+		if (counts && !output_passes(entry->output, buffer)) {
 			return "the display refuses it in a test commit";
 		}
 	}

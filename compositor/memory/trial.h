@@ -34,8 +34,8 @@ void vt_trial_finish(struct vt_trial *trial);
 /** NULL if the renderer and the display can import the buffer; else a phrase that says why not. */
 const char *vt_trial_import(const struct vt_trial *trial, struct wlr_buffer *buffer);
 /**
- * NULL if all outputs that can have the buffer's size pass a test commit with it, as
- * far as there are any; else a phrase that says why not.
+ * NULL if all outputs that have the buffer's size, or else all that can have it, pass a test
+ * commit with it, as far as there are any; else a phrase that says why not.
  */
 const char *vt_trial_commit(const struct vt_trial *trial, struct wlr_buffer *buffer);
 /** Whether an output that is known can have this size. */

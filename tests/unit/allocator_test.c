@@ -8,6 +8,7 @@
 #include <wlr/render/drm_format_set.h>
 #include <wlr/render/pixman.h>
 #include <wlr/render/wlr_renderer.h>
+#include <wlr/types/wlr_output.h>
 
 #include <drm_fourcc.h>
 
@@ -148,6 +149,22 @@ const char *__wrap_vt_trial_commit(const struct vt_trial *trial, struct wlr_buff
 	return kinds[get_kind(buffer)].fails_commit ? "no commit" : NULL;
 }
 
+/* Outputs */
+
+static struct wlr_output *refusing; // whatever it is offered; NULL if none does
+
+bool __wrap_wlr_output_is_drm(struct wlr_output *output);
+bool __wrap_wlr_output_is_drm(struct wlr_output *output) {
+	return true;
+}
+
+bool __wrap_wlr_output_test_state(struct wlr_output *output,
+	const struct wlr_output_state *state);
+bool __wrap_wlr_output_test_state(struct wlr_output *output,
+		const struct wlr_output_state *state) {
+	return output != refusing;
+}
+
 struct chooser_fixture {
 	struct wl_event_loop *loop;
 	struct wlr_backend *backend;
@@ -231,10 +248,24 @@ TEST_WITH(chooser_fixture, kind_that_is_missing_is_not_mentioned,
 	check_description(f, "wlroots' own (not memfd: no import)");
 }
 
-TEST_WITH(chooser_fixture, outputs_that_are_off_fail_all_test_commits,
-		.kinds[MEMFD].fails_import = true, .kinds[DUMB].fails_commit = true,
+TEST_WITH(chooser_fixture, last_resort_is_wlroots_own_when_no_test_commit_passes,
+		.kinds[MEMFD].fails_commit = true, .kinds[DUMB].fails_commit = true,
 		.kinds[WLROOTS].fails_commit = true) {
-	check_int(ask(f, 8), ==, DUMB); // the first one that could be imported
+	check_int(ask(f, 8), ==, WLROOTS);
+}
+
+TEST_WITH(chooser_fixture, last_resort_can_be_imported, .kinds[MEMFD].fails_import = true,
+		.kinds[DUMB].fails_commit = true, .kinds[WLROOTS].fails_import = true) {
+	check_int(ask(f, 8), ==, DUMB);
+}
+
+TEST_WITH(chooser_fixture, last_resort_is_not_remembered, .kinds[MEMFD].fails_commit = true,
+		.kinds[DUMB].fails_commit = true, .kinds[WLROOTS].fails_commit = true) {
+	check_int(ask(f, 8), ==, WLROOTS);
+	kinds[MEMFD].fails_commit = false; // the session is active again
+	check_int(ask(f, 8), ==, MEMFD);
+	kinds[MEMFD].fails_commit = true;
+	check_int(ask(f, 8), ==, MEMFD); // that is remembered
 }
 
 TEST_WITH(chooser_fixture, last_resort_is_given_untested, .kinds[MEMFD].fails_import = true,
@@ -326,4 +357,53 @@ TEST_WITH(chooser_fixture, allocator_outlives_backend_and_renderer,
 	check_int(ask(f, 8), ==, DUMB);
 	f->renderer = wlr_pixman_renderer_create();
 	f->backend = wlr_headless_backend_create(f->loop);
+}
+
+const char *__real_vt_trial_commit(const struct vt_trial *trial, struct wlr_buffer *buffer);
+
+/** What the trial says of a buffer of 8x8. */
+static const char *try_commit(void) {
+	struct fake_allocator allocator = { .kind = MEMFD };
+	struct wlr_buffer *buffer = fake_create_buffer(&allocator.base, 8, 8, NULL);
+	const char *refusal = __real_vt_trial_commit(trial, buffer);
+	wlr_buffer_drop(buffer);
+	return refusal;
+}
+
+/** One that is off and can have that size. */
+static struct wlr_output *add_output(struct chooser_fixture *f, struct wlr_output_mode *mode) {
+	struct wlr_output *output = wlr_headless_add_output(f->backend, 4, 4);
+	check(output != NULL);
+	output->enabled = false;
+	*mode = (struct wlr_output_mode){ .width = 8, .height = 8 };
+	wl_list_insert(&output->modes, &mode->link);
+	return output;
+}
+
+static void turn_on(struct wlr_output *output, int size) {
+	output->enabled = true;
+	output->width = output->height = size;
+}
+
+TEST_WITH(chooser_fixture, output_that_is_off_counts_only_if_none_has_the_size) {
+	struct wlr_output_mode modes[2];
+	check(wlr_backend_start(f->backend));
+	check(try_commit() == NULL); // there is none
+	struct wlr_output *on = add_output(f, &modes[0]);
+	check(try_commit() == NULL);
+	refusing = on;
+	check(try_commit() != NULL); // it would have to be turned on with this
+	turn_on(on, 8);
+	check(try_commit() != NULL);
+	refusing = add_output(f, &modes[1]);
+	check(try_commit() == NULL); // all that shows something is used by the other
+	turn_on(on, 16);
+	check(try_commit() != NULL);
+	turn_on(refusing, 8);
+	check(try_commit() != NULL);
+	refusing = NULL;
+	check(try_commit() == NULL);
+	for (int i = 0; i < 2; i++) {
+		wl_list_remove(&modes[i].link); // they are the test's
+	}
 }
