@@ -85,6 +85,15 @@ static void fail_to_derive(int error, uint32_t times) {
 	n_derive_errors = times;
 }
 
+/* What stands in for a holder that puts a fence on all that it knows */
+
+static bool is_fenced;
+
+bool __wrap_vt_fence_is_on_dmabuf(const struct wlr_dmabuf_attributes *dmabuf);
+bool __wrap_vt_fence_is_on_dmabuf(const struct wlr_dmabuf_attributes *dmabuf) {
+	return is_fenced;
+}
+
 /** Rectangles of damage that wait for somebody, of the place that has most. */
 static int count_waiting_damage(struct server *server) {
 	const struct vt_manager *manager = wl_container_of(server->manager, manager, base);
@@ -384,4 +393,49 @@ TEST_WITH(fixture, session_without_copies_stops_when_there_are_no_more_views,
 	}
 	pump(&f->server);
 	test_session_check_stop(f->session, VITRINE_VIEW_STOP_NO_RESOURCES);
+}
+
+/** Of the first output that is viewed. */
+static struct vt_viewed_output *get_viewed_output(struct server *server) {
+	const struct vt_manager *manager = wl_container_of(server->manager, manager, base);
+	check(!wl_list_empty(&manager->viewed_outputs));
+	return wl_container_of(manager->viewed_outputs.next, (struct vt_viewed_output *)NULL, link);
+}
+
+/** As if the views were of the owner's own dma-bufs, fences included, and all of them known. */
+static struct vt_subscriber *share_fences(struct fixture *f, uint32_t i) {
+	fixture_paint_frames(f, 10 * i, 10 * i + 6);
+	pump(&f->server);
+	struct vt_viewed_output *viewed = get_viewed_output(&f->server);
+	struct vt_subscriber *subscriber =
+		wl_container_of(viewed->direct.subscribers.next, subscriber, stream_link);
+	subscriber->guarantee = VITRINE_GUARANTEE_FD_READ_ONLY;
+	return subscriber;
+}
+
+TEST_WITH(fixture, third_fence_of_a_holder_ends_the_sharing_of_fences,
+		.acceptable = VITRINE_GUARANTEE_SEALED, .auto_release = true) {
+	fixture_paint(f, 1);
+	struct vt_viewed_output *viewed = get_viewed_output(&f->server);
+	const struct vt_subscriber *subscriber = NULL;
+	for (uint32_t i = 1; i <= 3; i++) {
+		subscriber = share_fences(f, i);
+		check(!viewed->direct.is_scanned_out);
+		check_int(viewed->n_fences_found, ==, i - 1);
+		uint32_t n_retired = f->session->n_retired;
+		is_fenced = true;
+		fixture_paint(f, fixture_color(10 * i + 7));
+		pump_until(&f->server, viewed->n_fences_found == i);
+		is_fenced = false;
+		pump_until(&f->server, f->session->n_retired > n_retired); // and no more is drawn to it
+	}
+	check_int(subscriber->state, ==, VT_SUBSCRIBER_ATTACHED);
+	check(output_paint(f->server.output, fixture_color(40), NULL));
+	check(viewed->direct.is_scanned_out); // as one whose display waits for all fences
+	check_int(subscriber->state, ==, VT_SUBSCRIBER_MOVING);
+	// It goes on with what shares none
+	f->server.output->repaint = true;
+	pump_until(&f->server, test_session_get_pixel(f->session, 1, 1) == fixture_color(40));
+	check_int(subscriber->guarantee, ==, VITRINE_GUARANTEE_SEALED);
+	check_int(viewed->n_fences_found, ==, 3);
 }
