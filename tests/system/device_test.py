@@ -13,10 +13,11 @@ import sys
 import time
 import zlib
 
+import flips_test
+import promises_test
 from harness import (LIMIT, START, Compositor, Group, PluginCompositor, collect, drm_environment,
                      find_card, need, note, require, run_groups)
 from picture import need_same, still_picture, take_shot
-from promises_test import make_group
 from screen import DEVICE, see_screen
 
 NAME, RENDERERS = sys.argv[1], sys.argv[2].split(',')
@@ -104,6 +105,9 @@ if __name__ == '__main__':
     require(NAME, 'grim', 'weston-simple-shm', **{'screen that can be seen': DEVICE,
                                                   'device with connectors': find_card()})
     all_tests = collect(globals(), sys.argv[3:])[0]
-    # Of the device alone, so once for each
-    promises = [make_group()] if NAME == 'sway' and not sys.argv[3:] else []
-    run_groups(*promises, *(group for name in RENDERERS for group in make_groups(name, all_tests)))
+    others = []
+    if NAME == 'sway' and not sys.argv[3:]:
+        others = [promises_test.make_group()]  # of the device alone, so once for each
+        if 'gles2' in RENDERERS:
+            others.append(flips_test.make_group())
+    run_groups(*others, *(group for name in RENDERERS for group in make_groups(name, all_tests)))
