@@ -2,11 +2,14 @@
 #include <drm_fourcc.h>
 #include <errno.h>
 #include <json.h>
+#include <locale.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <wchar.h>
+#include <wctype.h>
 
 #include "cli.h"
 
@@ -255,7 +258,8 @@ struct vitrine_output *cli_find_output(const struct cli *cli) {
 	for (size_t i = 0; i < len; i++) {
 		if (!vitrine_output_is_gone(outputs[i]) && used < sizeof(names)) {
 			used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
-				used > 0 ? ", " : "", vitrine_output_get_name(outputs[i]));
+				used > 0 ? ", " : "",
+				cli_visible(&(struct cli_text){0}, vitrine_output_get_name(outputs[i])));
 		}
 	}
 	if (used == 0) {
@@ -450,6 +454,45 @@ const char *cli_guarantees(uint32_t guarantees) {
 		}
 	}
 	return used > 0 ? text : "none";
+}
+
+/** Whether a terminal shows it as it is, where it stands. */
+static bool is_visible(wint_t c) {
+	bool turns = c == 0x061c || c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e) ||
+		(c >= 0x2066 && c <= 0x2069);
+	return iswprint(c) && !turns;
+}
+
+/** The length of the character that `text` begins with, 0 if it is not to be shown. */
+static size_t get_visible_length(const char *text, size_t left) {
+	mbstate_t state = { 0 };
+	wchar_t c;
+	size_t len = mbrtowc(&c, text, left, &state);
+	return len <= left && is_visible((wint_t)c) ? len : 0; // errors are large numbers
+}
+
+const char *cli_visible(struct cli_text *buffer, const char *text) {
+	locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+	locale_t before = utf8 != (locale_t)0 ? uselocale(utf8) : (locale_t)0;
+	size_t left = strlen(text), used = 0;
+	while (left > 0 && used + 8 < sizeof(buffer->text)) {
+		size_t len = get_visible_length(text, left);
+		if (len > 0) {
+			memcpy(buffer->text + used, text, len);
+			used += len;
+		} else {
+			len = 1;
+			used += (size_t)snprintf(buffer->text + used, 5, "\\x%02x", (unsigned char)*text);
+		}
+		text += len;
+		left -= len;
+	}
+	buffer->text[used] = '\0';
+	if (utf8 != (locale_t)0) {
+		uselocale(before);
+		freelocale(utf8);
+	}
+	return buffer->text;
 }
 
 const char *cli_fourcc(uint32_t fourcc, char *buffer) {

@@ -137,7 +137,8 @@ static void print_backends(const struct audit *audit) {
 
 static int audit_print_text(const struct audit *audit) {
 	if (audit->has_session) {
-		printf("%s: ", vitrine_output_get_name(audit->session.output));
+		printf("%s: ", cli_visible(&(struct cli_text){0},
+			vitrine_output_get_name(audit->session.output)));
 		findings_print(&audit->session.findings, audit->verbose);
 	}
 	for (size_t i = 0; i < audit->machine.n_blocks; i++) {
