@@ -14,6 +14,7 @@
 #define MAX_OUTPUTS 1024
 #define MAX_FORMATS 1024
 #define MAX_NODES 16
+#define MAX_EXPLANATION 512
 
 struct ext_output_image_capture_source_manager_v1;
 struct xx_dmabuf_view_manager_v1;
@@ -94,6 +95,7 @@ struct vitrine_session {
 
 	uint32_t depth; // 0 if not known
 	bool is_off;
+	char explanation[MAX_EXPLANATION + 1]; // empty if there is none
 	struct wl_list views; // view.link
 	struct view *announced; // between view and view_done, not in views, or NULL
 

@@ -170,6 +170,20 @@ static void session_handle_on(void *data, struct xx_dmabuf_view_session_v1 *prox
 	session_set_power(data, true, "on");
 }
 
+static void session_handle_explanation(void *data, struct xx_dmabuf_view_session_v1 *proxy,
+		const char *text) {
+	struct vitrine_session *session = data;
+	if (session_is_interrupted(session, "explanation")) {
+		return;
+	}
+	if (session->depth == 0 || strlen(text) > MAX_EXPLANATION) {
+		session_fail(session, -EPERM, "the compositor sent an explanation event %s",
+			session->depth == 0 ? "out of order" : "that is too long");
+		return;
+	}
+	snprintf(session->explanation, sizeof(session->explanation), "%s", text);
+}
+
 /** Whether there is such a view, be it retired. */
 static bool has_view(const struct vitrine_session *session, uint32_t index) {
 	struct view *view;
@@ -588,6 +602,7 @@ static const struct xx_dmabuf_view_session_v1_listener session_listener = {
 	.depth = session_handle_depth,
 	.off = session_handle_off,
 	.on = session_handle_on,
+	.explanation = session_handle_explanation,
 	.view = session_handle_view,
 	.device = session_handle_device,
 	.plane = session_handle_plane,
@@ -862,6 +877,10 @@ void vitrine_session_get_stats(const struct vitrine_session *session,
 
 bool vitrine_session_is_off(const struct vitrine_session *session) {
 	return session->is_off;
+}
+
+const char *vitrine_session_get_explanation(const struct vitrine_session *session) {
+	return session->explanation[0] != '\0' ? session->explanation : NULL;
 }
 
 uint32_t vitrine_session_get_depth(const struct vitrine_session *session) {

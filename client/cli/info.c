@@ -9,12 +9,31 @@
 
 #include "cli.h"
 
+#define EXPLANATION_SIZE 513
+
 /** What one frame of an output tells. */
 struct sample {
 	bool known;
 	struct vitrine_frame_info info; // if known; pointers are stale
 	char error[256]; // why not
+	char buffers[EXPLANATION_SIZE]; // how they were chosen, empty if not known
 };
+
+/** After this time it is said what is waited for: a GPU's driver may have to start. */
+#define PATIENCE_MS 1000
+
+/** As cli_next_frame(). An output that is off is not waited for longer. */
+static int wait_for_frame(const struct cli *cli, struct vitrine_session *session,
+		const struct vitrine_output *output, struct vitrine_frame **frame) {
+	int left_ms = cli->timeout_ms - PATIENCE_MS;
+	int ret = cli_next_frame(session, left_ms > 0 ? PATIENCE_MS : cli->timeout_ms, frame);
+	if (ret != 0 || left_ms <= 0 || vitrine_session_is_off(session)) {
+		return ret;
+	}
+	cli_note("waiting up to %g s for the first frame of %s", cli->timeout_ms / 1000.0,
+		cli_visible(&(struct cli_text){0}, vitrine_output_get_name(output)));
+	return cli_next_frame(session, left_ms, frame);
+}
 
 /** The guarantee and format of an output are only known from a frame of it. */
 static struct sample take_sample(struct cli *cli, struct vitrine_output *output) {
@@ -29,7 +48,9 @@ static struct sample take_sample(struct cli *cli, struct vitrine_output *output)
 	int ret = vitrine_session_create(cli->client, output, &options, &session);
 	free((void *)options.formats);
 	if (ret == 0) {
-		ret = cli_next_frame(session, cli->timeout_ms, &frame);
+		ret = wait_for_frame(cli, session, output, &frame);
+		const char *buffers = vitrine_session_get_explanation(session);
+		snprintf(sample.buffers, sizeof(sample.buffers), "%s", buffers != NULL ? buffers : "");
 	}
 	if (ret > 0) {
 		sample.known = true;
@@ -62,6 +83,8 @@ static struct json_object *make_output_json(const struct vitrine_output *output,
 	json_object_object_add(object, "width", json_object_new_int(width));
 	json_object_object_add(object, "height", json_object_new_int(height));
 	json_object_object_add(object, "refresh_mhz", json_object_new_int(refresh));
+	json_object_object_add(object, "buffers",
+		sample->buffers[0] != '\0' ? json_object_new_string(sample->buffers) : NULL);
 	if (!sample->known) {
 		json_object_object_add(object, "error", json_object_new_string(sample->error));
 		return object;
@@ -85,8 +108,9 @@ static struct json_object *make_output_json(const struct vitrine_output *output,
 static void print_output(const struct vitrine_output *output, const struct sample *sample) {
 	int32_t width, height, refresh;
 	vitrine_output_get_mode(output, &width, &height, &refresh);
-	printf("%s: %" PRId32 "x%" PRId32 " at %.2f Hz", vitrine_output_get_name(output), width, height,
-		refresh / 1000.0);
+	struct cli_text text;
+	printf("%s: %" PRId32 "x%" PRId32 " at %.2f Hz",
+		cli_visible(&text, vitrine_output_get_name(output)), width, height, refresh / 1000.0);
 	if (sample->known) {
 		char fourcc[5];
 		printf(", %s, modifier 0x%" PRIx64 ", transform %" PRIu32 ", %s in a %s",
@@ -100,7 +124,10 @@ static void print_output(const struct vitrine_output *output, const struct sampl
 	} else {
 		printf(", no view: %s", sample->error);
 	}
-	printf(" (%s)\n", vitrine_output_get_description(output));
+	printf(" (%s)\n", cli_visible(&text, vitrine_output_get_description(output)));
+	if (sample->buffers[0] != '\0') {
+		printf("  buffers: %s\n", cli_visible(&text, sample->buffers));
+	}
 }
 
 static int print_info(struct cli *cli) {
@@ -138,7 +165,6 @@ static int print_info(struct cli *cli) {
 static int info_run(int argc, char **argv) {
 	struct cli cli;
 	cli_init(&cli, &command_info);
-	cli.timeout_ms = 1000;
 	cli_getopt(&cli, argc, argv, NULL);
 	if (optind != argc) {
 		return cli_fail_usage(&cli, "\"%s\" is too much", argv[optind]);

@@ -19,6 +19,7 @@
 #include <wlr/util/log.h>
 
 #include "gbm_buffer.h"
+#include "memfd_buffer.h"
 #include "trial.h"
 
 #define CANDIDATES_CAP 4
@@ -162,7 +163,10 @@ static void chooser_report(struct chooser *chooser, struct candidate *chosen, in
 
 const char *vitrine_allocator_describe(struct wlr_allocator *allocator) {
 	const struct chooser *chooser = chooser_from_allocator(allocator);
-	return chooser != NULL ? chooser->description : NULL;
+	if (chooser == NULL) {
+		return vt_memfd_allocator_check(allocator) ? "memfd (nothing else was tried)" : NULL;
+	}
+	return chooser->description;
 }
 
 struct wl_signal *vitrine_allocator_get_described_signal(struct wlr_allocator *allocator) {

@@ -270,6 +270,10 @@ static struct memfd_allocator *allocator_create(void) {
 	return allocator;
 }
 
+bool vt_memfd_allocator_check(const struct wlr_allocator *allocator) {
+	return allocator->impl == &memfd_allocator_impl;
+}
+
 struct wlr_allocator *vt_memfd_allocator_create(void) {
 	struct memfd_allocator *allocator = allocator_create();
 	if (allocator == NULL) {

@@ -2,6 +2,8 @@
 #ifndef MEMORY_MEMFD_BUFFER_H
 #define MEMORY_MEMFD_BUFFER_H
 
+#include <stdbool.h>
+
 struct wlr_allocator;
 
 /**
@@ -11,5 +13,7 @@ struct wlr_allocator;
  * and a renderer.
  */
 struct wlr_allocator *vt_memfd_allocator_create(void);
+/** Whether it is of that function, or of vitrine_allocator_create(). */
+bool vt_memfd_allocator_check(const struct wlr_allocator *allocator);
 
 #endif

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <vitrine/allocator.h>
 #include <wlr/types/wlr_ext_image_capture_source_v1.h>
+#include <wlr/types/wlr_output.h>
 
 #include "capture_source.h"
 #include "clock.h"
@@ -9,6 +13,9 @@
 #include "session_v1.h"
 #include "view_setup.h"
 #include "xx-dmabuf-view-v1-protocol.h"
+
+/** "no more than 512 bytes" */
+#define EXPLANATION_CAP 512
 
 /**
  * A xx_dmabuf_view_session_v1: what its client says before it starts, and then the
@@ -27,6 +34,8 @@ struct session_v1 {
 	struct vt_charge charge; // one VT_QUOTA_OBJECTS until it starts
 	struct wlr_ext_image_capture_source_v1 *source; // NULL if it is gone
 	struct wl_listener source_destroy;
+
+	char explanation[EXPLANATION_CAP + 1]; // that was sent last, empty before
 };
 
 static const struct xx_dmabuf_view_session_v1_interface session_resource_impl;
@@ -44,9 +53,31 @@ static struct wl_resource *resource_from_subscriber(const struct vt_subscriber *
 
 /* Events */
 
-static void session_send_depth(struct vitrine_view_session_v1 *session) {
-	xx_dmabuf_view_session_v1_send_depth(resource_from_subscriber(&session->subscriber),
-		session->subscriber.depth);
+/** How the buffers of an output were chosen. NULL if that is not known, or not yet. */
+static const char *explain_buffers(const struct wlr_output *output) {
+	struct wlr_allocator *allocator = output->allocator;
+	const char *text = allocator != NULL ? vitrine_allocator_describe(allocator) : NULL;
+	if (text != NULL || allocator == NULL) {
+		return text;
+	}
+	bool is_to_choose = vitrine_allocator_get_described_signal(allocator) != NULL;
+	return is_to_choose ? NULL : "buffers of an allocator that is not Vitrine's";
+}
+
+/** If it is known, and not what the client knows. What is longer than it may be is cut. */
+static void session_explain(struct session_v1 *session_v1) {
+	const char *text = explain_buffers(session_v1->session->output);
+	if (text == NULL || strncmp(session_v1->explanation, text, EXPLANATION_CAP) == 0) {
+		return;
+	}
+	snprintf(session_v1->explanation, sizeof(session_v1->explanation), "%s", text);
+	xx_dmabuf_view_session_v1_send_explanation(session_v1->resource, session_v1->explanation);
+}
+
+static void session_send_start(struct vitrine_view_session_v1 *session) {
+	struct session_v1 *session_v1 = session->data;
+	xx_dmabuf_view_session_v1_send_depth(session_v1->resource, session->subscriber.depth);
+	session_explain(session_v1);
 }
 
 static void session_send_power(struct vt_subscriber *subscriber, bool is_on) {
@@ -62,6 +93,7 @@ static void session_send_view(struct vt_subscriber *subscriber, uint32_t index,
 		const struct vt_buffer *buffer, const struct vt_view_fds *fds) {
 	struct wl_resource *resource = resource_from_subscriber(subscriber);
 	bool is_memfd = fds->storage == VITRINE_STORAGE_MEMFD;
+	session_explain(subscriber->wire_data);
 	xx_dmabuf_view_session_v1_send_view(resource, index, fds->storage,
 		(uint32_t)buffer->base.width, (uint32_t)buffer->base.height, buffer->fourcc,
 		(uint32_t)(buffer->modifier >> 32), (uint32_t)(buffer->modifier & UINT32_MAX),
@@ -174,7 +206,7 @@ static const struct vt_subscriber_wire session_wire = {
 static const struct vt_session_interface session_impl = {
 	.protocol = "xx_dmabuf_view_manager_v1",
 	.wire = &session_wire,
-	.start = session_send_depth,
+	.start = session_send_start,
 	.set_session = session_set_session,
 	.send_stopped = session_send_stopped,
 };

@@ -408,10 +408,14 @@ static void session_handle_stopped(void *data, struct xx_dmabuf_view_session_v1 
 	die("%s: the session stopped: reason %u", connection->path->name, reason);
 }
 
+IGNORE_EVENT(session_handle_explanation, struct xx_dmabuf_view_session_v1 *session,
+	const char *text)
+
 static const struct xx_dmabuf_view_session_v1_listener session_listener = {
 	.depth = session_handle_depth,
 	.off = session_handle_power,
 	.on = session_handle_power,
+	.explanation = session_handle_explanation,
 	.view = session_handle_view,
 	.device = session_handle_device,
 	.plane = session_handle_plane,

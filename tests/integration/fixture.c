@@ -2,6 +2,7 @@
 #include <drm_fourcc.h>
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -670,10 +671,21 @@ static void session_handle_stopped(void *data, struct xx_dmabuf_view_session_v1 
 	session->stop_reason = reason;
 }
 
+static void session_handle_explanation(void *data, struct xx_dmabuf_view_session_v1 *proxy,
+		const char *text) {
+	struct test_session *session = data;
+	session_check_between(session);
+	check_int(session->n_depth_events, ==, 1);
+	check(strlen(text) <= 512 && strcmp(text, session->explanation) != 0); // "if it has changed"
+	snprintf(session->explanation, sizeof(session->explanation), "%s", text);
+	session->n_explanations++;
+}
+
 static const struct xx_dmabuf_view_session_v1_listener session_listener = {
 	.depth = session_handle_depth,
 	.off = session_handle_off,
 	.on = session_handle_on,
+	.explanation = session_handle_explanation,
 	.view = session_handle_view,
 	.device = session_handle_device,
 	.plane = session_handle_plane,

@@ -121,7 +121,8 @@ struct test_session {
 	uint32_t n_views, n_fds, n_retired;
 	uint32_t n_frames, n_revoked, n_skipped, n_transforms, transform;
 	uint32_t last_serial; // 0 before the first frame
-	uint32_t n_off, n_on;
+	uint32_t n_off, n_on, n_explanations;
+	char explanation[513]; // the last one, empty before
 	struct test_frame frames[SESSION_FRAMES_CAP]; // a ring, by number of the frame
 	struct test_frame building; // what came since the last frame event
 	char last_event; // a letter, see fixture.c

@@ -157,6 +157,37 @@ TEST_WITH(fixture, nothing_comes_between_a_view_and_its_frame, .acceptable = ALL
 	check_int(f->session->n_revoked, >, 0);
 }
 
+/* How buffers were chosen */
+
+TEST_WITH(fixture, explanation_is_sent_once_before_the_first_view, .acceptable = ALL) {
+	check_str(f->session->explanation, "memfd (nothing else was tried)");
+	check_int(f->session->n_views, ==, 0);
+	fixture_paint_frames(f, 1, 3);
+	check_int(f->session->n_frames, >, 0);
+	check_int(f->session->n_explanations, ==, 1);
+}
+
+TEST_WITH(fixture, explanation_comes_again_when_it_has_changed, .acceptable = ALL,
+		.auto_release = true) {
+	fixture_paint_frames(f, 1, 3);
+	struct wlr_output *output = f->server.output->wlr_output;
+	struct wlr_allocator *own = wlr_allocator_autocreate(f->server.backend, f->server.renderer);
+	output->allocator = own;
+	output_resize(f->server.output, 65, 48);
+	fixture_paint_frames(f, 4, 9);
+	check_int(f->session->n_frames, >, 6);
+	check_int(f->session->views[f->session->n_views - 1].guarantee, ==, SNAPSHOT);
+	check_int(f->session->n_explanations, ==, 2);
+	check_str(f->session->explanation, "buffers of an allocator that is not Vitrine's");
+	output->allocator = f->server.allocator;
+	wlr_allocator_destroy(own);
+}
+
+TEST_WITH(fixture, buffers_of_others_are_explained, .acceptable = ALL,
+		.server.stock_allocator = true) {
+	check_str(f->session->explanation, "buffers of an allocator that is not Vitrine's");
+}
+
 /* Serials */
 
 TEST_WITH(fixture, first_serial_is_one_whatever_came_before) {

@@ -65,7 +65,7 @@ def test_record(compositor):
 
 
 def test_buffers(compositor):
-    """the log says once which buffers were chosen and why, and vitrine info what came of it"""
+    """the log says once which buffers were chosen and why, and vitrine info too, and what came of it"""
     # The plugin's own, as the compositor's log may have it too
     log = compositor.read('log') or compositor.read('stderr')
     lines = [line for line in log.splitlines()
@@ -76,6 +76,8 @@ def test_buffers(compositor):
     info = compositor.run('vitrine', 'info', '--timeout', str(LIMIT)).stdout
     view = re.search(r'^Virtual-1: .*, (guarded|snapshot) in a \S+', info, re.MULTILINE)
     need(view is not None, info)
+    chosen = re.search(r'(buffers|Buffers of .*?): (.*)$', lines[0])[2]
+    need(f'\n  buffers: {chosen}\n' in info, info)
     note(lines[0])
     note(view[0])
 

@@ -137,10 +137,13 @@ static void handle_stopped(void *data, struct xx_dmabuf_view_session_v1 *session
 	state.stopped = true;
 }
 
+IGNORE_EVENT(handle_explanation, struct xx_dmabuf_view_session_v1 *session, const char *text)
+
 static const struct xx_dmabuf_view_session_v1_listener session_listener = {
 	.depth = handle_depth,
 	.off = handle_power,
 	.on = handle_power,
+	.explanation = handle_explanation,
 	.device = handle_device,
 	.view = handle_view,
 	.plane = handle_plane,

@@ -272,6 +272,35 @@ TEST_WITH(fixture, info_says_what_an_output_is, .script = &fake_animation) {
 	check_has(works(f, ARGS("info"))->out, "FAKE-1: 320x200 at 60.00 Hz");
 }
 
+TEST_WITH(fixture, info_says_how_buffers_were_chosen,
+		SCRIPT(.events = SAY(EVENT(DEPTH, 1), EXPLANATION("dumb buffers (not memfd: \u2026)"),
+			ANNOUNCE(0), FRAME(0)))) {
+	check_has(works(f, ARGS("info"))->out, "sealed in a memfd",
+		"\n  buffers: dumb buffers (not memfd: \u2026)\n");
+	check_has(works(f, ARGS("info", "--json"))->out, "\"buffers\": \"dumb buffers (not memfd");
+}
+
+TEST_WITH(fixture, info_says_how_buffers_that_cannot_be_viewed_were_chosen,
+		SCRIPT(.events = SAY(EVENT(DEPTH, 1), EXPLANATION("wlroots' own"),
+			EVENT(STOPPED, XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_UNSUPPORTED)))) {
+	check_has(works(f, ARGS("info"))->out, "no view: ", "\n  buffers: wlroots' own\n");
+}
+
+/** Controls of one byte and of two, half a character, a right-to-left override and an isolate. */
+#define BAD_TEXT "a\033[2J\x7f\xc2\x9b" "1mb\xe2\x80 \u202ec\u2066\u061c\n."
+
+TEST_WITH(fixture, terminal_obeys_no_compositor,
+		SCRIPT(.events = SAY(EVENT(DEPTH, 1), EXPLANATION(BAD_TEXT), ANNOUNCE(0), FRAME(0)))) {
+	check_has(works(f, ARGS("info"))->out, "\n  buffers: a\\x1b[2J\\x7f\\xc2\\x9b1mb\\xe2\\x80 "
+		"\\xe2\\x80\\xaec\\xe2\\x81\\xa6\\xd8\\x9c\\x0a.\n");
+}
+
+TEST_WITH(fixture, info_says_what_it_waits_for, SCRIPT(.events = SAY(EVENT(DEPTH, 1)))) {
+	struct run *run = works(f, ARGS("info", "--timeout", "1.1"));
+	check_has(run->err, "waiting up to 1.1 s for the first frame of FAKE-1");
+	check_has(run->out, "no frame came");
+}
+
 /* Pictures */
 
 /** The pixels of a picture of 3 by 2: its digits are their names. */

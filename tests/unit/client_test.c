@@ -146,6 +146,15 @@ TEST_WITH(fixture, frame_has_its_description_and_pixels,
 	vitrine_frame_release(frame);
 }
 
+TEST_WITH(fixture, explanation_is_the_last_one,
+		.events = SAY(EVENT(DEPTH, 2), EXPLANATION("dumb buffers"), ANNOUNCE(0), FRAME(0),
+			EXPLANATION("memfd"), ANNOUNCE(1), FRAME(1))) {
+	check(vitrine_session_get_explanation(f->session) == NULL);
+	vitrine_frame_release(next_frame(f));
+	vitrine_frame_release(next_frame(f));
+	check_str(vitrine_session_get_explanation(f->session), "memfd");
+}
+
 static void hold_one_frame(struct fake_session *session) {
 	fake_say(session, SAY(EVENT(DEPTH, 2), VIEW(), PLANE(0), EVENT(VIEW_DONE, 0),
 		EVENT(TRANSFORM, 0), EVENT(FRAME, 0, 1, 0, 1, 2, 3, 4, 5, 6)));
@@ -584,6 +593,10 @@ TEST_WITH(fixture, sessions_can_end_with_events_in_flight, .events = TWO_RETIRED
 /* The end of sessions, said properly or by a lie */
 
 #define END(end, error, text, ...) { #end, { .events = SAY(__VA_ARGS__) }, error, text }
+#define TEXT_OF_64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define TEXT_OF_256 TEXT_OF_64 TEXT_OF_64 TEXT_OF_64 TEXT_OF_64
+#define TEXT_OF_513 TEXT_OF_256 TEXT_OF_256 "0"
+
 #define LIE(lie, text, ...) END(lie, -EPERM, text, __VA_ARGS__)
 #define STOP(reason) EVENT(STOPPED, XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_##reason)
 
@@ -826,6 +839,10 @@ TEST_PARAMS(fixture, ends, int error; const char *text) = {
 		FRAME(0), EVENT(TRANSFORM, 0), EVENT(REVOKED, 1)),
 	LIE(off_between_transform_and_frame, "out of order", EVENT(DEPTH, 2), ANNOUNCE(0),
 		EVENT(TRANSFORM, 0), EVENT(OFF)),
+	LIE(explanation_before_depth, "out of order", EXPLANATION("memfd")),
+	LIE(explanation_between_transform_and_frame, "out of order", EVENT(DEPTH, 2), ANNOUNCE(0),
+		EVENT(TRANSFORM, 0), EXPLANATION("memfd")),
+	LIE(explanation_that_is_too_long, "too long", EVENT(DEPTH, 2), EXPLANATION(TEXT_OF_513)),
 	LIE(off_before_depth, "out of order", EVENT(OFF)),
 	LIE(off_twice, "out of order", EVENT(DEPTH, 2), EVENT(OFF), EVENT(OFF)),
 	LIE(on_without_off, "out of order", EVENT(DEPTH, 2), EVENT(ON)),

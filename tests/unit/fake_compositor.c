@@ -69,6 +69,10 @@ void fake_say_event(struct fake_session *session, const struct fake_event *event
 	wl_resource_post_event_array(session->resource, event->opcode, arguments);
 }
 
+void fake_say_explanation(struct fake_session *session, const struct fake_event *event) {
+	xx_dmabuf_view_session_v1_send_explanation(session->resource, event->text);
+}
+
 void fake_say_view(struct fake_session *session, const struct fake_event *event) {
 	const struct fake_view *view = &event->view;
 	uint32_t storage = view->storage;

@@ -83,6 +83,7 @@ struct fake_event {
 	void (*say)(struct fake_session *session, const struct fake_event *event);
 	uint32_t opcode, values[9];
 	struct fake_view view;
+	const char *text;
 	int (*make_fd)(const struct fake_event *event); // NULL for honest memory
 };
 
@@ -92,6 +93,7 @@ void fake_say_event(struct fake_session *session, const struct fake_event *event
 void fake_say_view(struct fake_session *session, const struct fake_event *event);
 void fake_say_plane(struct fake_session *session, const struct fake_event *event);
 void fake_say_announced(struct fake_session *session, const struct fake_event *event);
+void fake_say_explanation(struct fake_session *session, const struct fake_event *event);
 void fake_say_device(struct fake_session *session, const struct fake_event *event);
 void fake_say_fence(struct fake_session *session, const struct fake_event *event);
 void fake_say_frame(struct fake_session *session, const struct fake_event *event);
@@ -109,6 +111,8 @@ void fake_say_frame(struct fake_session *session, const struct fake_event *event
 #define PLANE_OF(function, ...) { .say = fake_say_plane, .make_fd = function, __VA_ARGS__ }
 /** VIEW, PLANE and view_done, and nothing of it is a lie. */
 #define ANNOUNCE(index) { .say = fake_say_announced, .values = { index } }
+/** How the buffers were chosen. */
+#define EXPLANATION(string) { .say = fake_say_explanation, .text = string }
 /** The device of a view, as so many bytes of a dev_t with this value. */
 #define DEVICE(index, size, value) { .say = fake_say_device, .values = { index, size, value } }
 /** A pipe that has no other end. */

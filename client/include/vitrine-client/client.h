@@ -210,6 +210,12 @@ void vitrine_session_get_stats(const struct vitrine_session *session,
 uint32_t vitrine_session_get_depth(const struct vitrine_session *session);
 /** Whether the compositor has said that the source shows nothing. */
 bool vitrine_session_is_off(const struct vitrine_session *session);
+/**
+ * How the compositor has chosen the buffers of the source, in a line for people, which
+ * may have any bytes in it: print none that a terminal obeys. Valid until the next
+ * dispatch. NULL if the compositor has not said.
+ */
+const char *vitrine_session_get_explanation(const struct vitrine_session *session);
 
 /**
  * Gives the frame back to the compositor and frees it. A caller that keeps the newest

@@ -62,8 +62,8 @@ struct wlr_allocator *vitrine_allocator_autocreate(struct wlr_backend *backend,
 /**
  * What an allocator of vitrine_allocator_autocreate() has chosen last for an output, and
  * why nothing better, such as "dumb buffers (not memfd: the display cannot import it)". The
- * string is valid until the next buffer is made. NULL if nothing was chosen yet,
- * or there is no choice.
+ * string is valid until the next buffer is made. NULL if nothing was chosen yet, and for
+ * allocators of others. Clients are told this: it is the `explanation` of their sessions.
  */
 const char *vitrine_allocator_describe(struct wlr_allocator *allocator);
 /**
