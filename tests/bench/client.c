@@ -46,7 +46,7 @@ struct stats {
 	uint32_t overhead_ns, redraw_ns; // then: medians of the last run's frames
 };
 
-/** All that is counted, at some moment. */
+/** All that is counted, at some moment, of clients that are awake. */
 struct counters {
 	struct stats stats;
 	uint64_t compositor_ns, wakeups; // of all threads
@@ -59,14 +59,15 @@ struct counters {
 struct options {
 	const struct path *path;
 	uint32_t clients, frames, warm_frames, warm_interval_us, interval_us, limit_ms, idle_ms;
-	uint32_t roundtrips, sessions, between_frames, asleep;
+	uint32_t roundtrips, sessions, between_frames, asleep, leaving, leave_after;
 	enum vitrine_bench_v1_damage damage;
 	bool keep_session;
 };
 
 static struct {
-	struct connection *connections;
-	uint32_t connections_len;
+	struct connection *connections; // those that are asleep or leave come after the others
+	uint32_t connections_len, asleep_len, leaving_len;
+	uint64_t leave_after; // frames of the first connection; 0 if they have left
 	int epoll_fd;
 
 	struct wl_display *controller;
@@ -254,8 +255,20 @@ static bool pump(int timeout_ms) {
 	return len > 0;
 }
 
+/** They leave together, as those that are asleep are stopped together. */
+static void leave_if_due(void) {
+	if (state.leave_after == 0 || state.connections[0].frames < state.leave_after) {
+		return;
+	}
+	for (uint32_t i = 0; i < state.leaving_len; i++) {
+		connection_finish(&state.connections[state.connections_len + i]);
+	}
+	state.leave_after = 0;
+}
+
 static void pump_until(const bool *condition) {
 	while (!*condition) {
+		leave_if_due();
 		if (!pump(ANSWER_MS)) {
 			die("the compositor does not answer");
 		}
@@ -500,6 +513,24 @@ static void estimate_cpu_time(const struct counters *before, struct counters *af
 	after->stats.redraw_us = before->stats.redraw_us + (uint32_t)(redraw_ns / 1000);
 }
 
+static void fall_asleep(struct connection *connection) {
+	connection->asleep = true;
+	unwatch(connection->display);
+}
+
+/** Wakes up those that were asleep. Returns how many sessions had been stopped by then. */
+static uint32_t count_stopped(void) {
+	uint32_t stopped = 0;
+	for (uint32_t i = 0; i < state.asleep_len; i++) {
+		struct connection *connection = &state.connections[state.connections_len + i];
+		if (wl_display_roundtrip(connection->display) < 0) {
+			die("client %u was disconnected while it slept", connection->index);
+		}
+		stopped += connection->stopped;
+	}
+	return stopped;
+}
+
 static void measure_frames(const struct options *options) {
 	warm_up(options);
 	wait_for_threads();
@@ -520,19 +551,21 @@ static void measure_frames(const struct options *options) {
 	}
 	uint64_t copied = after.bytes_copied - before.bytes_copied;
 	printf("{\"frames\": %" PRIu64 ", \"output_frames\": %u, \"missed\": %u, \"extra\": %u, "
-		"\"compositor_ns\": %" PRIu64 ", \"redraw_us\": %u, \"rusage_us\": %u, "
+		"\"compositor_ns\": %" PRIu64 ", \"main_thread_ns\": %" PRIu64 ", "
+		"\"redraw_us\": %u, \"rusage_us\": %u, "
 		"\"client_ns\": %" PRIu64 ", \"wakeups\": %" PRIu64 ", "
 		"\"wire_bytes\": %" PRIu64 ", \"fds\": %" PRIu64 ", \"bytes_copied\": %" PRIu64 ", "
-		"\"skipped\": %" PRIu64 ", \"revoked\": %" PRIu64 ", "
+		"\"skipped\": %" PRIu64 ", \"revoked\": %" PRIu64 ", \"asleep_stopped\": %u, "
 		"\"latency_us_p50\": %.1f, \"latency_us_p99\": %.1f, \"busy\": %s}\n",
 		frames, after.stats.frames - before.stats.frames, after.stats.missed - before.stats.missed,
 		after.stats.extra - before.stats.extra, after.compositor_ns - before.compositor_ns,
+		after.main_thread_ns - before.main_thread_ns,
 		after.stats.redraw_us - before.stats.redraw_us,
 		after.stats.rusage_us - before.stats.rusage_us, after.client_ns - before.client_ns,
 		after.wakeups - before.wakeups, after.wire.bytes - before.wire.bytes,
 		after.wire.fds - before.wire.fds,
 		copied > 0 ? copied : after.stats.copied - before.stats.copied,
-		after.skipped - before.skipped, after.revoked - before.revoked,
+		after.skipped - before.skipped, after.revoked - before.revoked, count_stopped(),
 		get_latency_us(0.5), get_latency_us(0.99), after.stats.busy ? "true" : "false");
 }
 
@@ -647,6 +680,8 @@ static void parse_options(int argc, char *argv[], struct options *options) {
 		{"between-frames", required_argument, NULL, 'n'},
 		{"roundtrips", required_argument, NULL, 'n'},
 		{"asleep", required_argument, NULL, 'n'},
+		{"leaving", required_argument, NULL, 'n'},
+		{"leave-after", required_argument, NULL, 'n'},
 		{"path", required_argument, NULL, 'p'},
 		{"full-damage", no_argument, NULL, 'd'},
 		{"keep-session", no_argument, NULL, 'k'},
@@ -656,6 +691,7 @@ static void parse_options(int argc, char *argv[], struct options *options) {
 		&options->clients, &options->frames, &options->warm_frames, &options->warm_interval_us,
 		&options->interval_us, &options->limit_ms, &options->idle_ms, &options->sessions,
 		&options->between_frames, &options->roundtrips, &options->asleep,
+		&options->leaving, &options->leave_after,
 	};
 	int c, index;
 	while ((c = getopt_long(argc, argv, "", long_options, &index)) != -1) {
@@ -677,8 +713,12 @@ static void parse_options(int argc, char *argv[], struct options *options) {
 		}
 	}
 	if (options->clients < 1 || options->clients > CLIENTS_CAP ||
-			options->asleep > CLIENTS_CAP - options->clients) {
+			options->asleep > CLIENTS_CAP - options->clients ||
+			options->leaving > CLIENTS_CAP - options->clients) {
 		die("between 1 and %d clients", CLIENTS_CAP);
+	}
+	if (options->asleep > 0 && options->leaving > 0) {
+		die("clients are asleep, or leave");
 	}
 }
 
@@ -695,7 +735,8 @@ int main(int argc, char *argv[]) {
 	};
 	parse_options(argc, argv, &options);
 	connect_controller();
-	state.connections = calloc(options.clients + options.asleep, sizeof(state.connections[0]));
+	uint32_t others = options.asleep + options.leaving;
+	state.connections = calloc(options.clients + others, sizeof(state.connections[0]));
 	if (state.connections == NULL) {
 		die("out of memory");
 	}
@@ -708,15 +749,18 @@ int main(int argc, char *argv[]) {
 		return EXIT_SUCCESS;
 	}
 	state.connections_len = options.clients;
+	state.asleep_len = options.asleep;
+	state.leaving_len = options.leaving;
+	state.leave_after = options.leaving > 0 ? options.leave_after : 0;
 	for (uint32_t i = 0; i < options.clients; i++) {
 		connection_init(&state.connections[i], options.path, i);
 	}
-	for (uint32_t i = options.clients; i < options.clients + options.asleep; i++) {
+	for (uint32_t i = options.clients; i < options.clients + others; i++) {
 		connection_init(&state.connections[i], find_path("implicit"), i);
 	}
 	settle();
 	for (uint32_t i = options.clients; i < options.clients + options.asleep; i++) {
-		unwatch(state.connections[i].display); // it never reads again, and is not counted
+		fall_asleep(&state.connections[i]);
 	}
 	if (options.idle_ms > 0) {
 		measure_idle(&options);

@@ -74,6 +74,8 @@ struct connection {
 	uint64_t frames;
 	uint64_t bytes_copied; // by the compositor, as far as the protocol tells
 	uint64_t skipped, revoked;
+	bool asleep; // it does not read, and its session may be stopped for that
+	bool stopped;
 	uint32_t serial; // of the last frame, of views
 };
 

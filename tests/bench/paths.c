@@ -405,7 +405,10 @@ static void session_handle_stopped(void *data, struct xx_dmabuf_view_session_v1 
 		die_with(STATUS_UNAVAILABLE, "the compositor cannot give %s views here",
 			connection->path->name);
 	}
-	die("%s: the session stopped: reason %u", connection->path->name, reason);
+	if (!connection->asleep || reason != XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_REVOKED) {
+		die("%s: the session stopped: reason %u", connection->path->name, reason);
+	}
+	connection->stopped = true;
 }
 
 IGNORE_EVENT(session_handle_explanation, struct xx_dmabuf_view_session_v1 *session,
