@@ -30,12 +30,16 @@
 #define NODES_CAP 8
 /** vgem signals a fence itself after ten seconds. */
 #define RENEW_S 2
+/** Some of the attacks come while the compositor draws. */
+#define PERIOD_MS 2
 
 static struct {
 	struct vitrine_client *client;
 	int timeline_fd; // of sw_sync, or -1
 	int vgem_fd;
 	uint32_t time; // of the last fence
+	int fence_fd; // -1 before the first one
+	time_t made;
 	int fds[VIEWS_CAP]; // the dma-bufs
 	uint32_t n_views;
 } attack;
@@ -82,15 +86,23 @@ static int make_vgem_fence(void) {
 	return request.fd;
 }
 
-/** Puts a new fence on the views from this one on. Returns how many the kernel took. */
+static void make_fence(void) {
+	if (attack.fence_fd >= 0) {
+		close(attack.fence_fd);
+	}
+	attack.fence_fd = attack.timeline_fd >= 0 ? make_timeline_fence() : make_vgem_fence();
+	attack.made = time(NULL);
+}
+
+/** Puts the fence on the views from this one on. Returns how many the kernel took. */
 static uint32_t fence_views(uint32_t first) {
-	int fence_fd = attack.timeline_fd >= 0 ? make_timeline_fence() : make_vgem_fence();
 	uint32_t n_taken = 0;
 	for (uint32_t i = first; i < attack.n_views; i++) {
-		struct dma_buf_import_sync_file request = { .flags = DMA_BUF_SYNC_RW, .fd = fence_fd };
+		struct dma_buf_import_sync_file request = {
+			.flags = DMA_BUF_SYNC_RW, .fd = attack.fence_fd,
+		};
 		n_taken += ioctl(attack.fds[i], DMA_BUF_IOCTL_IMPORT_SYNC_FILE, &request) == 0;
 	}
-	close(fence_fd);
 	return n_taken;
 }
 
@@ -111,11 +123,10 @@ static void report(uint32_t n_taken, uint32_t n_views) {
 /** Attacks what comes, also while it is held, until the session ends; what it has even then. */
 static _Noreturn void go_on(struct vitrine_session *session) {
 	bool has_ended = false;
-	time_t renewed = time(NULL);
 	for (;;) {
 		struct vitrine_frame *frame = NULL;
-		int ret = has_ended ? (sleep(RENEW_S), 0) :
-			vitrine_session_next_frame(session, RENEW_S * 1000, &frame);
+		int ret = has_ended ? (usleep(PERIOD_MS * 1000), 0) :
+			vitrine_session_next_frame(session, PERIOD_MS, &frame);
 		if (ret < 0) {
 			has_ended = true;
 			printf("the session has ended: %s\n", strerror(-ret));
@@ -124,10 +135,10 @@ static _Noreturn void go_on(struct vitrine_session *session) {
 			report(fence_views(attack.n_views - 1), 1);
 		}
 		vitrine_frame_release(frame);
-		if (time(NULL) - renewed >= RENEW_S) {
-			fence_views(0);
-			renewed = time(NULL);
+		if (time(NULL) - attack.made >= RENEW_S) {
+			make_fence();
 		}
+		fence_views(0);
 	}
 }
 
@@ -186,6 +197,8 @@ int main(int argc, char *argv[]) {
 		vitrine_frame_release(frame);
 	}
 	vitrine_client_dispatch(attack.client, 0); // sends the last release
+	attack.fence_fd = -1;
+	make_fence();
 	report(fence_views(0), attack.n_views);
 	if (for_device) {
 		go_on(session);
