@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <xf86drm.h>
 
+#include "clock.h"
 #include "reader.h"
 
 void vt_reader_init(struct vt_reader *reader) {
@@ -37,6 +38,78 @@ dev_t vt_reader_find_node(dev_t node) {
 	return node;
 }
 
+/* What clients name */
+
+/** Devices that are looked at, and their nodes. */
+#define DEVICES_CAP 64
+#define NODES_CAP (DEVICES_CAP * DRM_NODE_MAX)
+/** For so long what was found is taken for true. */
+#define NODES_VALID_MS 1000
+
+/**
+ * All nodes of this machine's devices: looked for at once, and not again for a while,
+ * since clients may name as many nodes that do not exist as they like.
+ */
+static struct {
+	struct vt_reader_node nodes[NODES_CAP];
+	size_t n_nodes;
+	bool is_known;
+	int64_t since_ms; // when they were looked for
+} known;
+
+static bool get_node(const drmDevice *device, int type, dev_t *node) {
+	struct stat st;
+	if (!(device->available_nodes & (1 << type)) || stat(device->nodes[type], &st) != 0) {
+		return false;
+	}
+	*node = st.st_rdev;
+	return true;
+}
+
+/** As vt_reader_find_node() has it. */
+static void known_add(const drmDevice *device) {
+	dev_t node, render;
+	bool has_render = get_node(device, DRM_NODE_RENDER, &render);
+	for (int type = 0; type < DRM_NODE_MAX; type++) {
+		if (get_node(device, type, &node)) {
+			known.nodes[known.n_nodes++] = (struct vt_reader_node){
+				.node = node,
+				.device = has_render ? render : node,
+			};
+		}
+	}
+}
+
+static void known_update(void) {
+	int64_t now = vt_now_ms();
+	if (known.is_known && now - known.since_ms < NODES_VALID_MS) {
+		return;
+	}
+	drmDevice *devices[DEVICES_CAP];
+	int n = drmGetDevices2(0, devices, DEVICES_CAP); // how many there are
+	n = n < DEVICES_CAP ? n : DEVICES_CAP;
+	known.n_nodes = 0;
+	for (int i = 0; i < n; i++) {
+		known_add(devices[i]);
+	}
+	if (n > 0) {
+		drmFreeDevices(devices, n);
+	}
+	known.is_known = true;
+	known.since_ms = now;
+}
+
+/** As vt_reader_find_node(), but of a moment ago. */
+static dev_t find_known_node(dev_t node) {
+	known_update();
+	for (size_t i = 0; i < known.n_nodes; i++) {
+		if (known.nodes[i].node == node) {
+			return known.nodes[i].device;
+		}
+	}
+	return node;
+}
+
 static size_t reader_count_formats(const struct vt_reader *reader) {
 	return reader->formats.size / sizeof(struct vt_reader_format);
 }
@@ -64,7 +137,7 @@ static bool reader_find_device(struct vt_reader *reader, dev_t node, dev_t *devi
 	if (reader->n_nodes == VT_READER_NODES_CAP) {
 		return false;
 	}
-	*device = vt_reader_find_node(node);
+	*device = find_known_node(node);
 	reader->nodes[reader->n_nodes++] =
 		(struct vt_reader_node){ .node = node, .device = *device };
 	return true;

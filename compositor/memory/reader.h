@@ -56,7 +56,7 @@ enum vt_reader_result {
 
 /**
  * Adds a format, unless it is listed already. `node` is any of the device's, or 0 for
- * the CPU.
+ * the CPU. Of devices it knows those that were there within the last second.
  */
 enum vt_reader_result vt_reader_add_format(struct vt_reader *reader, dev_t node,
 	uint32_t fourcc, uint64_t modifier);

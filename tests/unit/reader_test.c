@@ -2,6 +2,7 @@
 /* What a client can read, by itself. */
 #include <drm_fourcc.h>
 #include <sys/sysmacros.h>
+#include <xf86drm.h>
 
 #include "harness.h"
 #include "reader.h"
@@ -10,6 +11,27 @@
 #define DEVICE makedev(4095, 1)
 #define OTHER_DEVICE makedev(4095, 2)
 #define TILED UINT64_C(0x0100000000000001)
+
+/** The nodes of the one device that libdrm finds: any that are on every machine will do. */
+static char primary_path[] = "/dev/null", render_path[] = "/dev/zero";
+#define PRIMARY makedev(1, 3)
+#define RENDER makedev(1, 5)
+static int n_looks; // for devices
+
+int drmGetDevices2(uint32_t flags, drmDevicePtr devices[], int max_devices) {
+	static char *nodes[DRM_NODE_MAX] = {
+		[DRM_NODE_PRIMARY] = primary_path, [DRM_NODE_RENDER] = render_path };
+	static drmDevice device = {
+		.nodes = nodes, .available_nodes = 1 << DRM_NODE_PRIMARY | 1 << DRM_NODE_RENDER };
+	check_int(max_devices, >=, 1);
+	devices[0] = &device;
+	n_looks++;
+	return 1;
+}
+
+void drmFreeDevices(drmDevicePtr devices[], int count) {
+	check_int(count, ==, 1);
+}
 
 struct reader_fixture {
 	struct vt_reader reader;
@@ -91,6 +113,32 @@ TEST_WITH(reader_fixture, number_of_nodes_is_bounded) {
 		DRM_FORMAT_XRGB8888, TILED), ==, VT_READER_TOO_MANY);
 	add_format(f, makedev(4095, 0), DRM_FORMAT_ARGB8888, TILED);
 	add_format(f, 0, DRM_FORMAT_ARGB8888, DRM_FORMAT_MOD_LINEAR);
+}
+
+TEST_WITH(reader_fixture, all_nodes_of_a_device_are_the_same_device) {
+	add_format(f, PRIMARY, DRM_FORMAT_XRGB8888, TILED);
+	check(vt_reader_takes_dmabuf(&f->reader, RENDER, DRM_FORMAT_XRGB8888, TILED));
+	check(!vt_reader_takes_dmabuf(&f->reader, PRIMARY, DRM_FORMAT_XRGB8888, TILED));
+	add_format(f, RENDER, DRM_FORMAT_XRGB8888, TILED);
+	check_int(f->reader.formats.size, ==, sizeof(struct vt_reader_format));
+}
+
+/** What a client costs that makes sessions, names nodes that do not exist, and ends them. */
+TEST_WITH(reader_fixture, devices_are_looked_for_once_a_second) {
+	int before = n_looks;
+	for (unsigned i = 0; i < 10 * VT_READER_NODES_CAP; i++) {
+		if (i % VT_READER_NODES_CAP == 0) {
+			vt_reader_finish(&f->reader);
+		}
+		add_format(f, makedev(4094, i), DRM_FORMAT_XRGB8888, TILED);
+	}
+	check_int(n_looks - before, <=, 2); // a second may have passed in between
+	int looked = n_looks;
+	check_int(looked, >, 0);
+	for (unsigned i = 0; n_looks == looked; i++) { // and devices that are new are found
+		vt_reader_finish(&f->reader);
+		add_format(f, makedev(4093, i), DRM_FORMAT_XRGB8888, TILED);
+	}
 }
 
 TEST_WITH(reader_fixture, copy_is_the_same_and_apart) {
