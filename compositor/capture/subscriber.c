@@ -356,6 +356,11 @@ static void subscriber_send_revoked(struct vt_subscriber *subscriber,
 	subscriber->stats.revoked++;
 }
 
+/** Whether what is sent to it is on its way at once: else it would wait here. */
+static bool subscriber_can_be_told(const struct vt_subscriber *subscriber) {
+	return subscriber->wire->pulls || client_reads(subscriber->client);
+}
+
 size_t vt_subscriber_count_spare(const struct vt_subscriber *subscriber,
 		const struct vt_stream_buffer *buffer) {
 	uint64_t first_seq = UINT64_MAX;
@@ -382,6 +387,13 @@ uint32_t vt_subscriber_revoke(struct vt_subscriber *subscriber,
 			frame->buffer != NULL && frame->seq != newest_seq;
 		if (!wanted || frame->sent_ms > before_ms || frame->buffer->old_since_ms > before_ms) {
 			continue;
+		}
+		if (count == 0 && !subscriber_can_be_told(subscriber)) {
+			// It ends instead, which retires what it sees before that is drawn to
+			subscriber->impl->stop_later(subscriber, VITRINE_VIEW_STOP_REVOKED);
+			if (buffer == NULL) {
+				return 0; // and holds its frames until then
+			}
 		}
 		subscriber_send_revoked(subscriber, frame);
 		count++;

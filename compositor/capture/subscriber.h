@@ -223,7 +223,8 @@ size_t vt_subscriber_count_spare(const struct vt_subscriber *subscriber,
 /**
  * Takes back the frames in a buffer or, if that is NULL, all frames but the one with
  * `newest_seq`; those that were sent, and have stopped being the newest, no later than
- * `before_ms`. Returns how many.
+ * `before_ms`. Returns how many. One whose client does not read, so that it would not be
+ * told in time, is stopped later.
  */
 uint32_t vt_subscriber_revoke(struct vt_subscriber *subscriber,
 	const struct vt_stream_buffer *buffer, uint64_t newest_seq, int64_t before_ms);

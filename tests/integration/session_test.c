@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include <drm_fourcc.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 #include <vitrine/view_v1.h>
@@ -751,6 +754,42 @@ TEST_WITH(fixture, client_that_never_reads_costs_nobody_a_frame,
 	client_roundtrip(client);
 	// What waited for it in the socket is bounded
 	check_int(session->n_frames, <=, 2);
+}
+
+/** Leaves so many answers in the socket of a client that does not read that it is full. */
+static void fill_socket(struct client *client) {
+	int fd = wl_client_get_fd(client->wl_client), size, queued = 0;
+	socklen_t len = sizeof(size);
+	check_ok(getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, &len));
+	while (queued <= size / 4 * 3) {
+		wl_callback_destroy(wl_display_sync(client->display));
+		check_int(wl_display_flush(client->display), >=, 0);
+		pump(client->server);
+		check_ok(ioctl(fd, SIOCOUTQ, &queued));
+	}
+}
+
+/** "The event is on its way to the client before the content changes" */
+TEST_WITH(fixture, frame_that_cannot_be_revoked_in_time_ends_its_session) {
+	f->server.manager->limits.frame_deadline_ms = 1;
+	f->server.manager->limits.contended_frame_deadline_ms = 1;
+	struct client *client = client_create(&f->server);
+	struct test_session *session = test_session_start(client, ALL);
+	fixture_paint(f, fixture_color(0));
+	check_int(session->n_frames, ==, 1);
+	client->asleep = true;
+	fill_socket(client);
+	for (uint32_t i = 1; f->server.sessions_stopped == 0; i++) {
+		check_int(i, <, 1000);
+		fixture_paint(f, fixture_color(i));
+		pump_wait(&f->server);
+	}
+	fixture_paint_frames(f, 2000, 2050);
+	check_int(test_session_get_pixel(session, 0, 0), ==, fixture_color(0));
+	client->asleep = false;
+	client_roundtrip(client);
+	check_int(session->n_revoked, ==, 0);
+	test_session_check_stop(session, VITRINE_VIEW_STOP_REVOKED);
 }
 
 TEST_PARAMS(fixture, deaths, int step) = {
