@@ -116,6 +116,7 @@ struct vitrine_session {
 
 	struct vitrine_session_stats stats;
 	int error; // the session has ended: a negative errno, or 0
+	bool is_stopped; // by the compositor, which said before all that it had to say
 	struct error_text message;
 };
 

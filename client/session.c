@@ -591,6 +591,7 @@ static void session_handle_stopped(void *data, struct xx_dmabuf_view_session_v1 
 			{ -ENOTSUP, "the compositor cannot give any of the accepted guarantees and storages" },
 	};
 	struct vitrine_session *session = data;
+	session->is_stopped = session->error == 0;
 	if (reason < sizeof(reasons) / sizeof(reasons[0])) {
 		session_fail(session, reasons[reason].error, "%s", reasons[reason].message);
 	} else {
@@ -912,7 +913,8 @@ const void *vitrine_frame_get_pixels(const struct vitrine_frame *frame, uint32_t
 /** "if no more than one frame event came after that of the frame, [it] is not torn" */
 static bool frame_may_be_torn(const struct vitrine_frame *frame) {
 	const struct vitrine_session *session = frame->session;
-	return frame->revoked ||
+	// Once we have ended the session, we are not told any more
+	return frame->revoked || (session->error != 0 && !session->is_stopped) ||
 		(session->implicit_release && session->n_sent - frame->number > 2);
 }
 

@@ -884,6 +884,27 @@ TEST_WITH(fixture, frames_that_are_held_outlive_the_end,
 	check_int(harness_count_fds(), ==, f->n_fds);
 }
 
+TEST_WITH(fixture, frame_may_be_torn_after_a_lie,
+		SCRIPT(.events = TWO_RETIRED, .release = lie_on_release)) {
+	struct vitrine_frame *first = next_frame(f), *second = next_frame(f), *third;
+	check(!vitrine_frame_is_revoked(second));
+	vitrine_frame_release(first);
+	check_int(vitrine_session_next_frame(f->session, WAIT_MS, &third), ==, -EPERM);
+	check(vitrine_frame_is_revoked(second));
+}
+
+static void stop_on_release(struct fake_session *session, uint32_t serial) {
+	fake_say(session, SAY(EVENT(STOPPED, XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_LOCKED)));
+}
+
+TEST_WITH(fixture, frame_is_as_it_was_after_the_compositor_has_stopped_the_session,
+		SCRIPT(.events = TWO_RETIRED, .release = stop_on_release)) {
+	struct vitrine_frame *first = next_frame(f), *second = next_frame(f), *third;
+	vitrine_frame_release(first);
+	check_int(vitrine_session_next_frame(f->session, WAIT_MS, &third), ==, -ECANCELED);
+	check(!vitrine_frame_is_revoked(second));
+}
+
 TEST_WITH(fixture, other_sessions_go_on_after_a_lie,
 		SCRIPT(.events = ONE_FRAME, .release = lie_on_release)) {
 	struct vitrine_session *other;
