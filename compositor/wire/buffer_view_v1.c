@@ -83,6 +83,29 @@ static void view_fail_with(struct buffer_view *view, int error) {
 		XX_DMABUF_VIEW_V1_FAILURE_UNSUPPORTED);
 }
 
+/**
+ * Asks the policy, which may have changed while the view waited; and so may the screen be
+ * locked. False if the view has failed by this, since none of `needed` is allowed.
+ */
+static bool view_check_policy(struct buffer_view *view, uint32_t needed) {
+	struct vitrine_view_request request = {
+		.client = wl_resource_get_client(view->resource),
+		.acceptable = view->setup.guarantees,
+		.storages = view->setup.reader.storages,
+	};
+	uint32_t policy = vt_policy_get_allowed(&view->manager->policy, &request);
+	view->allowed = policy & request.acceptable;
+	if (policy == 0) {
+		view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_DENIED);
+		return false;
+	}
+	if ((view->allowed & needed) == 0) {
+		view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_UNSUPPORTED);
+		return false;
+	}
+	return true;
+}
+
 static void close_derived(struct vitrine_derived_fd *derived, int len) {
 	for (int i = 0; i < len; i++) {
 		close(derived[i].fd);
@@ -207,7 +230,7 @@ static void view_set_layout(struct buffer_view *view, const struct vt_buffer_cop
 static void copy_hand_over(struct view_copy *copy) {
 	struct vitrine_derived_fd derived[WLR_DMABUF_MAX_PLANES];
 	struct buffer_view *view = copy->view;
-	if (view == NULL) {
+	if (view == NULL || !view_check_policy(view, VITRINE_GUARANTEE_SNAPSHOT)) {
 		return;
 	}
 	struct vt_buffer_copy_layout layout;
@@ -337,7 +360,7 @@ static bool view_awaits_writes(struct buffer_view *view) {
 
 /** Goes on with what is next. All planes each time: they may be written to again. */
 static void view_wait(struct buffer_view *view) {
-	if (view_awaits_writes(view)) {
+	if (!view_check_policy(view, VITRINE_GUARANTEE_ALL) || view_awaits_writes(view)) {
 		return;
 	}
 	struct vitrine_derived_fd derived[WLR_DMABUF_MAX_PLANES];
@@ -413,21 +436,7 @@ static void view_handle_add_format(struct wl_client *client, struct wl_resource 
 
 static void view_handle_start(struct wl_client *client, struct wl_resource *resource) {
 	struct buffer_view *view = view_from_resource(resource);
-	if (view == NULL || !vt_view_setup_start(&view->setup, resource)) {
-		return;
-	}
-	struct vitrine_view_request request = {
-		.client = client,
-		.acceptable = view->setup.guarantees,
-		.storages = view->setup.reader.storages,
-	};
-	uint32_t policy = vt_policy_get_allowed(&view->manager->policy, &request);
-	view->allowed = policy & request.acceptable;
-	if (policy == 0) {
-		view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_DENIED);
-	} else if (view->allowed == 0) {
-		view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_UNSUPPORTED);
-	} else {
+	if (view != NULL && vt_view_setup_start(&view->setup, resource)) {
 		view_wait(view);
 	}
 }

@@ -17,6 +17,7 @@
 #include "fixture.h"
 #include "harness.h"
 #include "linux-dmabuf-v1-client-protocol.h"
+#include "manager.h"
 #include "xx-dmabuf-view-v1-client-protocol.h"
 
 #define GUARDED VITRINE_GUARANTEE_GUARDED
@@ -639,6 +640,49 @@ TEST_WITH(viewing, buffer_view_waits_for_writes_without_stalling_the_compositor,
 	buffer_view_finish(dying);
 	fence_signal(&f->fence);
 	pump_until(&f->server, view->done);
+}
+
+/** How a view that waits loses what it was allowed when it started. */
+static void deny(struct server *server) {
+	vitrine_view_manager_v1_set_policy(server->manager, deny_all, NULL);
+}
+
+static void lock_screen(struct server *server) {
+	vitrine_view_manager_v1_set_locked(server->manager, true);
+}
+
+static void allow_no_copies(struct server *server) {
+	vitrine_view_manager_v1_set_allowed(server->manager, VITRINE_GUARANTEE_SEALED);
+}
+
+TEST_PARAMS(viewing, changes_of_mind, void (*change)(struct server *server); uint32_t failure) = {
+	{ "denied", { .fence = true }, deny, XX_DMABUF_VIEW_V1_FAILURE_DENIED },
+	{ "locked", { .fence = true }, lock_screen, XX_DMABUF_VIEW_V1_FAILURE_DENIED },
+	{ "not allowed", { .fence = true }, allow_no_copies, XX_DMABUF_VIEW_V1_FAILURE_UNSUPPORTED },
+};
+
+TEST_WITH_EACH(viewing, changes_of_mind, buffer_view_that_waits_is_sent_by_the_policy_of_then) {
+	struct buffer_view *view = viewing_get(f, SNAPSHOT);
+	client_roundtrip(f->client);
+	check(!view->done && !view->failed);
+	param->change(&f->server);
+	fence_signal(&f->fence);
+	pump_until(&f->server, view->done || view->failed);
+	view_check_failed(view, param->failure);
+}
+
+TEST_WITH_EACH(viewing, changes_of_mind, buffer_view_that_is_copied_is_sent_by_the_policy_of_then) {
+	struct buffer_view *view = viewing_get(f, SNAPSHOT);
+	client_roundtrip(f->client);
+	fence_signal(&f->fence);
+	const struct vt_manager *manager = wl_container_of(f->server.manager, manager, base);
+	while (wl_list_empty(&manager->copies)) {
+		check(!view->done && !view->failed);
+		wl_event_loop_dispatch(f->server.loop, -1);
+	}
+	param->change(&f->server);
+	pump_until(&f->server, view->done || view->failed);
+	view_check_failed(view, param->failure);
 }
 
 TEST_WITH(viewing, buffer_views_beyond_the_quota_fail_with_no_resources, .fence = true) {
