@@ -238,7 +238,7 @@ struct vitrine_frame_info {
 	enum vitrine_storage storage;
 	dev_t device; // of a dma-buf, a node of its device; 0 if none is known
 	uint32_t transform; // enum wl_output_transform
-	struct timespec time; // CLOCK_MONOTONIC, see the protocol's time event
+	struct timespec time; // CLOCK_MONOTONIC, see the protocol's frame event
 	struct timespec received; // CLOCK_MONOTONIC, when the frame event was handled
 	uint32_t skipped; // frames missed before this one
 	uint32_t view_index;
