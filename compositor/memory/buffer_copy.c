@@ -143,6 +143,10 @@ static int copy_with_gl(struct vt_buffer_copy *copy, struct vt_copy_gl *gl) {
 	int ret = vt_copy_gl_read(gl, &copy->dmabuf, copy->dmabuf.format, &all, &pixels) ?
 		copy_pixels(copy, &pixels) : -EOPNOTSUPP;
 	pixman_region32_fini(&all);
+	if (vt_copy_gl_is_lost(gl)) {
+		copy_close_derived(copy);
+		ret = -ENOMEM; // another time it may be copied
+	}
 	return ret;
 }
 

@@ -64,7 +64,7 @@ struct worker {
 	enum vt_copier_event result; // once it has REPORTED
 	bool source_is_read; // as long as it is RUNNING
 	struct job job; // the thread's from when it is RUNNING until it has reported
-	struct vt_copy_gl *gl; // the thread's
+	struct vt_copy_gl *gl; // the thread's, NULL until the next copy if it was lost
 	bool needs_no_fence; // since the thread has started
 };
 
@@ -273,6 +273,23 @@ static enum vt_copier_event worker_copy(struct worker *worker) {
 	return worker->job.data != NULL ? worker_read(worker) : worker_draw(worker);
 }
 
+/** A context that is lost, since the GPU was reset, is made anew before the next copy. */
+static enum vt_copier_event worker_copy_in_context(struct worker *worker) {
+	if (worker->gl == NULL) {
+		worker->gl = vt_copy_gl_create(worker->drm_fd);
+	}
+	if (worker->gl == NULL) {
+		return VT_COPIER_FAILED;
+	}
+	enum vt_copier_event result = worker_copy(worker);
+	if (vt_copy_gl_is_lost(worker->gl)) {
+		vt_copy_gl_destroy(worker->gl);
+		worker->gl = NULL;
+		return VT_COPIER_FAILED;
+	}
+	return result;
+}
+
 static void worker_report(struct worker *worker, enum vt_copier_event result) {
 	pthread_mutex_lock(&worker->mutex);
 	worker->result = worker->state == JOB_CANCELLED ? VT_COPIER_CANCELLED : result;
@@ -302,8 +319,9 @@ static void *worker_run(void *data) {
 	worker->gl = vt_copy_gl_create(worker->drm_fd);
 	worker->needs_no_fence = worker->gl != NULL && vt_copy_gl_attaches_fences(worker->gl);
 	worker_report(worker, worker->gl != NULL ? VT_COPIER_DONE : VT_COPIER_FAILED);
-	while (worker->gl != NULL && worker_await_job(worker)) {
-		enum vt_copier_event result = worker_copy(worker);
+	bool has_started = worker->gl != NULL;
+	while (has_started && worker_await_job(worker)) {
+		enum vt_copier_event result = worker_copy_in_context(worker);
 		job_finish(&worker->job);
 		worker_report(worker, result);
 	}

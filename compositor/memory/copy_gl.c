@@ -78,6 +78,7 @@ struct vt_copy_gl {
 	PFNEGLDUPNATIVEFENCEFDANDROIDPROC dup_fence_fd;
 	PFNGLEGLIMAGETARGETTEXTURE2DOESPROC image_to_texture;
 	PFNGLEGLIMAGETARGETRENDERBUFFERSTORAGEOESPROC image_to_renderbuffer;
+	PFNGLGETGRAPHICSRESETSTATUSEXTPROC get_reset_status; // NULL if resets are not told
 	GLuint program, swapping_program;
 	bool attaches_fences; // to the dma-bufs that are drawn to
 
@@ -187,14 +188,23 @@ static bool init_display(struct vt_copy_gl *gl, int borrowed_drm_fd) {
 		eglBindAPI(EGL_OPENGL_ES_API);
 }
 
+/**
+ * Robust, if it can be: of a GPU that was reset, drivers end the process that has a context
+ * which does not want to be told.
+ */
 static EGLContext create_context(const struct vt_copy_gl *gl, EGLint version) {
-	bool has_priority = has_extension(eglQueryString(gl->display, EGL_EXTENSIONS),
-		"EGL_IMG_context_priority");
-	const EGLint attribs[] = {
-		EGL_CONTEXT_CLIENT_VERSION, version,
-		has_priority ? EGL_CONTEXT_PRIORITY_LEVEL_IMG : EGL_NONE, EGL_CONTEXT_PRIORITY_LOW_IMG,
-		EGL_NONE,
-	};
+	const char *extensions = eglQueryString(gl->display, EGL_EXTENSIONS);
+	EGLint attribs[7] = { EGL_CONTEXT_CLIENT_VERSION, version };
+	size_t n = 2;
+	if (has_extension(extensions, "EGL_IMG_context_priority")) {
+		attribs[n++] = EGL_CONTEXT_PRIORITY_LEVEL_IMG;
+		attribs[n++] = EGL_CONTEXT_PRIORITY_LOW_IMG;
+	}
+	if (has_extension(extensions, "EGL_EXT_create_context_robustness")) {
+		attribs[n++] = EGL_CONTEXT_OPENGL_RESET_NOTIFICATION_STRATEGY_EXT;
+		attribs[n++] = EGL_LOSE_CONTEXT_ON_RESET_EXT;
+	}
+	attribs[n] = EGL_NONE;
 	return eglCreateContext(gl->display, EGL_NO_CONFIG_KHR, EGL_NO_CONTEXT, attribs);
 }
 
@@ -221,7 +231,13 @@ static bool init_functions(struct vt_copy_gl *gl) {
 		"glEGLImageTargetTexture2DOES");
 	gl->image_to_renderbuffer = (PFNGLEGLIMAGETARGETRENDERBUFFERSTORAGEOESPROC)eglGetProcAddress(
 		"glEGLImageTargetRenderbufferStorageOES");
-	return has_extension((const char *)glGetString(GL_EXTENSIONS), "GL_OES_EGL_image") &&
+	const char *extensions = (const char *)glGetString(GL_EXTENSIONS);
+	const char *name = has_extension(extensions, "GL_KHR_robustness") ?
+		"glGetGraphicsResetStatusKHR" : has_extension(extensions, "GL_EXT_robustness") ?
+		"glGetGraphicsResetStatusEXT" : NULL;
+	gl->get_reset_status = name != NULL ?
+		(PFNGLGETGRAPHICSRESETSTATUSEXTPROC)eglGetProcAddress(name) : NULL;
+	return has_extension(extensions, "GL_OES_EGL_image") &&
 		gl->create_image != NULL && gl->destroy_image != NULL &&
 		gl->image_to_texture != NULL && gl->image_to_renderbuffer != NULL;
 }
@@ -259,6 +275,18 @@ void vt_copy_gl_destroy(struct vt_copy_gl *gl) {
 		close(gl->drm_fd);
 	}
 	free(gl);
+}
+
+bool vt_copy_gl_is_lost(const struct vt_copy_gl *gl) {
+	return gl->get_reset_status != NULL && gl->get_reset_status() != GL_NO_ERROR;
+}
+
+/** Forgets the errors of what was before. A context that is lost may have no end of them. */
+static void forget_errors(void) {
+	GLenum error;
+	do {
+		error = glGetError();
+	} while (error != GL_NO_ERROR && error != GL_CONTEXT_LOST_KHR);
 }
 
 /* Importing */
@@ -315,9 +343,7 @@ static GLuint import_texture(const struct vt_copy_gl *gl,
 	glTexParameteri(GL_TEXTURE_2D, GL_TEXTURE_MAG_FILTER, GL_NEAREST);
 	glTexParameteri(GL_TEXTURE_2D, GL_TEXTURE_WRAP_S, GL_CLAMP_TO_EDGE);
 	glTexParameteri(GL_TEXTURE_2D, GL_TEXTURE_WRAP_T, GL_CLAMP_TO_EDGE);
-	while (glGetError() != GL_NO_ERROR) {
-		// of what was before
-	}
+	forget_errors();
 	gl->image_to_texture(GL_TEXTURE_2D, image);
 	gl->destroy_image(gl->display, image); // the texture keeps what it needs
 	if (glGetError() != GL_NO_ERROR) {
@@ -681,7 +707,7 @@ struct vt_copy_gl *vt_copy_gl_create(int borrowed_drm_fd) {
 static bool read_back(const struct vt_copy_gl *gl, struct read_target *target,
 		const pixman_region32_t *region) {
 	if (target->data == NULL) {
-		target->data = malloc(target->size);
+		target->data = calloc(1, target->size); // what fails unseen shows nothing of ours
 		if (target->data == NULL) {
 			return false;
 		}
@@ -696,9 +722,7 @@ static bool read_back(const struct vt_copy_gl *gl, struct read_target *target,
 	}
 	char *data = (char *)target->data + (size_t)extents->y1 * target->stride +
 		(size_t)x1 * target->format->bytes_per_pixel;
-	while (glGetError() != GL_NO_ERROR) {
-		// of what was before
-	}
+	forget_errors();
 	glReadPixels(x1, extents->y1, x2 - x1, extents->y2 - extents->y1, GL_RGBA,
 		target->format->type, data);
 	return glGetError() == GL_NO_ERROR;

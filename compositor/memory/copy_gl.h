@@ -25,6 +25,12 @@ struct vt_copy_gl *vt_copy_gl_create(int borrowed_drm_fd);
 void vt_copy_gl_destroy(struct vt_copy_gl *gl);
 
 /**
+ * Whether the GPU was reset: what was copied since then is nothing, be it said to have
+ * been made, and nothing will be copied any more.
+ */
+bool vt_copy_gl_is_lost(const struct vt_copy_gl *gl);
+
+/**
  * Whether the driver attaches its fences to the dma-bufs that it draws to, as a trial
  * has shown: who waits for the dma-buf waits for what was drawn then.
  */

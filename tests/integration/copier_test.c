@@ -140,6 +140,7 @@ bool __wrap_vt_render_fence(struct wlr_renderer *renderer,
 
 struct vt_copy_gl {
 	void *pixels;
+	bool is_lost;
 };
 
 static struct {
@@ -150,6 +151,8 @@ static struct {
 	int n_waiting; // of them
 	int n_read, n_drawn;
 	bool has_no_egl, fails;
+	bool is_reset; // by the next copy
+	int n_contexts; // made so far
 } gpu = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER };
 
 static void gpu_close(void) {
@@ -186,7 +189,38 @@ static int gpu_count_read(void) {
 
 struct vt_copy_gl *__wrap_vt_copy_gl_create(int borrowed_drm_fd);
 struct vt_copy_gl *__wrap_vt_copy_gl_create(int borrowed_drm_fd) {
+	pthread_mutex_lock(&gpu.mutex);
+	gpu.n_contexts++;
+	pthread_mutex_unlock(&gpu.mutex);
 	return gpu.has_no_egl ? NULL : calloc(1, sizeof(struct vt_copy_gl));
+}
+
+static int gpu_count_contexts(void) {
+	pthread_mutex_lock(&gpu.mutex);
+	int n = gpu.n_contexts;
+	pthread_mutex_unlock(&gpu.mutex);
+	return n;
+}
+
+/** As drivers do, the copy that this costs is said to have been made. */
+static void gpu_reset(void) {
+	pthread_mutex_lock(&gpu.mutex);
+	gpu.is_reset = true;
+	pthread_mutex_unlock(&gpu.mutex);
+}
+
+/** Whether the copy that a context makes is lost, with the context. */
+static bool gpu_loses(struct vt_copy_gl *gl) {
+	pthread_mutex_lock(&gpu.mutex);
+	gl->is_lost |= gpu.is_reset;
+	gpu.is_reset = false;
+	pthread_mutex_unlock(&gpu.mutex);
+	return gl->is_lost;
+}
+
+bool __wrap_vt_copy_gl_is_lost(const struct vt_copy_gl *gl);
+bool __wrap_vt_copy_gl_is_lost(const struct vt_copy_gl *gl) {
+	return gl->is_lost;
 }
 
 bool __wrap_vt_copy_gl_attaches_fences(const struct vt_copy_gl *gl);
@@ -228,7 +262,11 @@ bool __wrap_vt_copy_gl_read(struct vt_copy_gl *gl, const struct wlr_dmabuf_attri
 	free(gl->pixels);
 	gl->pixels = malloc(size);
 	check(data != MAP_FAILED && gl->pixels != NULL);
-	memcpy(gl->pixels, data, size);
+	if (gpu_loses(gl)) {
+		memset(gl->pixels, 0, size);
+	} else {
+		memcpy(gl->pixels, data, size);
+	}
 	munmap(data, size);
 	*pixels = (struct vt_copy_gl_pixels){ gl->pixels, source->stride[0], 4 };
 	return ok;
@@ -487,6 +525,22 @@ TEST_WITH(fixture, renderer_copies_what_the_gpu_cannot_read,
 		paint_until_seen(f, f->session, fixture_color(i));
 	}
 	check_int(gpu_count_read(), ==, 3); // it was tried
+}
+
+TEST_WITH(fixture, copies_go_on_after_the_gpu_was_reset,
+		.acceptable = SNAPSHOT, .auto_release = true) {
+	use_gpu(f);
+	paint_until_seen(f, f->session, 0x111111);
+	for (int i = 1; i <= 6; i++) { // more than may fail one after the other
+		pump_until(&f->server, is_idle(f));
+		gpu_reset();
+		check(output_paint(f->server.output, fixture_color((uint32_t)i), NULL));
+		// What was lost is asked for again, and copied by the next context
+		pump_until(&f->server, test_session_get_pixel(f->session, 63, 47) != 0x111111);
+		check_int(test_session_get_pixel(f->session, 63, 47), ==, fixture_color((uint32_t)i));
+		paint_until_seen(f, f->session, 0x111111);
+		check_int(gpu_count_contexts(), ==, 1 + i);
+	}
 }
 
 TEST_WITH(fixture, session_can_end_while_the_thread_starts, .acceptable = SNAPSHOT) {
