@@ -3,12 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/dma-heap.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 #include <vitrine-client/client.h>
@@ -25,6 +27,39 @@
 #define WAIT_MS 5000
 #define HEAP "/dev/dma_heap/system"
 
+/* What stands in for dma-bufs for devices, which are not mapped: honest memfds */
+
+static bool memfds_are_dmabufs;
+
+/* Whichever name the headers give it */
+#define WRAP_FSTATFS(suffix) \
+	int __real_fstatfs##suffix(int fd, struct statfs *st); \
+	int __wrap_fstatfs##suffix(int fd, struct statfs *st); \
+	int __wrap_fstatfs##suffix(int fd, struct statfs *st) { \
+		int ret = __real_fstatfs##suffix(fd, st); \
+		if (ret == 0 && memfds_are_dmabufs) { \
+			st->f_type = DMA_BUF_MAGIC; \
+		} \
+		return ret; \
+	}
+WRAP_FSTATFS()
+WRAP_FSTATFS(64)
+
+int __real_vitrine_verify_fd(int fd, enum vitrine_storage storage,
+	enum vitrine_guarantee guarantee, uint64_t size, const char **reason);
+int __wrap_vitrine_verify_fd(int fd, enum vitrine_storage storage,
+	enum vitrine_guarantee guarantee, uint64_t size, const char **reason);
+int __wrap_vitrine_verify_fd(int fd, enum vitrine_storage storage,
+		enum vitrine_guarantee guarantee, uint64_t size, const char **reason) {
+	if (!memfds_are_dmabufs || storage != VITRINE_STORAGE_DMABUF) {
+		return __real_vitrine_verify_fd(fd, storage, guarantee, size, reason);
+	}
+	memfds_are_dmabufs = false; // it may be linked in, and looks at the file system as well
+	int ret = __real_vitrine_verify_fd(fd, VITRINE_STORAGE_MEMFD, guarantee, size, reason);
+	memfds_are_dmabufs = true;
+	return ret;
+}
+
 struct fixture {
 	pid_t pid;
 	struct vitrine_client *client; // NULL if the test has destroyed it
@@ -38,6 +73,7 @@ struct fixture_options {
 	const struct fake_event *events;
 	const struct vitrine_session_options *session;
 	bool needs_dmabufs; // else the test is skipped
+	bool fakes_dmabufs;
 };
 
 static void fixture_set_up(struct fixture *f, const struct fixture_options *options) {
@@ -45,6 +81,7 @@ static void fixture_set_up(struct fixture *f, const struct fixture_options *opti
 	if (options->needs_dmabufs && access(HEAP, R_OK) != 0) {
 		harness_skip("no " HEAP);
 	}
+	memfds_are_dmabufs = options->fakes_dmabufs;
 	const struct fake_script of_events = { .events = options->events };
 	int fd = fake_start(options->script != NULL ? options->script : &of_events, &f->pid);
 	char *error = NULL;
@@ -567,6 +604,17 @@ TEST_WITH(fixture, planes_may_share_memory,
 	check_int(chroma[FAKE_WIDTH * FAKE_HEIGHT / 2 - 1], ==, 0);
 }
 
+/** A client that imports dma-bufs with the first of both_formats. */
+#define IMPORTER .storages = VITRINE_STORAGE_DMABUF, .formats = both_formats, .n_formats = 1
+#define FOR_DEVICE .storage = VITRINE_STORAGE_DMABUF, \
+	.guarantee = VITRINE_GUARANTEE_SNAPSHOT, .modifier = 1
+
+TEST_WITH(fixture, unmapped_views_are_for_those_who_want_them, .fakes_dmabufs = true,
+		.events = SAY(LAYOUT(FOR_DEVICE)), SESSION(IMPORTER)) {
+	struct vitrine_frame *frame = next_frame(f);
+	check(vitrine_frame_get_pixels(frame, 0) == NULL);
+	check_int(vitrine_frame_get_info(frame)->fds[0], >=, 0);
+}
 
 TEST_WITH(fixture, client_can_go_while_frames_are_held, .script = &fake_animation) {
 	next_frame(f);
@@ -677,8 +725,6 @@ static int open_pipe(const struct fake_event *event) {
 #define GUARDED VITRINE_GUARANTEE_GUARDED
 #define FD_READ_ONLY VITRINE_GUARANTEE_FD_READ_ONLY
 #define DMABUF VITRINE_STORAGE_DMABUF
-/** A client that imports dma-bufs with the first of both_formats. */
-#define IMPORTER .storages = VITRINE_STORAGE_DMABUF, .formats = both_formats, .n_formats = 1
 
 static void announce_many(struct fake_session *session, const struct fake_event *event) {
 	for (uint32_t i = 0; i < event->values[0]; i++) {
@@ -765,6 +811,9 @@ TEST_PARAMS(fixture, ends, int error; const char *text) = {
 	{ "memfd_instead_of_what_a_device_imports", { .events = SAY(LAYOUT(.storage = DMABUF,
 		.guarantee = SNAPSHOT, .modifier = 1)), SESSION(IMPORTER) },
 		-EPERM, "not of the storage" },
+	{ "unmapped_views_are_checked_too",
+		{ .events = SAY(LAYOUT(FOR_DEVICE, .stride = FAKE_WIDTH * 4 + 1)),
+			SESSION(IMPORTER), .fakes_dmabufs = true }, -EPERM, "shorter" },
 	{ "guarantee_that_was_not_accepted",
 		{ .events = ONE_FRAME, SESSION(.acceptable = SNAPSHOT) }, -EPERM, "not accepted" },
 	/* Lies about planes */
@@ -777,6 +826,10 @@ TEST_PARAMS(fixture, ends, int error; const char *text) = {
 	LIE(plane_of_another_view, "out of order",
 		EVENT(DEPTH, 1), VIEW(.index = 1), PLANE(0, .index = 2)),
 	LIE(plane_with_a_large_index, "out of order", EVENT(DEPTH, 1), VIEW(), PLANE(UINT32_MAX)),
+	{ "fifth_plane",
+		{ .events = SAY(EVENT(DEPTH, 1), VIEW(FOR_DEVICE),
+			PLANE(0), PLANE(1), PLANE(2), PLANE(3), PLANE(4)),
+			SESSION(IMPORTER), .fakes_dmabufs = true }, -EPERM, "too many planes" },
 	LIE(device_of_a_memfd, "device of view", EVENT(DEPTH, 1), VIEW(), DEVICE(0, 8, 1)),
 	LIE(device_without_a_view, "device of view", EVENT(DEPTH, 1), DEVICE(0, 8, 1)),
 	LIE(device_of_another_view, "device of view", EVENT(DEPTH, 1),
