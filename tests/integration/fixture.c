@@ -563,7 +563,10 @@ static void session_handle_retired(void *data, struct xx_dmabuf_view_session_v1 
 static void session_check_order(struct test_session *session, char event) {
 	static const char order[] = "Ddfatg";
 	const char *last = strchr(order, session->last_event);
-	check(last != NULL && (event == 'f' || last <= strchr(order, event)));
+	check(session->last_event != 0 && last != NULL);
+	check(event == 'f' || last <= strchr(order, event));
+	// One transform is the frame's, and a fence is "sent at most once per frame"
+	check(last < strchr(order, 't') || session->last_event != event);
 	session->last_event = event;
 }
 
@@ -602,8 +605,8 @@ static void session_handle_transform(void *data, struct xx_dmabuf_view_session_v
 static void session_handle_fence(void *data, struct xx_dmabuf_view_session_v1 *proxy,
 		int32_t fd) {
 	struct test_session *session = data;
-	// There are none with memfd storage. A GPU signals it, without the help of this thread
-	check(session->n_views > 0 && session->views[0].storage != VITRINE_STORAGE_MEMFD);
+	session_check_order(session, 'g');
+	// A GPU signals it, without the help of this thread
 	struct pollfd pollfd = { .fd = fd, .events = POLLIN };
 	check_int(poll(&pollfd, 1, 10000), ==, 1);
 	close(fd);
@@ -612,7 +615,7 @@ static void session_handle_fence(void *data, struct xx_dmabuf_view_session_v1 *p
 /** "the number of frames of the source that this session did not receive in between" */
 static uint32_t session_take_serial(struct test_session *session, uint32_t serial) {
 	uint32_t last = session->last_serial;
-	check(serial != 0 && (last != 0 || serial == 1));
+	check(serial != 0 && serial != last && (last != 0 || serial == 1));
 	session->last_serial = serial;
 	return serial > last ? serial - last - 1 : UINT32_MAX - last + serial - 1;
 }
@@ -625,8 +628,10 @@ static void session_handle_frame(void *data, struct xx_dmabuf_view_session_v1 *p
 	if (width > 0 && height > 0) {
 		session_add_damage(session, x, y, width, height);
 	}
+	bool has_fence = session->last_event == 'g';
 	session_check_order(session, 'f');
 	struct test_view *view = session_get_view(session, index);
+	check(!has_fence || view->storage != VITRINE_STORAGE_MEMFD); // there are none with memfds
 	check(view->done && !view->retired); // "The view was announced and is not retired"
 	check(session->n_transforms > 0); // "Sent before the first frame"
 	frame->index = index;
@@ -634,6 +639,7 @@ static void session_handle_frame(void *data, struct xx_dmabuf_view_session_v1 *p
 	frame->skipped = session_take_serial(session, serial);
 	frame->tv_sec = (uint64_t)tv_sec_hi << 32 | tv_sec_lo;
 	frame->tv_nsec = tv_nsec;
+	check_int(tv_nsec, <, 1000000000);
 	frame->released = session->auto_release;
 	session->n_skipped += frame->skipped;
 	session->frames[session->n_frames++ % SESSION_FRAMES_CAP] = *frame;
