@@ -471,6 +471,12 @@ static void add_format_of_no_device(struct buffer_view *view) {
 	xx_dmabuf_view_v1_add_format(view->proxy, &device, DRM_FORMAT_XRGB8888, 0, 0);
 }
 
+static void add_format_of_more_than_a_device(struct buffer_view *view) {
+	dev_t two[] = { DEVICE, DEVICE };
+	struct wl_array device = { .size = sizeof(two), .data = two };
+	xx_dmabuf_view_v1_add_format(view->proxy, &device, DRM_FORMAT_XRGB8888, 0, 0);
+}
+
 static void add_too_many_formats(struct buffer_view *view) {
 	for (uint32_t i = 0; i < 1025; i++) {
 		buffer_view_add_format(view, DEVICE, i, 0);
@@ -525,6 +531,8 @@ TEST_PARAMS(viewing, bad_setups, void (*say)(struct buffer_view *view); uint32_t
 	{ "invalid_storage, empty", {0}, set_no_storage, ERROR(INVALID_STORAGE) },
 	{ "invalid_storage, unknown", {0}, set_unknown_storage, ERROR(INVALID_STORAGE) },
 	{ "invalid_format, no dev_t", {0}, add_format_of_no_device, ERROR(INVALID_FORMAT) },
+	{ "invalid_format, two dev_t", {0}, add_format_of_more_than_a_device,
+		ERROR(INVALID_FORMAT) },
 	{ "invalid_format, too many", {0}, add_too_many_formats, ERROR(INVALID_FORMAT) },
 	{ "incomplete, guarantees", {0}, start_without_guarantees, ERROR(INCOMPLETE) },
 	{ "incomplete, storages", {0}, start_without_storages, ERROR(INCOMPLETE) },

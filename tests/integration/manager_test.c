@@ -181,6 +181,12 @@ static void add_format_of_no_device(struct test_session *session) {
 	xx_dmabuf_view_session_v1_add_format(session->proxy, &device, DRM_FORMAT_XRGB8888, 0, 0);
 }
 
+static void add_format_of_more_than_a_device(struct test_session *session) {
+	dev_t two[] = { DEVICE, DEVICE };
+	struct wl_array device = { .size = sizeof(two), .data = two };
+	xx_dmabuf_view_session_v1_add_format(session->proxy, &device, DRM_FORMAT_XRGB8888, 0, 0);
+}
+
 static void add_too_many_formats(struct test_session *session) {
 	for (uint32_t i = 0; i < 1024; i++) {
 		test_session_add_format(session, DEVICE, i, 0);
@@ -269,6 +275,8 @@ TEST_PARAMS(fixture, bad_sessions, void (*say)(struct test_session *session);
 		ERROR(INVALID_STORAGE) },
 	{ "invalid_cursors", {{0}}, set_unknown_cursors, ERROR(INVALID_CURSORS) },
 	{ "invalid_format, no dev_t", {{0}}, add_format_of_no_device, ERROR(INVALID_FORMAT) },
+	{ "invalid_format, two dev_t", {{0}}, add_format_of_more_than_a_device,
+		ERROR(INVALID_FORMAT) },
 	{ "invalid_format, too many", {{0}}, add_too_many_formats, ERROR(INVALID_FORMAT) },
 	{ "invalid_format, too many nodes", {{0}}, add_too_many_nodes, ERROR(INVALID_FORMAT) },
 	{ "incomplete, guarantees", {{0}}, start_without_guarantees, ERROR(INCOMPLETE) },
