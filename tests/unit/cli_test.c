@@ -440,11 +440,15 @@ TEST_WITH(fixture, shot_is_content_with_frames_that_come_later,
 /* Storages */
 
 static void check_storages(struct fake_session *session) {
-	uint32_t wanted = VITRINE_STORAGE_MEMFD | VITRINE_STORAGE_DMABUF;
-	// What the machine has of render nodes is listed, with or without them it is asked
-	xx_dmabuf_view_session_v1_send_stopped(session->resource, session->storages == wanted ?
-		XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_LOCKED :
-		XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_DENIED);
+	// Those that are not here are another reason, 0
+	static const uint32_t reasons[VITRINE_STORAGE_ALL + 1] = {
+		[VITRINE_STORAGE_MEMFD] = XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_DENIED,
+		[VITRINE_STORAGE_MAPPED_DMABUF] = XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_LOCKED,
+		[VITRINE_STORAGE_MEMFD | VITRINE_STORAGE_DMABUF] =
+			XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_LOCKED,
+	};
+	check_int(session->storages, <=, VITRINE_STORAGE_ALL);
+	xx_dmabuf_view_session_v1_send_stopped(session->resource, reasons[session->storages]);
 }
 
 TEST_WITH(fixture, storages_are_asked_for, SCRIPT(.start = check_storages)) {
@@ -454,6 +458,7 @@ TEST_WITH(fixture, storages_are_asked_for, SCRIPT(.start = check_storages)) {
 		fails(f, 1, "locked", ARGS("watch", "--storage", "memfd,dmabuf"));
 	}
 	fails(f, 1, "denies", ARGS("watch", "--storage", "memfd"));
+	fails(f, 1, "locked", ARGS("watch", "--storage", "mapped-dmabuf"));
 }
 
 TEST_WITH(fixture, what_reads_pixels_takes_no_dmabuf_for_devices, .script = &picture) {
