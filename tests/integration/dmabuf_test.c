@@ -61,6 +61,7 @@ TEST_WITH_EACH(fixture, dmabuf_guarantees, session_views_are_dmabufs_derived_onc
 	struct test_view *view = &f->session->views[0];
 	check_int(view->guarantee, ==, param->options.acceptable);
 	check_int(view->storage, ==, XX_DMABUF_VIEW_MANAGER_V1_STORAGE_MAPPED_DMABUF);
+	check(view->device == 0); // "where the memory is the system's, which no device owns"
 	check_int(test_session_get_pixel(f->session, 63, 47), ==, 0x123456);
 
 	// "a 600-frame session derives once per distinct buffer"
