@@ -570,6 +570,18 @@ TEST_WITH(viewing, nothing_is_sent_before_a_buffer_view_starts) {
 	check_int(wl_display_get_error(f->client->display), ==, 0);
 }
 
+/** "A setter that is called again replaces what it said before" */
+TEST_WITH(viewing, buffer_view_is_what_was_asked_for_last) {
+	struct buffer_view *view = viewing_create_unstarted(f);
+	xx_dmabuf_view_v1_set_guarantees(view->proxy, GUARDED);
+	xx_dmabuf_view_v1_set_storages(view->proxy, VITRINE_STORAGE_DMABUF);
+	start(view);
+	viewing_wait(f, view);
+	check(view->done);
+	check_int(view->guarantee, ==, SNAPSHOT);
+	check_int(view->storage, ==, VITRINE_STORAGE_MEMFD);
+}
+
 TEST_WITH(viewing, buffer_view_that_has_not_started_is_charged_and_can_go) {
 	f->server.manager->limits.objects_per_process = 1;
 	struct buffer_view *view = viewing_create_unstarted(f);
