@@ -338,6 +338,9 @@ static bool snapshots_has_copier(struct vt_snapshots *snapshots) {
 		snapshots);
 	if (snapshots->copier == NULL && !is_private) {
 		snapshots_give_up_copier(snapshots, "there are no resources for a thread");
+	} else if (snapshots->copier == NULL && snapshots->stream.n_retries == 0) {
+		wlr_log(WLR_ERROR, "No thread copies output %s for a client: there are %d such threads "
+			"at most", snapshots->output->name, VT_COPIERS_PRIVATE_CAP);
 	}
 	return snapshots->copier != NULL;
 }
@@ -461,6 +464,10 @@ static void snapshots_deliver(struct vt_snapshots *snapshots,
 	struct vt_stream *stream = &snapshots->stream;
 	struct wlr_buffer *source = event->state->buffer;
 	bool by_copier = snapshots_needs_copier(snapshots, source);
+	if (by_copier && snapshots->copier == NULL && stream->retry_armed) {
+		vt_stream_lose(stream, damage); // a frame is asked for when it is time to try again
+		return;
+	}
 	if (by_copier && !snapshots_has_copier(snapshots)) {
 		vt_stream_fail(stream, damage);
 		return;

@@ -458,8 +458,6 @@ static void copier_begin(struct vt_copier *copier) {
 struct vt_copier *vt_copier_create(struct wl_event_loop *loop, int borrowed_drm_fd,
 		bool is_private, const struct vt_copier_interface *impl, void *data) {
 	if (is_private && atomic_load(&n_private) >= VT_COPIERS_PRIVATE_CAP) {
-		wlr_log(WLR_ERROR, "There are %d threads that copy for one client each: no more",
-			VT_COPIERS_PRIVATE_CAP);
 		return NULL;
 	}
 	struct vt_copier *copier = calloc(1, sizeof(*copier));
