@@ -683,7 +683,7 @@ static void stream_forget_failures(struct vt_stream *stream) {
 /** The damage of a frame, with that of the frames lost before it. */
 static void stream_take_damage(struct vt_stream *stream, const pixman_region32_t *damage) {
 	pixman_region32_t *total = &stream->newest.damage;
-	pixman_region32_copy(total, &stream->lost_damage);
+	vt_damage_add(total, &stream->lost_damage); // to none: see stream_drop_newest()
 	vt_damage_add(total, damage);
 	pixman_region32_clear(&stream->lost_damage);
 	stream->newest.n_lost = stream->n_lost;

@@ -27,6 +27,18 @@ void vt_damage_add(pixman_region32_t *region, const pixman_region32_t *damage) {
 	}
 }
 
+void vt_damage_clip(pixman_region32_t *region, int width, int height) {
+	const pixman_box32_t extents = *pixman_region32_extents(region);
+	if (!pixman_region32_intersect_rect(region, region, 0, 0, (unsigned)width,
+			(unsigned)height)) {
+		// As above. One rectangle is cut without memory
+		pixman_region32_fini(region);
+		pixman_region32_init_with_extents(region, &extents);
+		pixman_region32_intersect_rect(region, region, 0, 0, (unsigned)width,
+			(unsigned)height);
+	}
+}
+
 /* Lifetime */
 
 void vt_subscriber_init(struct vt_subscriber *subscriber, uint32_t depth) {

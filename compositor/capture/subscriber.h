@@ -76,6 +76,8 @@ enum vt_subscriber_pace {
  * number of rectangles: beyond the cap it becomes one.
  */
 void vt_damage_add(pixman_region32_t *region, const pixman_region32_t *damage);
+/** Cuts off what is outside of a buffer; without memory, less is cut off than could be. */
+void vt_damage_clip(pixman_region32_t *region, int width, int height);
 
 /** A buffer that was announced. */
 struct vt_subscriber_view {

@@ -245,8 +245,8 @@ static void viewed_deliver(struct vt_viewed_output *viewed,
 	pixman_region32_t damage;
 	if (event->state->committed & WLR_OUTPUT_STATE_DAMAGE) {
 		pixman_region32_init(&damage);
-		pixman_region32_intersect_rect(&damage, &event->state->damage, 0, 0,
-			(unsigned)buffer->width, (unsigned)buffer->height);
+		vt_damage_add(&damage, &event->state->damage);
+		vt_damage_clip(&damage, buffer->width, buffer->height);
 	} else {
 		pixman_region32_init_rect(&damage, 0, 0, (unsigned)buffer->width,
 			(unsigned)buffer->height);

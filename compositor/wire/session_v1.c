@@ -141,8 +141,7 @@ static const pixman_region32_t *session_merge_damage(struct vt_subscriber *subsc
 	// One that is late may have the frame's damage in already: see
 	// vt_subscriber_miss_frame()
 	vt_damage_add(&subscriber->damage, &frame->damage);
-	pixman_region32_intersect_rect(&subscriber->damage, &subscriber->damage, 0, 0,
-		(unsigned)buffer->width, (unsigned)buffer->height);
+	vt_damage_clip(&subscriber->damage, buffer->width, buffer->height);
 	return &subscriber->damage;
 }
 

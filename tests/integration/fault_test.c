@@ -136,6 +136,21 @@ pixman_bool_t __wrap_pixman_region32_union(pixman_region32_t *dst,
 	return __real_pixman_region32_union(dst, a, b);
 }
 
+/** The same, but if there is one rectangle, for which no memory is needed. */
+pixman_bool_t __real_pixman_region32_intersect_rect(pixman_region32_t *dst,
+	const pixman_region32_t *a, int x, int y, unsigned width, unsigned height);
+pixman_bool_t __wrap_pixman_region32_intersect_rect(pixman_region32_t *dst,
+	const pixman_region32_t *a, int x, int y, unsigned width, unsigned height);
+pixman_bool_t __wrap_pixman_region32_intersect_rect(pixman_region32_t *dst,
+		const pixman_region32_t *a, int x, int y, unsigned width, unsigned height) {
+	if (fails_for_ever != NULL && pixman_region32_n_rects((pixman_region32_t *)a) > 1 &&
+			fails("pixman_region32_intersect_rect")) {
+		pixman_region32_clear(dst);
+		return false;
+	}
+	return __real_pixman_region32_intersect_rect(dst, a, x, y, width, height);
+}
+
 WRAP(struct wlr_texture *, wlr_texture_from_buffer, ENOMEM, NULL,
 	(struct wlr_renderer *renderer, struct wlr_buffer *buffer), (renderer, buffer))
 
@@ -400,6 +415,21 @@ TEST(damage_is_rather_too_much_than_lost) {
 	pixman_region32_translate(&damage, -8, 30);
 	vt_damage_add(&region, &damage);
 	check(region_is(&region, 2, 20, 15, 56));
+	end_failing();
+	pixman_region32_fini(&damage);
+	pixman_region32_fini(&region);
+}
+
+TEST(damage_that_cannot_be_clipped_is_too_much) {
+	pixman_region32_t region, damage;
+	pixman_region32_init_rect(&region, 10, 20, 5, 6);
+	pixman_region32_init_rect(&damage, 90, 30, 20, 1);
+	vt_damage_add(&region, &damage);
+	check_int(pixman_region32_n_rects(&region), ==, 2);
+	begin_failing("pixman_region32_intersect_rect");
+	in_server = true;
+	vt_damage_clip(&region, 100, 100);
+	check(failed && region_is(&region, 10, 20, 100, 31));
 	end_failing();
 	pixman_region32_fini(&damage);
 	pixman_region32_fini(&region);
