@@ -57,6 +57,11 @@ uint32_t vt_buffer_get_readable(const struct vt_buffer *buffer, const struct vt_
 			buffer->device, buffer->fourcc, buffer->modifier))) {
 		readable |= VITRINE_GUARANTEE_GUARDED | VITRINE_GUARANTEE_FD_READ_ONLY;
 	}
+	if (reader->takes_any_dmabuf && !buffer->is_mapped_dmabuf) {
+		// Only a GPU reads this, and drivers of GPUs map what they import for writing
+		// too, which a guard refuses. The protocol has no way to ask for other memory
+		readable &= ~(uint32_t)VITRINE_GUARANTEE_GUARDED;
+	}
 	return readable;
 }
 

@@ -176,3 +176,14 @@ TEST_WITH(buffer_fixture, no_plane_is_left_of_one_that_cannot_be_derived, GUARDE
 	check_int(announce(f, GUARDED), ==, 0); // looked twice
 	check_int(harness_count_fds(), ==, n_fds);
 }
+
+TEST_WITH(buffer_fixture, guard_of_gpu_memory_is_not_for_clients_that_cannot_choose, GUARDED) {
+	struct vt_reader reader = {
+		.storages = VITRINE_STORAGE_DMABUF,
+		.takes_any_dmabuf = true,
+	};
+	f->buffer.is_mapped_dmabuf = true;
+	check_int(vt_buffer_get_readable(&f->buffer, &reader), ==, GUARDED | FD_READ_ONLY);
+	f->buffer.is_mapped_dmabuf = false;
+	check_int(vt_buffer_get_readable(&f->buffer, &reader), ==, FD_READ_ONLY);
+}
