@@ -262,12 +262,21 @@ static bool stream_prefers(const struct vt_stream *stream, const struct vt_strea
 	return is_spare ? a->held_since > b->held_since : a->held_since < b->held_since;
 }
 
-/** Buffers other than the newest one that subscribers hold, or that are kept for them. */
+static bool stream_is_copied(const struct vt_stream *stream,
+		const struct vt_stream_buffer *buffer) {
+	return stream->impl->is_copied(stream->data, buffer->buffer);
+}
+
+/**
+ * Buffers other than the newest one that subscribers hold, that are kept for them, or that
+ * are copied for those of another stream.
+ */
 static size_t stream_count_old(const struct vt_stream *stream) {
 	size_t count = 0;
 	const struct vt_stream_buffer *buffer;
 	wl_list_for_each(buffer, &stream->buffers, link) {
-		count += (buffer->n_holds > 0 || buffer->n_kept > 0) && buffer != stream->newest.buffer;
+		count += buffer != stream->newest.buffer && (buffer->n_holds > 0 ||
+			buffer->n_kept > 0 || stream_is_copied(stream, buffer));
 	}
 	return count;
 }
@@ -277,7 +286,7 @@ static struct vt_stream_buffer *stream_choose_to_evict(const struct vt_stream *s
 	struct vt_stream_buffer *chosen = NULL, *buffer;
 	wl_list_for_each(buffer, &stream->buffers, link) {
 		if (buffer->n_holds > 0 && buffer->n_kept == 0 && buffer != stream->newest.buffer &&
-				stream_prefers(stream, buffer, chosen)) {
+				!stream_is_copied(stream, buffer) && stream_prefers(stream, buffer, chosen)) {
 			chosen = buffer;
 		}
 	}

@@ -19,6 +19,8 @@
 struct vt_stream_interface {
 	/** Asks for a frame even though nothing has changed. */
 	void (*request_frame)(void *data);
+	/** Whether another stream copies the buffer, so that the producer cannot have it back. */
+	bool (*is_copied)(void *data, const struct vt_buffer *buffer);
 };
 
 /**

@@ -342,8 +342,15 @@ static void viewed_handle_stream_request_frame(void *data) {
 	vt_viewed_output_request_frame(data);
 }
 
+static bool viewed_copies(void *data, const struct vt_buffer *buffer) {
+	const struct vt_viewed_output *viewed = data;
+	return viewed->snapshots_common.n_readers > 0 &&
+		viewed->snapshots_common.source == &buffer->base;
+}
+
 static const struct vt_stream_interface stream_impl = {
 	.request_frame = viewed_handle_stream_request_frame,
+	.is_copied = viewed_copies,
 };
 
 /* Retirement */

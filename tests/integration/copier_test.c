@@ -443,6 +443,26 @@ TEST_WITH(fixture, compositor_draws_while_a_copy_is_made,
 	check_int(f->session->n_skipped, >=, 19);
 }
 
+TEST_WITH(fixture, output_has_a_buffer_beside_a_copy_and_frames_that_are_held,
+		.acceptable = SNAPSHOT, .auto_release = true) {
+	use_gpu(f);
+	paint_until_seen(f, f->session, 0x111111);
+	struct test_session *holder = test_session_start(f->client, VITRINE_GUARANTEE_SEALED);
+	for (uint32_t i = 1; holder->n_frames < 2; i++) {
+		check(output_paint(f->server.output, fixture_color(i), NULL));
+		client_roundtrip(f->client);
+	}
+	check_int(holder->n_revoked, ==, 0);
+	begin_copy(f, 0x222222);
+	for (uint32_t i = 1; i <= 8; i++) {
+		check(output_paint(f->server.output, fixture_color(i), NULL));
+		client_roundtrip(f->client);
+	}
+	gpu_open();
+	paint_until_seen(f, f->session, 0x333333);
+	test_session_close(holder);
+}
+
 TEST_WITH(fixture, copy_waits_for_the_frame_to_be_drawn,
 		.acceptable = SNAPSHOT, .auto_release = true) {
 	use_gpu(f);
