@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <dirent.h>
 #include <errno.h>
+#include <gbm.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #include "client.h"
 #include "ext-image-capture-source-v1-client-protocol.h"
 #include "ext-image-copy-capture-v1-client-protocol.h"
+#include "linux-dmabuf-v1-client-protocol.h"
 #include "vitrine-bench-v1-client-protocol.h"
 #include "wlr-export-dmabuf-unstable-v1-client-protocol.h"
 #include "wlr-screencopy-unstable-v1-client-protocol.h"
@@ -106,16 +108,8 @@ static void add_latency(uint64_t then_ns) {
 	state.latencies[state.latencies_len++] = latency;
 }
 
-void connection_frame(struct connection *connection, const uint32_t *pixels) {
-	connection->frames++;
-	if (state.measuring) {
-		add_latency(connection->commit_ns);
-	}
-	if (pixels == NULL) {
-		return;
-	}
+static void see_pixel(struct connection *connection, uint32_t pixel) {
 	// As the scene is drawn: red has the low byte
-	uint32_t pixel = *pixels;
 	uint32_t number = (pixel >> 16 & 0xff) | (pixel & 0xff00) | (pixel & 0xff) << 16;
 	if (connection->format == WL_SHM_FORMAT_XBGR8888 ||
 			connection->format == WL_SHM_FORMAT_ABGR8888) {
@@ -123,6 +117,16 @@ void connection_frame(struct connection *connection, const uint32_t *pixels) {
 	}
 	connection->went_back |= number < connection->number;
 	connection->number = number;
+}
+
+void connection_frame(struct connection *connection, const uint32_t *pixels) {
+	connection->frames++;
+	if (state.measuring) {
+		add_latency(connection->commit_ns);
+	}
+	if (pixels != NULL) {
+		see_pixel(connection, *pixels);
+	}
 }
 
 struct memory connection_get_target(struct connection *connection, size_t size, int *fd) {
@@ -175,6 +179,7 @@ static void connection_bind(struct connection *connection) {
 		{&ext_output_image_capture_source_manager_v1_interface, 1, &connection->sources},
 		{&ext_image_copy_capture_manager_v1_interface, 1, &connection->copy_capture},
 		{&xx_dmabuf_view_manager_v1_interface, 1, &connection->views},
+		{&zwp_linux_dmabuf_v1_interface, 4, &connection->linux_dmabuf},
 	};
 	struct wayland_global needed[sizeof(all) / sizeof(all[0]) + 1] = {0};
 	size_t needed_len = 0;
@@ -214,6 +219,9 @@ static void connection_finish(struct connection *connection) {
 		if (connection->memories[i].pixels != NULL) {
 			munmap((void *)connection->memories[i].pixels, connection->memories[i].size);
 		}
+	}
+	if (connection->bo != NULL) {
+		gbm_bo_destroy(connection->bo);
 	}
 	wl_display_disconnect(connection->display); // frees its objects as well
 	*connection = (struct connection){0};
@@ -462,14 +470,18 @@ static double get_latency_us(double quantile) {
 /** Each client has the scene's last change in its pixels. */
 static void check_content(const struct stats *stats) {
 	for (uint32_t i = 0; i < state.connections_len; i++) {
-		const struct connection *connection = &state.connections[i];
+		struct connection *connection = &state.connections[i];
+		if (connection->path->read_pixel != NULL) {
+			see_pixel(connection, connection->path->read_pixel(connection));
+		}
 		// What was taken back may have been of a later frame by the time it was read, and so
 		// may be what comes without being held
 		if (connection->went_back && connection->revoked == 0 &&
 				!connection->path->implicit_release) {
 			die("%s: client %u saw an older frame after a newer one", connection->path->name, i);
 		}
-		if (connection->number != 0 && connection->number != (stats->number & 0xffffff)) {
+		bool is_read = connection->number != 0 || connection->path->read_pixel != NULL;
+		if (is_read && connection->number != (stats->number & 0xffffff)) {
 			die("%s: client %u sees frame %u instead of %u", connection->path->name, i,
 				connection->number, stats->number);
 		}

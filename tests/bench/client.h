@@ -25,6 +25,11 @@ struct path {
 	void (*resume)(struct connection *connection);
 	bool implicit_release; // for start()
 	bool gpu; // for start(): the client reads dma-bufs of a device
+	/**
+	 * Reads the pixel with the number of the last frame, at a cost: not for each frame. NULL
+	 * if each frame is read, or none can be.
+	 */
+	uint32_t (*read_pixel)(struct connection *connection);
 };
 
 extern const struct path paths[];
@@ -38,6 +43,7 @@ struct memory {
 };
 
 #define VIEWS_CAP 64
+#define MODIFIERS_CAP 64
 
 /** A client as far as the compositor can tell: a connection of its own. */
 struct connection {
@@ -54,6 +60,7 @@ struct connection {
 	struct ext_output_image_capture_source_manager_v1 *sources;
 	struct ext_image_copy_capture_manager_v1 *copy_capture;
 	struct xx_dmabuf_view_manager_v1 *views;
+	struct zwp_linux_dmabuf_v1 *linux_dmabuf;
 
 	// Of paths that copy
 	struct ext_image_copy_capture_session_v1 *copy_session;
@@ -61,6 +68,9 @@ struct connection {
 	bool buffer_is_new; // nothing was copied to it yet
 	uint32_t width, height, stride, format;
 	struct memory target;
+	struct gbm_bo *bo; // NULL if target is copied to
+	uint64_t modifiers[MODIFIERS_CAP]; // that it may have, with this format
+	uint32_t modifiers_len;
 
 	// Of views and of exported buffers
 	struct memory memories[VIEWS_CAP]; // by index of the view, modulo the size

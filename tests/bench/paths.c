@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <drm_fourcc.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <gbm.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +14,7 @@
 #include "client.h"
 #include "ext-image-capture-source-v1-client-protocol.h"
 #include "ext-image-copy-capture-v1-client-protocol.h"
+#include "linux-dmabuf-v1-client-protocol.h"
 #include "vitrine-bench-v1-client-protocol.h"
 #include "wlr-export-dmabuf-unstable-v1-client-protocol.h"
 #include "wlr-screencopy-unstable-v1-client-protocol.h"
@@ -69,6 +72,100 @@ static void create_buffer(struct connection *connection) {
 		(int32_t)connection->height, (int32_t)connection->stride, connection->format);
 	wl_shm_pool_destroy(pool);
 	connection->buffer_is_new = true;
+}
+
+/** The device of all clients, whose node VITRINE_BENCH_GPU names. */
+static struct gbm_device *get_gbm(void) {
+	static struct gbm_device *gbm;
+	const char *node = getenv("VITRINE_BENCH_GPU");
+	int fd = gbm == NULL && node != NULL ? open(node, O_RDWR | O_CLOEXEC) : -1;
+	if (fd >= 0) {
+		gbm = gbm_create_device(fd);
+	}
+	if (gbm == NULL) {
+		die_with(STATUS_UNAVAILABLE, "there is no device to make buffers with");
+	}
+	return gbm;
+}
+
+/** As the driver likes it; in a layout that has a name, if it does not know modifiers. */
+static struct gbm_bo *create_bo(const struct connection *connection, uint64_t *modifier) {
+	struct gbm_device *gbm = get_gbm();
+	struct gbm_bo *bo = gbm_bo_create_with_modifiers2(gbm, connection->width, connection->height,
+		connection->format, connection->modifiers, connection->modifiers_len,
+		GBM_BO_USE_RENDERING);
+	if (bo != NULL) {
+		*modifier = gbm_bo_get_modifier(bo);
+		return bo;
+	}
+	bool linear = false;
+	for (uint32_t i = 0; i < connection->modifiers_len; i++) {
+		linear |= connection->modifiers[i] == DRM_FORMAT_MOD_LINEAR;
+	}
+	*modifier = linear ? DRM_FORMAT_MOD_LINEAR : DRM_FORMAT_MOD_INVALID;
+	return gbm_bo_create(gbm, connection->width, connection->height, connection->format,
+		GBM_BO_USE_RENDERING | (linear ? GBM_BO_USE_LINEAR : 0));
+}
+
+static void create_gpu_buffer(struct connection *connection) {
+	if (connection->modifiers_len == 0) {
+		die_with(STATUS_UNAVAILABLE, "the compositor copies to no dma-buf here");
+	}
+	uint64_t modifier;
+	connection->bo = create_bo(connection, &modifier);
+	if (connection->bo == NULL) {
+		die("%s: cannot create a buffer: %s", connection->path->name, strerror(errno));
+	}
+	struct zwp_linux_buffer_params_v1 *params =
+		zwp_linux_dmabuf_v1_create_params(connection->linux_dmabuf);
+	for (int i = 0; i < gbm_bo_get_plane_count(connection->bo); i++) {
+		int fd = gbm_bo_get_fd_for_plane(connection->bo, i);
+		if (fd < 0) {
+			die("%s: cannot export a buffer", connection->path->name);
+		}
+		zwp_linux_buffer_params_v1_add(params, fd, (uint32_t)i,
+			gbm_bo_get_offset(connection->bo, i), gbm_bo_get_stride_for_plane(connection->bo, i),
+			modifier >> 32, modifier & UINT32_MAX);
+		close(fd);
+	}
+	connection->buffer = zwp_linux_buffer_params_v1_create_immed(params,
+		(int32_t)connection->width, (int32_t)connection->height, connection->format, 0);
+	zwp_linux_buffer_params_v1_destroy(params);
+	connection->buffer_is_new = true;
+}
+
+/**
+ * The same buffer once more: drivers such as virgl read one that they have made from a copy
+ * of their own, unless they have drawn to it themselves.
+ */
+static struct gbm_bo *import_bo(struct gbm_bo *bo) {
+	struct gbm_import_fd_data data = {
+		.fd = gbm_bo_get_fd(bo),
+		.width = gbm_bo_get_width(bo),
+		.height = gbm_bo_get_height(bo),
+		.stride = gbm_bo_get_stride(bo),
+		.format = gbm_bo_get_format(bo),
+	};
+	struct gbm_bo *imported =
+		gbm_bo_import(get_gbm(), GBM_BO_IMPORT_FD, &data, GBM_BO_USE_RENDERING);
+	close(data.fd);
+	return imported;
+}
+
+/** Waits until the GPU has copied it. */
+static uint32_t read_gpu_pixel(struct connection *connection) {
+	uint32_t stride;
+	void *map_data = NULL;
+	struct gbm_bo *bo = import_bo(connection->bo);
+	const uint32_t *pixels = bo != NULL ?
+		gbm_bo_map(bo, 0, 0, 1, 1, GBM_BO_TRANSFER_READ, &stride, &map_data) : NULL;
+	if (pixels == NULL) {
+		die("%s: cannot map a buffer: %s", connection->path->name, strerror(errno));
+	}
+	uint32_t pixel = *pixels;
+	gbm_bo_unmap(bo, map_data);
+	gbm_bo_destroy(bo);
+	return pixel;
 }
 
 /* wlr-screencopy */
@@ -149,8 +246,10 @@ static void copy_frame_handle_presentation_time(void *data,
 static void copy_frame_handle_ready(void *data, struct ext_image_copy_capture_frame_v1 *frame) {
 	struct connection *connection = data;
 	connection->buffer_is_new = false;
-	// To shm, wlroots copies everything, whatever the damage
-	connection->bytes_copied += (uint64_t)connection->stride * connection->height;
+	if (!connection->path->gpu) {
+		// To shm, wlroots copies everything, whatever the damage
+		connection->bytes_copied += (uint64_t)connection->stride * connection->height;
+	}
 	connection_frame(connection, connection->target.pixels);
 	ext_image_copy_capture_frame_v1_destroy(frame);
 	copy_capture(connection);
@@ -192,21 +291,42 @@ static void copy_session_handle_buffer_size(void *data,
 static void copy_session_handle_shm_format(void *data,
 		struct ext_image_copy_capture_session_v1 *session, uint32_t format) {
 	struct connection *connection = data;
-	if (format == WL_SHM_FORMAT_XRGB8888 || format == WL_SHM_FORMAT_ARGB8888) {
+	if (!connection->path->gpu &&
+			(format == WL_SHM_FORMAT_XRGB8888 || format == WL_SHM_FORMAT_ARGB8888)) {
 		connection->format = format;
 	}
 }
 
 IGNORE_EVENT(copy_session_handle_dmabuf_device, struct ext_image_copy_capture_session_v1 *session,
 	struct wl_array *device)
-IGNORE_EVENT(copy_session_handle_dmabuf_format, struct ext_image_copy_capture_session_v1 *session,
-	uint32_t format, struct wl_array *modifiers)
+
+static void copy_session_handle_dmabuf_format(void *data,
+		struct ext_image_copy_capture_session_v1 *session, uint32_t format,
+		struct wl_array *modifiers) {
+	struct connection *connection = data;
+	if (!connection->path->gpu ||
+			(format != DRM_FORMAT_XRGB8888 && format != DRM_FORMAT_ARGB8888)) {
+		return;
+	}
+	connection->format = format;
+	connection->modifiers_len = 0;
+	const uint64_t *modifier;
+	wl_array_for_each(modifier, modifiers) {
+		if (connection->modifiers_len < MODIFIERS_CAP) {
+			connection->modifiers[connection->modifiers_len++] = *modifier;
+		}
+	}
+}
 
 static void copy_session_handle_done(void *data,
 		struct ext_image_copy_capture_session_v1 *session) {
 	struct connection *connection = data;
 	if (connection->buffer == NULL) {
-		create_buffer(connection);
+		if (connection->path->gpu) {
+			create_gpu_buffer(connection);
+		} else {
+			create_buffer(connection);
+		}
 		copy_capture(connection);
 	}
 }
@@ -487,6 +607,11 @@ const struct path paths[] = {
 		NEEDS(&wl_output_interface, &wl_shm_interface, &ext_image_copy_capture_manager_v1_interface,
 			&ext_output_image_capture_source_manager_v1_interface),
 		copy_capture_start, 0, NULL},
+	{"ext-image-copy-capture-dmabuf",
+		NEEDS(&wl_output_interface, &zwp_linux_dmabuf_v1_interface,
+			&ext_image_copy_capture_manager_v1_interface,
+			&ext_output_image_capture_source_manager_v1_interface),
+		copy_capture_start, 0, NULL, .gpu = true, .read_pixel = read_gpu_pixel},
 	{"wlr-export-dmabuf",
 		NEEDS(&wl_output_interface, &zwlr_export_dmabuf_manager_v1_interface),
 		export_dmabuf_capture, 0, export_dmabuf_capture},
