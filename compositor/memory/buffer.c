@@ -36,6 +36,12 @@ void vt_buffer_handle_destroy(struct wlr_buffer *wlr_buffer) {
 	buffer_get_kind(buffer)->destroy(buffer);
 }
 
+bool vt_buffer_handle_get_dmabuf(struct wlr_buffer *wlr_buffer,
+		struct wlr_dmabuf_attributes *dmabuf) {
+	*dmabuf = vt_buffer_try_from_buffer(wlr_buffer)->dmabuf;
+	return dmabuf->n_planes > 0;
+}
+
 /* What a client can read */
 
 enum vitrine_storage vt_buffer_get_dmabuf_storage(const struct vt_buffer *buffer,

@@ -97,6 +97,9 @@ void vt_buffer_init(struct vt_buffer *buffer, const struct vt_buffer_kind *kind,
 	int height);
 /** For `kind->base.destroy` alone. */
 void vt_buffer_handle_destroy(struct wlr_buffer *wlr_buffer);
+/** For `kind->base.get_dmabuf` alone. */
+bool vt_buffer_handle_get_dmabuf(struct wlr_buffer *wlr_buffer,
+	struct wlr_dmabuf_attributes *dmabuf);
 
 /** NULL if the buffer is not one of ours. */
 struct vt_buffer *vt_buffer_try_from_buffer(struct wlr_buffer *wlr_buffer);

@@ -42,12 +42,6 @@ static void dumb_buffer_destroy(struct vt_buffer *base) {
 	free(buffer);
 }
 
-static bool dumb_buffer_get_dmabuf(struct wlr_buffer *wlr_buffer,
-		struct wlr_dmabuf_attributes *dmabuf) {
-	*dmabuf = vt_buffer_try_from_buffer(wlr_buffer)->dmabuf;
-	return true;
-}
-
 static bool dumb_buffer_begin_data_ptr_access(struct wlr_buffer *wlr_buffer, uint32_t flags,
 		void **data, uint32_t *format, size_t *stride) {
 	const struct vt_buffer *base = vt_buffer_try_from_buffer(wlr_buffer);
@@ -83,7 +77,7 @@ static bool dumb_buffer_get_derive_source(const struct vt_buffer *base, int plan
 static const struct vt_buffer_kind dumb_buffer_kind = {
 	.base = {
 		.destroy = vt_buffer_handle_destroy,
-		.get_dmabuf = dumb_buffer_get_dmabuf,
+		.get_dmabuf = vt_buffer_handle_get_dmabuf,
 		.begin_data_ptr_access = dumb_buffer_begin_data_ptr_access,
 		.end_data_ptr_access = dumb_buffer_end_data_ptr_access,
 	},

@@ -57,12 +57,6 @@ static void gbm_buffer_destroy(struct vt_buffer *base) {
 	free(buffer);
 }
 
-static bool gbm_buffer_get_dmabuf(struct wlr_buffer *wlr_buffer,
-		struct wlr_dmabuf_attributes *dmabuf) {
-	*dmabuf = vt_buffer_try_from_buffer(wlr_buffer)->dmabuf;
-	return true;
-}
-
 static bool gbm_buffer_get_derive_source(const struct vt_buffer *base, int plane,
 		bool is_scanned_out, struct vitrine_derive_source *source) {
 	off_t size = lseek(base->dmabuf.fd[plane], 0, SEEK_END);
@@ -79,7 +73,7 @@ static bool gbm_buffer_get_derive_source(const struct vt_buffer *base, int plane
 static const struct vt_buffer_kind gbm_buffer_kind = {
 	.base = {
 		.destroy = vt_buffer_handle_destroy,
-		.get_dmabuf = gbm_buffer_get_dmabuf,
+		.get_dmabuf = vt_buffer_handle_get_dmabuf,
 	},
 	.destroy = gbm_buffer_destroy,
 	.get_derive_source = gbm_buffer_get_derive_source,

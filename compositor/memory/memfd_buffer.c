@@ -67,12 +67,6 @@ static bool memfd_buffer_get_shm(struct wlr_buffer *wlr_buffer, struct wlr_shm_a
 	return true;
 }
 
-static bool memfd_buffer_get_dmabuf(struct wlr_buffer *wlr_buffer,
-		struct wlr_dmabuf_attributes *dmabuf) {
-	*dmabuf = memfd_buffer_from_buffer(wlr_buffer)->base.dmabuf;
-	return dmabuf->n_planes > 0;
-}
-
 static void memfd_buffer_prepare_memory(const struct vt_buffer *base) {
 	const struct memfd_buffer *buffer = memfd_buffer_from_base(base);
 	if (vt_buffer_can_replace_memory(base)) {
@@ -139,7 +133,7 @@ static const struct vt_buffer_kind memfd_buffer_kind = {
 	.base = {
 		.destroy = vt_buffer_handle_destroy,
 		.get_shm = memfd_buffer_get_shm,
-		.get_dmabuf = memfd_buffer_get_dmabuf,
+		.get_dmabuf = vt_buffer_handle_get_dmabuf,
 		.begin_data_ptr_access = memfd_buffer_begin_data_ptr_access,
 		.end_data_ptr_access = memfd_buffer_end_data_ptr_access,
 	},

@@ -27,9 +27,6 @@
 #include "harness.h"
 #include "memfd_buffer.h"
 #include "viewed_output.h"
-#include "ext-image-capture-source-v1-client-protocol.h"
-#include "xx-dmabuf-view-v1-client-protocol.h"
-#include "ext-image-capture-source-v1-client-protocol.h"
 #include "xx-dmabuf-view-v1-client-protocol.h"
 
 #define SNAPSHOT VITRINE_GUARANTEE_SNAPSHOT
