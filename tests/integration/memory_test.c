@@ -3,6 +3,7 @@
 #include <semaphore.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,6 +20,19 @@ static bool is_zero(const struct vt_memory *memory) {
 /** The thread tells nobody, but its pieces are file descriptors; the harness has a timeout. */
 static void wait_for_fds(int count) {
 	while (harness_count_fds() != count) {
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	}
+}
+
+static nlink_t count_threads(void) {
+	struct stat st;
+	check_ok(stat("/proc/self/task", &st));
+	return st.st_nlink;
+}
+
+/** As above, of a thread that may not have made its pieces yet. */
+static void wait_for_threads(nlink_t count) {
+	while (count_threads() != count) {
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 	}
 }
@@ -115,6 +129,7 @@ bool __wrap_vt_memory_init(struct vt_memory *memory, size_t size) {
 }
 
 TEST(pool_goes_while_its_thread_makes_memory) {
+	nlink_t n_threads = count_threads();
 	sem_init(&is_begun, 0, 0);
 	sem_init(&may_end, 0, 0);
 	struct vt_memory_pool *pool = vt_memory_pool_create();
@@ -126,7 +141,8 @@ TEST(pool_goes_while_its_thread_makes_memory) {
 	vt_memory_pool_unref(pool); // which would wait without end
 	check_int(harness_count_fds(), ==, n_fds);
 	sem_post(&may_end);
-	// What it has made it frees: the harness looks for file descriptors, and for memory
+	wait_for_threads(n_threads);
+	check_int(harness_count_fds(), ==, n_fds); // what it has made it frees
 }
 
 TEST(detached_memory_writes_to_nobody) {
@@ -171,6 +187,7 @@ TEST(pool_prepares_what_is_likely_to_be_needed) {
 }
 
 TEST(pool_is_there_as_long_as_somebody_needs_it) {
+	nlink_t n_threads = count_threads();
 	struct vt_memory_pool *pool = vt_memory_pool_create();
 	check(pool != NULL && vt_memory_pool_ref(pool) == pool);
 	vt_memory_pool_prepare(pool, SIZE);
@@ -180,6 +197,7 @@ TEST(pool_is_there_as_long_as_somebody_needs_it) {
 	vt_memory_pool_unref(pool); // maybe in the middle of making another one
 	memset(memory.data, 1, SIZE);
 	vt_memory_finish(&memory);
+	wait_for_threads(n_threads);
 }
 
 TEST(small_memory_is_not_prepared) {
