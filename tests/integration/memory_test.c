@@ -79,6 +79,7 @@ static void check_replace(struct vt_memory_pool *pool, bool wait) {
 }
 
 TEST(replaced_memory_keeps_its_address_and_content) {
+	nlink_t n_threads = count_threads();
 	for (int i = 0; i < 20; i++) {
 		struct vt_memory_pool *pool = vt_memory_pool_create();
 		check(pool != NULL);
@@ -87,11 +88,13 @@ TEST(replaced_memory_keeps_its_address_and_content) {
 		check_replace(pool, false); // at whatever the thread is
 		check_replace(pool, false);
 		vt_memory_pool_unref(pool);
-		wait_for_fds(n_fds);
+		wait_for_threads(n_threads);
+		check_int(harness_count_fds(), ==, n_fds);
 	}
 }
 
 TEST(memory_can_go_while_it_is_copied) {
+	nlink_t n_threads = count_threads();
 	struct vt_memory_pool *pool = vt_memory_pool_create();
 	check(pool != NULL);
 	int n_fds = harness_count_fds();
@@ -110,7 +113,8 @@ TEST(memory_can_go_while_it_is_copied) {
 		}
 	}
 	vt_memory_pool_unref(pool);
-	wait_for_fds(n_fds);
+	wait_for_threads(n_threads);
+	check_int(harness_count_fds(), ==, n_fds);
 }
 
 /* A kernel that takes its time: until the test lets it go on */
@@ -160,6 +164,7 @@ TEST(detached_memory_writes_to_nobody) {
 }
 
 TEST(pool_prepares_what_is_likely_to_be_needed) {
+	nlink_t n_threads = count_threads();
 	struct vt_memory_pool *pool = vt_memory_pool_create();
 	check(pool != NULL);
 	int n_fds = harness_count_fds();
@@ -183,7 +188,8 @@ TEST(pool_prepares_what_is_likely_to_be_needed) {
 		vt_memory_finish(&memory[i]);
 	}
 	vt_memory_pool_unref(pool);
-	wait_for_fds(n_fds);
+	wait_for_threads(n_threads);
+	check_int(harness_count_fds(), ==, n_fds);
 }
 
 TEST(pool_is_there_as_long_as_somebody_needs_it) {
