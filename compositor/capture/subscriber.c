@@ -333,12 +333,17 @@ bool vt_subscriber_release(struct vt_subscriber *subscriber, struct vt_subscribe
 /** Every so many frames it is looked whether the client reads: less than fill its socket. */
 #define READS_CHECK_FRAMES 16
 
-/** Whether a quarter of the client's socket is free, which it is if the client reads. */
-static bool client_reads(struct wl_client *client) {
+/** Whether so many quarters of the client's socket are full, which they are not if it reads. */
+static bool client_leaves_unread(struct wl_client *client, int quarters) {
 	int fd = wl_client_get_fd(client), queued, size;
 	socklen_t len = sizeof(size);
-	return ioctl(fd, SIOCOUTQ, &queued) < 0 ||
-		getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, &len) < 0 || queued <= size / 4 * 3;
+	return ioctl(fd, SIOCOUTQ, &queued) == 0 &&
+		getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, &len) == 0 &&
+		queued > size / 4 * quarters;
+}
+
+static bool client_reads(struct wl_client *client) {
+	return !client_leaves_unread(client, 3);
 }
 
 bool vt_subscriber_flush(struct vt_subscriber *subscriber) {
@@ -346,6 +351,10 @@ bool vt_subscriber_flush(struct vt_subscriber *subscriber) {
 	wl_client_flush(subscriber->client);
 	return subscriber->stats.frames % READS_CHECK_FRAMES != 0 ||
 		client_reads(subscriber->client);
+}
+
+bool vt_subscriber_leaves_unread(const struct vt_subscriber *subscriber) {
+	return client_leaves_unread(subscriber->client, 2);
 }
 
 /* Taking frames back */

@@ -197,6 +197,8 @@ void vt_subscriber_send_frame(struct vt_subscriber *subscriber,
  * that what is sent from now on may not be: looked at now and then.
  */
 bool vt_subscriber_flush(struct vt_subscriber *subscriber);
+/** Whether its client has left so much unread that it will soon be one that does not read. */
+bool vt_subscriber_leaves_unread(const struct vt_subscriber *subscriber);
 /** Accounts for a frame that it does not get. */
 void vt_subscriber_miss_frame(struct vt_subscriber *subscriber, const pixman_region32_t *damage);
 
