@@ -74,6 +74,7 @@ bool vt_stream_buffer_announce_to(struct vt_stream_buffer *buffer, struct vt_quo
 		return false;
 	}
 	*entry = vt_quota_ref(quota);
+	vt_buffer_expect_retirement(buffer->buffer);
 	return true;
 }
 

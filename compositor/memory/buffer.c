@@ -202,6 +202,13 @@ void vt_buffer_set_fresh(struct vt_buffer *buffer) {
 	buffer->generation++;
 }
 
+void vt_buffer_expect_retirement(struct vt_buffer *buffer) {
+	const struct vt_buffer_kind *kind = buffer_get_kind(buffer);
+	if (kind->expect_retirement != NULL) {
+		kind->expect_retirement(buffer);
+	}
+}
+
 void vt_buffer_prepare_memory(const struct vt_buffer *buffer) {
 	const struct vt_buffer_kind *kind = buffer_get_kind(buffer);
 	if (kind->prepare_memory != NULL) {

@@ -29,6 +29,8 @@ struct vt_buffer_kind {
 	 */
 	bool (*get_derive_source)(const struct vt_buffer *buffer, int plane,
 		bool is_scanned_out, struct vitrine_derive_source *source);
+	/** The buffer is announced: it will retire, at a time that is not known. May be NULL. */
+	void (*expect_retirement)(struct vt_buffer *buffer);
 	/**
 	 * The retired buffer, or one that takes its place, is likely to be drawn to
 	 * soon. May be NULL.
@@ -145,6 +147,8 @@ void vt_buffer_retire(struct vt_buffer *buffer);
 void vt_buffer_set_fresh(struct vt_buffer *buffer);
 /** Whether fresh memory can take the place of what is retired; else it cannot be written. */
 bool vt_buffer_can_replace_memory(const struct vt_buffer *buffer);
+/** The buffer is about to be announced: other memory is made ready for when it retires. */
+void vt_buffer_expect_retirement(struct vt_buffer *buffer);
 /** The retired buffer, or one that takes its place, is likely to be drawn to soon. */
 void vt_buffer_prepare_memory(const struct vt_buffer *buffer);
 

@@ -32,6 +32,7 @@ struct memfd_buffer {
 	struct vt_buffer base;
 	struct vt_memory memory; // mapped for as long as the buffer lives
 	struct vt_memory_pool *pool; // where fresh memory comes from
+	bool expects_memory; // of the pool, see vt_memory_pool_expect()
 	bool is_detached; // there was no fresh memory: what is drawn is not in the memfd
 };
 
@@ -44,8 +45,25 @@ static struct memfd_buffer *memfd_buffer_from_buffer(struct wlr_buffer *wlr_buff
 	return memfd_buffer_from_base(vt_buffer_try_from_buffer(wlr_buffer));
 }
 
+static void memfd_buffer_expect_retirement(struct vt_buffer *base) {
+	struct memfd_buffer *buffer = memfd_buffer_from_base(base);
+	if (!buffer->expects_memory) {
+		buffer->expects_memory = true;
+		vt_memory_pool_expect(buffer->pool, buffer->memory.size);
+	}
+}
+
+/** It has its memory, or needs none any more. */
+static void buffer_stop_expecting(struct memfd_buffer *buffer) {
+	if (buffer->expects_memory) {
+		buffer->expects_memory = false;
+		vt_memory_pool_stop_expecting(buffer->pool);
+	}
+}
+
 static void memfd_buffer_destroy(struct vt_buffer *base) {
 	struct memfd_buffer *buffer = memfd_buffer_from_base(base);
+	buffer_stop_expecting(buffer);
 	vt_memory_pool_forget(buffer->pool, &buffer->memory);
 	vt_memory_finish(&buffer->memory);
 	vt_memory_pool_unref(buffer->pool);
@@ -94,6 +112,7 @@ static bool memfd_buffer_replace_memory(struct memfd_buffer *buffer) {
 		}
 		buffer->is_detached = true;
 	}
+	buffer_stop_expecting(buffer);
 	vt_buffer_set_fresh(&buffer->base);
 	return true;
 }
@@ -139,6 +158,7 @@ static const struct vt_buffer_kind memfd_buffer_kind = {
 	},
 	.destroy = memfd_buffer_destroy,
 	.get_derive_source = memfd_buffer_get_derive_source,
+	.expect_retirement = memfd_buffer_expect_retirement,
 	.prepare_memory = memfd_buffer_prepare_memory,
 };
 

@@ -14,6 +14,8 @@
 
 /** A swapchain takes turns on that many buffers. */
 #define COPIES_CAP 2
+/** So many frames, each in its own buffer, may follow too fast for the thread. */
+#define SPARES_CAP 3
 /** Of all pieces together; 8K has 128 MiB. */
 #define BYTES_CAP ((size_t)384 << 20)
 /** Less than that is made faster than it is handed from thread to thread. */
@@ -36,14 +38,17 @@ struct copy {
 /** Freed by the main thread or by the one that makes memory: by the one that ends last. */
 struct vt_memory_pool {
 	size_t n_refs; // of the main thread, as is all up to the mutex
+	size_t n_expected; // see vt_memory_pool_expect()
 	bool has_thread;
 
 	pthread_mutex_t mutex;
 	pthread_cond_t changed; // for the thread to look at what follows
 	bool ends;
 	size_t size; // of the pieces to make, 0 if none is likely to be needed
+	size_t n_wanted; // so many pieces, at least one
+	bool is_kept; // for as long as some are expected to be needed, else until:
 	struct timespec keep_until; // CLOCK_MONOTONIC
-	struct vt_memory spare; // without a memfd if there is none
+	struct vt_memory spares[SPARES_CAP]; // without a memfd if there is none
 	struct copy copies[COPIES_CAP];
 };
 
@@ -58,8 +63,8 @@ static void pool_keep(struct vt_memory_pool *pool) {
 static bool pool_is_kept_too_long(const struct vt_memory_pool *pool) {
 	struct timespec now;
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec > pool->keep_until.tv_sec || (now.tv_sec == pool->keep_until.tv_sec &&
-		now.tv_nsec >= pool->keep_until.tv_nsec);
+	return !pool->is_kept && (now.tv_sec > pool->keep_until.tv_sec || (now.tv_sec == pool->keep_until.tv_sec &&
+		now.tv_nsec >= pool->keep_until.tv_nsec));
 }
 
 static bool take(struct vt_memory *from, size_t size, struct vt_memory *memory) {
@@ -71,8 +76,20 @@ static bool take(struct vt_memory *from, size_t size, struct vt_memory *memory) 
 	return true;
 }
 
+/** From what is prepared. The mutex is held. */
+static bool pool_take_spare(struct vt_memory_pool *pool, size_t size, struct vt_memory *memory) {
+	for (size_t i = 0; i < SPARES_CAP; i++) {
+		if (take(&pool->spares[i], size, memory)) {
+			return true;
+		}
+	}
+	return false;
+}
+
 static void pool_destroy(struct vt_memory_pool *pool) {
-	vt_memory_finish(&pool->spare);
+	for (size_t i = 0; i < SPARES_CAP; i++) {
+		vt_memory_finish(&pool->spares[i]);
+	}
 	for (size_t i = 0; i < COPIES_CAP; i++) {
 		assert(pool->copies[i].of == NULL);
 		vt_memory_finish(&pool->copies[i].memory);
@@ -94,9 +111,12 @@ static void pool_free(struct vt_memory_pool *pool, struct vt_memory *memory) {
 
 /** Frees a piece that is of no use. Returns false if there is none. */
 static bool pool_free_useless(struct vt_memory_pool *pool) {
-	if (pool->spare.memfd >= 0 && pool->spare.size != pool->size) {
-		pool_free(pool, &pool->spare);
-		return true;
+	for (size_t i = 0; i < SPARES_CAP; i++) {
+		struct vt_memory *spare = &pool->spares[i];
+		if (spare->memfd >= 0 && (spare->size != pool->size || i >= pool->n_wanted)) {
+			pool_free(pool, spare);
+			return true;
+		}
 	}
 	for (size_t i = 0; i < COPIES_CAP; i++) {
 		struct copy *copy = &pool->copies[i];
@@ -109,15 +129,30 @@ static bool pool_free_useless(struct vt_memory_pool *pool) {
 	return false;
 }
 
-/** Makes a piece. Returns false if there is no need for one, or no way to get one. */
-static bool pool_add_spare(struct vt_memory_pool *pool) {
-	size_t size = pool->size, n_pieces = 1;
+/** Where the next piece is to be put. NULL if there are enough, or as many as may be. */
+static struct vt_memory *pool_find_place(struct vt_memory_pool *pool) {
+	struct vt_memory *place = NULL;
+	size_t n_pieces = 1;
 	for (size_t i = 0; i < COPIES_CAP; i++) {
 		n_pieces += pool->copies[i].memory.memfd >= 0;
 	}
-	if (size == 0 || pool->spare.memfd >= 0 || n_pieces > BYTES_CAP / size) {
+	for (size_t i = 0; i < SPARES_CAP; i++) {
+		if (pool->spares[i].memfd >= 0) {
+			n_pieces++;
+		} else if (place == NULL && i < pool->n_wanted) {
+			place = &pool->spares[i];
+		}
+	}
+	return pool->size > 0 && n_pieces <= BYTES_CAP / pool->size ? place : NULL;
+}
+
+/** Makes a piece. Returns false if there is no need for one, or no way to get one. */
+static bool pool_add_spare(struct vt_memory_pool *pool) {
+	struct vt_memory *place = pool_find_place(pool);
+	if (place == NULL) {
 		return false;
 	}
+	size_t size = pool->size;
 	struct vt_memory memory;
 	pthread_mutex_unlock(&pool->mutex);
 	bool ok = vt_memory_init(&memory, size);
@@ -126,7 +161,7 @@ static bool pool_add_spare(struct vt_memory_pool *pool) {
 		pool->size = 0; // until it is asked for again
 		return false;
 	}
-	pool->spare = memory; // only this thread makes any. Its size may have become useless
+	*place = memory; // only this thread makes any. Its size may have become useless
 	return true;
 }
 
@@ -135,7 +170,7 @@ static bool pool_add_copy(struct vt_memory_pool *pool) {
 	for (size_t i = 0; i < COPIES_CAP; i++) {
 		struct copy *copy = &pool->copies[i];
 		struct vt_memory memory;
-		if (copy->memfd < 0 || !take(&pool->spare, copy->size, &memory)) {
+		if (copy->memfd < 0 || !pool_take_spare(pool, copy->size, &memory)) {
 			continue;
 		}
 		int memfd = copy->memfd;
@@ -206,14 +241,44 @@ void vt_memory_pool_prepare(struct vt_memory_pool *pool, size_t size) {
 	}
 }
 
+/** What is expected has changed. */
+static void pool_update_expected(struct vt_memory_pool *pool) {
+	pool->is_kept = pool->n_expected > 0;
+	pool->n_wanted = pool->n_expected < SPARES_CAP ? pool->n_expected : SPARES_CAP;
+	if (pool->n_wanted == 0) {
+		pool->n_wanted = 1; // until it was kept for too long
+	}
+	pool_keep(pool);
+	pthread_cond_signal(&pool->changed);
+}
+
+void vt_memory_pool_expect(struct vt_memory_pool *pool, size_t size) {
+	pool->n_expected++;
+	if (size >= SIZE_MIN && pool_start_thread(pool)) {
+		pthread_mutex_lock(&pool->mutex);
+		pool_want(pool, vt_memory_round_size(size));
+		pool_update_expected(pool);
+		pthread_mutex_unlock(&pool->mutex);
+	}
+}
+
+void vt_memory_pool_stop_expecting(struct vt_memory_pool *pool) {
+	assert(pool->n_expected > 0);
+	pool->n_expected--;
+	if (pool->has_thread) {
+		pthread_mutex_lock(&pool->mutex);
+		pool_update_expected(pool);
+		pthread_mutex_unlock(&pool->mutex);
+	}
+}
+
 /** From what is prepared. */
-static bool pool_take_spare(struct vt_memory_pool *pool, size_t size,
-		struct vt_memory *memory) {
+static bool pool_take(struct vt_memory_pool *pool, size_t size, struct vt_memory *memory) {
 	if (!pool->has_thread) {
 		return false;
 	}
 	pthread_mutex_lock(&pool->mutex);
-	bool found = take(&pool->spare, size, memory);
+	bool found = pool_take_spare(pool, size, memory);
 	if (found) {
 		pool_keep(pool);
 		pthread_cond_signal(&pool->changed);
@@ -224,7 +289,7 @@ static bool pool_take_spare(struct vt_memory_pool *pool, size_t size,
 
 bool vt_memory_pool_take(struct vt_memory_pool *pool, size_t size,
 		struct vt_memory *memory) {
-	return pool_take_spare(pool, vt_memory_round_size(size), memory) ||
+	return pool_take(pool, vt_memory_round_size(size), memory) ||
 		vt_memory_init(memory, size);
 }
 
@@ -311,7 +376,10 @@ struct vt_memory_pool *vt_memory_pool_create(void) {
 		return NULL;
 	}
 	pool->n_refs = 1;
-	pool->spare = no_memory;
+	pool->n_wanted = 1;
+	for (size_t i = 0; i < SPARES_CAP; i++) {
+		pool->spares[i] = no_memory;
+	}
 	for (size_t i = 0; i < COPIES_CAP; i++) {
 		pool->copies[i] = no_copy;
 	}

@@ -192,6 +192,31 @@ TEST(pool_prepares_what_is_likely_to_be_needed) {
 	check_int(harness_count_fds(), ==, n_fds);
 }
 
+TEST(pool_keeps_what_is_expected_to_be_needed) {
+	nlink_t n_threads = count_threads();
+	struct vt_memory_pool *pool = vt_memory_pool_create();
+	check(pool != NULL);
+	int n_fds = harness_count_fds();
+	// A piece has two file descriptors. There are no more than three
+	const int n_pieces[] = { 1, 2, 3, 3, 3 };
+	for (int i = 0; i < 5; i++) {
+		vt_memory_pool_expect(pool, SIZE);
+		wait_for_fds(n_fds + 2 * n_pieces[i]);
+	}
+	struct vt_memory memory;
+	check(vt_memory_pool_take(pool, SIZE, &memory) && is_zero(&memory));
+	wait_for_fds(n_fds + 2 * 3 + 2);
+	vt_memory_finish(&memory);
+	for (int i = 4; i > 0; i--) {
+		vt_memory_pool_stop_expecting(pool);
+		wait_for_fds(n_fds + 2 * n_pieces[i - 1]);
+	}
+	vt_memory_pool_stop_expecting(pool);
+	vt_memory_pool_unref(pool);
+	wait_for_threads(n_threads);
+	check_int(harness_count_fds(), ==, n_fds);
+}
+
 TEST(pool_is_there_as_long_as_somebody_needs_it) {
 	nlink_t n_threads = count_threads();
 	struct vt_memory_pool *pool = vt_memory_pool_create();
