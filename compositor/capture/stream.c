@@ -428,15 +428,19 @@ static bool stream_can_step(const struct vt_stream *stream) {
 /**
  * Subscribers that do not read leave together with those that are about to be found out:
  * the memory that they have seen is replaced once for all, rather than once for each.
+ * Returns whether there are any.
  */
-static void stream_stop_unreading(struct vt_stream *stream) {
+static bool stream_stop_unreading(struct vt_stream *stream) {
+	bool any = false;
 	struct vt_subscriber *subscriber;
 	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
 		if (subscriber->implicit_release && subscriber->state == VT_SUBSCRIBER_ATTACHED &&
 				vt_subscriber_leaves_unread(subscriber)) {
 			subscriber->impl->stop_later(subscriber, VITRINE_VIEW_STOP_REVOKED);
+			any = true;
 		}
 	}
+	return any;
 }
 
 /**
@@ -447,18 +451,12 @@ static bool stream_flush_implicit(struct vt_stream *stream) {
 	bool all_read = true, all_stay = true;
 	struct vt_subscriber *subscriber;
 	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
-		if (subscriber->implicit_release && !vt_subscriber_flush(subscriber)) {
-			all_read = false;
+		if (subscriber->implicit_release) {
+			all_read &= vt_subscriber_flush(subscriber);
+			all_stay &= subscriber->state == VT_SUBSCRIBER_ATTACHED;
 		}
 	}
-	if (!all_read) {
-		stream_stop_unreading(stream);
-	}
-	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
-		all_stay &= !subscriber->implicit_release ||
-			subscriber->state == VT_SUBSCRIBER_ATTACHED;
-	}
-	return all_stay;
+	return (all_read || !stream_stop_unreading(stream)) && all_stay;
 }
 
 /**
