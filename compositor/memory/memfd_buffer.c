@@ -48,8 +48,7 @@ static struct memfd_buffer *memfd_buffer_from_buffer(struct wlr_buffer *wlr_buff
 static void memfd_buffer_expect_retirement(struct vt_buffer *base) {
 	struct memfd_buffer *buffer = memfd_buffer_from_base(base);
 	if (!buffer->expects_memory) {
-		buffer->expects_memory = true;
-		vt_memory_pool_expect(buffer->pool, buffer->memory.size);
+		buffer->expects_memory = vt_memory_pool_expect(buffer->pool, buffer->memory.size);
 	}
 }
 

@@ -38,16 +38,14 @@ struct copy {
 /** Freed by the main thread or by the one that makes memory: by the one that ends last. */
 struct vt_memory_pool {
 	size_t n_refs; // of the main thread, as is all up to the mutex
-	size_t n_expected; // see vt_memory_pool_expect()
 	bool has_thread;
 
 	pthread_mutex_t mutex;
 	pthread_cond_t changed; // for the thread to look at what follows
 	bool ends;
 	size_t size; // of the pieces to make, 0 if none is likely to be needed
-	size_t n_wanted; // so many pieces, at least one
-	bool is_kept; // for as long as some are expected to be needed, else until:
-	struct timespec keep_until; // CLOCK_MONOTONIC
+	size_t n_expected; // see vt_memory_pool_expect(). While there are any, pieces are kept
+	struct timespec keep_until; // CLOCK_MONOTONIC, else
 	struct vt_memory spares[SPARES_CAP]; // without a memfd if there is none
 	struct copy copies[COPIES_CAP];
 };
@@ -63,8 +61,16 @@ static void pool_keep(struct vt_memory_pool *pool) {
 static bool pool_is_kept_too_long(const struct vt_memory_pool *pool) {
 	struct timespec now;
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return !pool->is_kept && (now.tv_sec > pool->keep_until.tv_sec || (now.tv_sec == pool->keep_until.tv_sec &&
-		now.tv_nsec >= pool->keep_until.tv_nsec));
+	return now.tv_sec > pool->keep_until.tv_sec || (now.tv_sec == pool->keep_until.tv_sec &&
+		now.tv_nsec >= pool->keep_until.tv_nsec);
+}
+
+/** How many spare pieces there should be, if any is likely to be needed. */
+static size_t pool_count_wanted(const struct vt_memory_pool *pool) {
+	if (pool->n_expected == 0) {
+		return 1;
+	}
+	return pool->n_expected < SPARES_CAP ? pool->n_expected : SPARES_CAP;
 }
 
 static bool take(struct vt_memory *from, size_t size, struct vt_memory *memory) {
@@ -113,7 +119,7 @@ static void pool_free(struct vt_memory_pool *pool, struct vt_memory *memory) {
 static bool pool_free_useless(struct vt_memory_pool *pool) {
 	for (size_t i = 0; i < SPARES_CAP; i++) {
 		struct vt_memory *spare = &pool->spares[i];
-		if (spare->memfd >= 0 && (spare->size != pool->size || i >= pool->n_wanted)) {
+		if (spare->memfd >= 0 && (spare->size != pool->size || i >= pool_count_wanted(pool))) {
 			pool_free(pool, spare);
 			return true;
 		}
@@ -139,7 +145,7 @@ static struct vt_memory *pool_find_place(struct vt_memory_pool *pool) {
 	for (size_t i = 0; i < SPARES_CAP; i++) {
 		if (pool->spares[i].memfd >= 0) {
 			n_pieces++;
-		} else if (place == NULL && i < pool->n_wanted) {
+		} else if (place == NULL && i < pool_count_wanted(pool)) {
 			place = &pool->spares[i];
 		}
 	}
@@ -197,7 +203,7 @@ static void *pool_run(void *data) {
 	while (!pool->ends) {
 		if (pool_free_useless(pool) || pool_add_copy(pool) || pool_add_spare(pool)) {
 			continue; // until there is nothing to do
-		} else if (pool->size == 0) {
+		} else if (pool->size == 0 || pool->n_expected > 0) {
 			pthread_cond_wait(&pool->changed, &pool->mutex);
 		} else if (pool_is_kept_too_long(pool)) {
 			pool->size = 0;
@@ -241,35 +247,25 @@ void vt_memory_pool_prepare(struct vt_memory_pool *pool, size_t size) {
 	}
 }
 
-/** What is expected has changed. */
-static void pool_update_expected(struct vt_memory_pool *pool) {
-	pool->is_kept = pool->n_expected > 0;
-	pool->n_wanted = pool->n_expected < SPARES_CAP ? pool->n_expected : SPARES_CAP;
-	if (pool->n_wanted == 0) {
-		pool->n_wanted = 1; // until it was kept for too long
+bool vt_memory_pool_expect(struct vt_memory_pool *pool, size_t size) {
+	if (size < SIZE_MIN || !pool_start_thread(pool)) {
+		return false;
 	}
-	pool_keep(pool);
-	pthread_cond_signal(&pool->changed);
-}
-
-void vt_memory_pool_expect(struct vt_memory_pool *pool, size_t size) {
+	pthread_mutex_lock(&pool->mutex);
 	pool->n_expected++;
-	if (size >= SIZE_MIN && pool_start_thread(pool)) {
-		pthread_mutex_lock(&pool->mutex);
-		pool_want(pool, vt_memory_round_size(size));
-		pool_update_expected(pool);
-		pthread_mutex_unlock(&pool->mutex);
-	}
+	pool_want(pool, vt_memory_round_size(size));
+	pthread_cond_signal(&pool->changed);
+	pthread_mutex_unlock(&pool->mutex);
+	return true;
 }
 
 void vt_memory_pool_stop_expecting(struct vt_memory_pool *pool) {
+	pthread_mutex_lock(&pool->mutex);
 	assert(pool->n_expected > 0);
 	pool->n_expected--;
-	if (pool->has_thread) {
-		pthread_mutex_lock(&pool->mutex);
-		pool_update_expected(pool);
-		pthread_mutex_unlock(&pool->mutex);
-	}
+	pool_keep(pool);
+	pthread_cond_signal(&pool->changed);
+	pthread_mutex_unlock(&pool->mutex);
 }
 
 /** From what is prepared. */
@@ -376,7 +372,6 @@ struct vt_memory_pool *vt_memory_pool_create(void) {
 		return NULL;
 	}
 	pool->n_refs = 1;
-	pool->n_wanted = 1;
 	for (size_t i = 0; i < SPARES_CAP; i++) {
 		pool->spares[i] = no_memory;
 	}

@@ -20,9 +20,10 @@ void vt_memory_pool_unref(struct vt_memory_pool *pool);
 void vt_memory_pool_prepare(struct vt_memory_pool *pool, size_t size);
 /**
  * Fresh memory of this size will be needed, at a time that is not known: some is kept
- * ready until vt_memory_pool_stop_expecting() was called as often.
+ * ready until vt_memory_pool_stop_expecting() was called as often. Returns false if there is
+ * none: it is made when it is needed, as fast, or there is no thread.
  */
-void vt_memory_pool_expect(struct vt_memory_pool *pool, size_t size);
+bool vt_memory_pool_expect(struct vt_memory_pool *pool, size_t size);
 void vt_memory_pool_stop_expecting(struct vt_memory_pool *pool);
 /** As vt_memory_init(), from what is prepared if there is something. */
 bool vt_memory_pool_take(struct vt_memory_pool *pool, size_t size,

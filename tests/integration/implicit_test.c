@@ -434,6 +434,27 @@ TEST_WITH_EACH(fixture, each_guarantee, client_that_let_events_pile_up_is_not_to
 	test_session_check_stop(session, VITRINE_VIEW_STOP_REVOKED);
 }
 
+/** Each end replaces memory: a client that is found out takes the others with it. */
+TEST_WITH_EACH(fixture, each_guarantee, clients_that_never_read_leave_together) {
+	struct client *asleep[3];
+	for (int i = 0; i < 3; i++) {
+		asleep[i] = client_create(&f->server);
+		start_implicit(asleep[i], param->options.acceptable);
+		asleep[i]->asleep = true;
+		fixture_paint_frames(f, 10 * (uint32_t)i, 10 * (uint32_t)i + 5); // found out apart
+	}
+	paint_until_stopped(f, 3); // one of these, and f->session stays
+	const struct vt_manager *manager = wl_container_of(f->server.manager, manager, base);
+	check_int(wl_list_length(&manager->sessions), ==, 1);
+	for (int i = 0; i < 3; i++) {
+		asleep[i]->asleep = false;
+		client_roundtrip(asleep[i]);
+		struct test_session *session =
+			wl_container_of(asleep[i]->sessions.next, session, link);
+		test_session_check_stop(session, VITRINE_VIEW_STOP_REVOKED);
+	}
+}
+
 TEST_WITH(fixture, clients_that_never_read_cost_an_honest_one_nothing, .acceptable = ALL,
 		.auto_release = true) {
 	harness_set_timeout(60);

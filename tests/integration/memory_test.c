@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <drm_fourcc.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <string.h>
@@ -6,8 +7,13 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include <wlr/interfaces/wlr_buffer.h>
+#include <wlr/render/allocator.h>
+#include <wlr/render/drm_format_set.h>
 
+#include "buffer.h"
 #include "harness.h"
+#include "memfd_buffer.h"
 #include "memory_pool.h"
 
 #define SIZE ((size_t)3 * 1000 * 1000)
@@ -200,7 +206,7 @@ TEST(pool_keeps_what_is_expected_to_be_needed) {
 	// A piece has two file descriptors. There are no more than three
 	const int n_pieces[] = { 1, 2, 3, 3, 3 };
 	for (int i = 0; i < 5; i++) {
-		vt_memory_pool_expect(pool, SIZE);
+		check(vt_memory_pool_expect(pool, SIZE));
 		wait_for_fds(n_fds + 2 * n_pieces[i]);
 	}
 	struct vt_memory memory;
@@ -215,6 +221,61 @@ TEST(pool_keeps_what_is_expected_to_be_needed) {
 	vt_memory_pool_unref(pool);
 	wait_for_threads(n_threads);
 	check_int(harness_count_fds(), ==, n_fds);
+}
+
+static void write_to(struct wlr_buffer *buffer, int value) {
+	void *data;
+	uint32_t format;
+	size_t stride;
+	check(wlr_buffer_begin_data_ptr_access(buffer, WLR_BUFFER_DATA_PTR_ACCESS_WRITE, &data,
+		&format, &stride));
+	memset(data, value, stride);
+	wlr_buffer_end_data_ptr_access(buffer);
+}
+
+static struct wlr_buffer *create_buffer(struct wlr_allocator *allocator) {
+	uint64_t modifier = DRM_FORMAT_MOD_LINEAR;
+	const struct wlr_drm_format format = {
+		.format = DRM_FORMAT_XRGB8888, .len = 1, .capacity = 1, .modifiers = &modifier,
+	};
+	struct wlr_buffer *buffer = wlr_allocator_create_buffer(allocator, 1024, 768, &format);
+	check(buffer != NULL);
+	return buffer;
+}
+
+TEST(memory_is_ready_before_an_announced_buffer_retires) {
+	nlink_t n_threads = count_threads();
+	struct wlr_allocator *allocator = vt_memfd_allocator_create();
+	struct wlr_buffer *buffers[2];
+	sem_init(&is_begun, 0, 0);
+	sem_init(&may_end, 0, 0);
+	for (int i = 0; i < 2; i++) {
+		buffers[i] = create_buffer(allocator);
+	}
+	int n_fds = harness_count_fds();
+	is_slow = true; // from here on a writer would wait without end for what it has to make
+	for (int i = 0; i < 2; i++) {
+		vt_buffer_expect_retirement(vt_buffer_try_from_buffer(buffers[i]));
+		vt_buffer_expect_retirement(vt_buffer_try_from_buffer(buffers[i])); // counts once
+	}
+	for (int i = 0; i < 2; i++) {
+		sem_wait(&is_begun);
+		if (i == 0) {
+			sem_post(&may_end); // before the second one is begun, the first one is there
+		}
+	}
+	struct vt_buffer *retired = vt_buffer_try_from_buffer(buffers[0]);
+	vt_buffer_retire(retired);
+	write_to(buffers[0], 1);
+	check(!retired->retired);
+	is_slow = false;
+	sem_post(&may_end);
+	wait_for_fds(n_fds + 2); // for the other one
+	for (int i = 0; i < 2; i++) {
+		wlr_buffer_drop(buffers[i]);
+	}
+	wlr_allocator_destroy(allocator);
+	wait_for_threads(n_threads);
 }
 
 TEST(pool_is_there_as_long_as_somebody_needs_it) {
@@ -235,6 +296,7 @@ TEST(small_memory_is_not_prepared) {
 	struct vt_memory_pool *pool = vt_memory_pool_create();
 	check(pool != NULL);
 	vt_memory_pool_prepare(pool, 4096);
+	check(!vt_memory_pool_expect(pool, 4096));
 	struct vt_memory memory;
 	check(vt_memory_pool_take(pool, 4096, &memory));
 	vt_memory_finish(&memory);
