@@ -80,7 +80,6 @@ struct vt_copy_gl {
 	PFNGLEGLIMAGETARGETRENDERBUFFERSTORAGEOESPROC image_to_renderbuffer;
 	PFNGLGETGRAPHICSRESETSTATUSEXTPROC get_reset_status; // NULL if resets are not told
 	GLuint program, swapping_program;
-	bool attaches_fences; // to the dma-bufs that are drawn to
 
 	bool refuses_twins; // the driver cannot draw to them, or the CPU does not see it
 	struct read_target target;
@@ -487,6 +486,10 @@ static bool twin_works(struct read_target *target) {
  * tries what all devices of the machine can do.
  */
 static int create_udmabuf(int memfd, size_t size) {
+	// udmabuf insists on the seal: pages must not go away under a device
+	if (fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK) < 0) {
+		return -1;
+	}
 	int fd = open("/dev/udmabuf", O_RDWR | O_CLOEXEC);
 	if (fd < 0) {
 		return -1;
@@ -666,7 +669,7 @@ static bool try_fences_of(const struct vt_copy_gl *gl, struct gbm_bo *bo, int dm
 	return ok;
 }
 
-static bool find_whether_it_attaches_fences(const struct vt_copy_gl *gl) {
+bool vt_copy_gl_attaches_fences(const struct vt_copy_gl *gl) {
 	struct gbm_bo *bo = gl->gbm != NULL ? gbm_bo_create(gl->gbm, TRIAL_SIZE, TRIAL_SIZE,
 		GBM_FORMAT_XRGB8888, GBM_BO_USE_RENDERING | GBM_BO_USE_LINEAR) : NULL;
 	int dmabuf_fd = bo != NULL ? gbm_bo_get_fd(bo) : -1;
@@ -678,10 +681,6 @@ static bool find_whether_it_attaches_fences(const struct vt_copy_gl *gl) {
 		gbm_bo_destroy(bo);
 	}
 	return ok;
-}
-
-bool vt_copy_gl_attaches_fences(const struct vt_copy_gl *gl) {
-	return gl->attaches_fences;
 }
 
 /* Creating it */
@@ -697,7 +696,6 @@ struct vt_copy_gl *vt_copy_gl_create(int borrowed_drm_fd) {
 		vt_copy_gl_destroy(gl);
 		return NULL;
 	}
-	gl->attaches_fences = find_whether_it_attaches_fences(gl);
 	return gl;
 }
 

@@ -31,8 +31,7 @@ void vt_copy_gl_destroy(struct vt_copy_gl *gl);
 bool vt_copy_gl_is_lost(const struct vt_copy_gl *gl);
 
 /**
- * Whether the driver attaches its fences to the dma-bufs that it draws to, as a trial
- * has shown: who waits for the dma-buf waits for what was drawn then.
+ * Tries whether the driver attaches its fences to the dma-bufs that it draws to: who waits for the dma-buf waits for what was drawn then.
  */
 bool vt_copy_gl_attaches_fences(const struct vt_copy_gl *gl);
 
