@@ -82,14 +82,13 @@ static bool take(struct vt_memory *from, size_t size, struct vt_memory *memory) 
 	return true;
 }
 
-/** From what is prepared. The mutex is held. */
+/** From what is prepared, the last piece first: if fewer are wanted, it is that which goes. */
 static bool pool_take_spare(struct vt_memory_pool *pool, size_t size, struct vt_memory *memory) {
-	for (size_t i = 0; i < SPARES_CAP; i++) {
-		if (take(&pool->spares[i], size, memory)) {
-			return true;
-		}
+	bool found = false;
+	for (size_t i = SPARES_CAP; i > 0 && !found; i--) {
+		found = take(&pool->spares[i - 1], size, memory);
 	}
-	return false;
+	return found;
 }
 
 static void pool_destroy(struct vt_memory_pool *pool) {
