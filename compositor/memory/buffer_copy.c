@@ -151,11 +151,9 @@ static int copy_with_gl(struct vt_buffer_copy *copy, struct vt_copy_gl *gl) {
 }
 
 static int copy_by_gpu(struct vt_buffer_copy *copy) {
-	vt_thread_enter_driver();
 	struct vt_copy_gl *gl = vt_copy_gl_create(copy->gpu_fd);
 	int ret = copy_with_gl(copy, gl);
 	vt_copy_gl_destroy(gl);
-	vt_thread_leave_driver();
 	return ret;
 }
 
@@ -166,6 +164,7 @@ static void *copy_run(void *data) {
 	atomic_store(&copy->done, true);
 	eventfd_write(copy->done_fd, 1);
 	copy_unref(copy);
+	vt_thread_leave_driver();
 	return NULL;
 }
 
@@ -188,9 +187,11 @@ struct vt_buffer_copy *vt_buffer_copy_start(const struct wlr_dmabuf_attributes *
 	copy->gpu_fd = borrowed_gpu_fd >= 0 ? fcntl(borrowed_gpu_fd, F_DUPFD_CLOEXEC, 0) : -1;
 	atomic_init(&copy->done, false);
 	atomic_init(&copy->n_refs, 2);
+	vt_thread_enter_driver(); // before the display can end
 	if ((borrowed_gpu_fd >= 0 && copy->gpu_fd < 0) ||
 			!wlr_dmabuf_attributes_copy(&copy->dmabuf, dmabuf) ||
 			!vt_thread_start(&copy->thread, copy_run, copy)) {
+		vt_thread_leave_driver();
 		atomic_init(&copy->n_refs, 1); // there is no thread
 		copy_unref(copy);
 		return NULL;
