@@ -316,7 +316,9 @@ static void create_manager(void) {
 		return;
 	}
 	plugin.manager = manager;
-	vitrine_view_manager_v1_set_renderer(manager, plugin.renderer); // else the CPU copies
+	if (!vitrine_view_manager_v1_set_renderer(manager, plugin.renderer)) {
+		plugin_log(&plugin.options, "no file descriptor is left: the CPU copies clients' buffers");
+	}
 	if (plugin.options.deadline_ms != 0) {
 		manager->limits.frame_deadline_ms = plugin.options.deadline_ms;
 		if (manager->limits.contended_frame_deadline_ms > plugin.options.deadline_ms) {

@@ -101,13 +101,15 @@ static void manager_forget_gpu(struct vt_manager *manager) {
 bool vitrine_view_manager_v1_set_renderer(struct vitrine_view_manager_v1 *base,
 		struct wlr_renderer *renderer) {
 	struct vt_manager *manager = wl_container_of(base, manager, base);
-	manager_forget_gpu(manager);
 	bool has_gpu = renderer != NULL && wlr_renderer_get_drm_fd(renderer) >= 0 &&
 		!(renderer->render_buffer_caps & WLR_BUFFER_CAP_DATA_PTR);
-	if (has_gpu) {
-		manager->gpu_fd = fcntl(wlr_renderer_get_drm_fd(renderer), F_DUPFD_CLOEXEC, 0);
+	int gpu_fd = has_gpu ? fcntl(wlr_renderer_get_drm_fd(renderer), F_DUPFD_CLOEXEC, 0) : -1;
+	if (has_gpu && gpu_fd < 0) {
+		return false;
 	}
-	return !has_gpu || manager->gpu_fd >= 0;
+	manager_forget_gpu(manager);
+	manager->gpu_fd = gpu_fd;
+	return true;
 }
 
 void vitrine_view_manager_v1_stop_sessions(struct vitrine_view_manager_v1 *base,
