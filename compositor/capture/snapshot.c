@@ -119,6 +119,7 @@ static bool snapshots_configure(struct vt_snapshots *snapshots, struct wlr_buffe
 	}
 	wlr_swapchain_destroy(old);
 	snapshots->swapchain = swapchain;
+	snapshots->must_replace = false; // that was about the old ones
 	return true;
 }
 
@@ -390,6 +391,7 @@ static bool snapshots_start_copy(struct vt_snapshots *snapshots,
 static void snapshots_drop_swapchain(struct vt_snapshots *snapshots) {
 	wlr_swapchain_destroy(snapshots->swapchain);
 	snapshots->swapchain = NULL;
+	snapshots->must_replace = false;
 }
 
 void vt_snapshots_retire(struct vt_snapshots *snapshots) {
@@ -445,7 +447,6 @@ static bool snapshots_replace_buffers(struct vt_snapshots *snapshots) {
 	}
 	vt_quota_take_token(quota, vt_now_ms());
 	vt_snapshots_retire(snapshots);
-	snapshots->must_replace = false;
 	return true;
 }
 
