@@ -296,7 +296,9 @@ void vt_session_release(struct vitrine_view_session_v1 *session,
 	struct vt_subscriber *subscriber = &session->subscriber;
 	if (subscriber->stream != NULL) {
 		vt_stream_release(subscriber->stream, subscriber, frame);
-		vt_viewed_output_check_fences(session->viewed_output);
+		if (subscriber->guarantee == VITRINE_GUARANTEE_FD_READ_ONLY) {
+			vt_viewed_output_check_fences(session->viewed_output);
+		}
 	} else {
 		vt_subscriber_release(subscriber, frame, 0); // it was revoked
 	}
