@@ -2,7 +2,10 @@
 """What vitrine-run costs sway while no client looks."""
 
 import os
+import pathlib
+import platform
 import re
+import shutil
 import statistics
 
 from harness import PluginCompositor, need
@@ -10,6 +13,7 @@ from harness import PluginCompositor, need
 WIDTH, HEIGHT = 1920, 1080
 # Of two runs under callgrind: enough to drown the few frames that sway draws for itself
 FRAMES = (20, 180)
+MACHINES = {'x86_64': 'amd64', 'aarch64': 'arm64'}  # as valgrind names them
 CONFIG = f'output HEADLESS-1 mode --custom {WIDTH}x{HEIGHT}@60Hz'
 
 
@@ -31,11 +35,21 @@ wait
         self.progress = self.follow('progress')
 
     def make_run_command(self):
-        if not self.callgrind:
-            return super().make_run_command()
-        return ['valgrind', '--tool=callgrind', '--callgrind-out-file=/dev/null',
-                '--trace-children=yes', '--trace-children-skip=*/sh,*/start,*/swaybg',
-                *super().make_run_command()]
+        return self.make_callgrind_command() if self.callgrind else super().make_run_command()
+
+    def make_callgrind_command(self):
+        """What valgrind and vitrine-run do, without valgrind's own programs on the way.
+
+        The plugin would be in those as well, and leaves no trace of itself to what they start.
+        """
+        environment = {'VALGRIND_LAUNCHER': shutil.which('valgrind')}
+        if self.plugin:
+            run = pathlib.Path(shutil.which('vitrine-run'))
+            environment['LD_PRELOAD'] = run.with_name('libvitrine-plugin.so')
+            environment['VITRINE_PLUGIN_LOG'] = self.path('log')
+        tool = f'/usr/libexec/valgrind/callgrind-{MACHINES[platform.machine()]}-linux'
+        return ['env', *(f'{name}={value}' for name, value in environment.items()), tool,
+                '--tool=callgrind', '--callgrind-out-file=/dev/null']
 
     def wait_for_warmth(self):
         return int(next(self.progress))
@@ -46,6 +60,8 @@ wait
     def count_instructions(self):
         """To the end, which this is."""
         self.wait_for_warmth()
+        with open(f'/proc/{self.process.pid}/maps') as maps:
+            need(('vitrine-plugin' in maps.read()) == self.plugin, 'the plugin, or none')
         self.wait_for_last_frame()
         self.process.terminate()
         self.process.wait()
