@@ -766,7 +766,7 @@ TEST_WITH(fixture, threads_for_one_client_each_are_bounded,
 	forget_device();
 }
 
-TEST_WITH(fixture, device_that_exports_for_writing_is_unsupported) {
+TEST_WITH(fixture, device_that_gives_no_read_only_buffer_is_unsupported) {
 	use_device(f);
 	exports_for_writing = true;
 	struct test_session *session = start_device_session(f->client);

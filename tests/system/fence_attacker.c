@@ -41,7 +41,7 @@ static struct {
 	int fence_fd; // -1 before the first one
 	time_t made;
 	int fds[VIEWS_CAP]; // the dma-bufs
-	uint32_t n_views;
+	uint32_t n_views, next_index;
 } attack;
 
 static int open_vgem(void) {
@@ -108,10 +108,15 @@ static uint32_t fence_views(uint32_t first) {
 
 /** Returns whether the frame is in a view that is new. */
 static bool add_view(const struct vitrine_frame_info *info) {
-	if (info->view_index != attack.n_views || attack.n_views == VIEWS_CAP) {
-		return false;
+	if (info->view_index < attack.next_index || attack.n_views == VIEWS_CAP) {
+		return false; // seen before; of some no frame may have come
 	}
-	attack.fds[attack.n_views++] = fcntl(info->fds[0], F_DUPFD_CLOEXEC, 0);
+	attack.next_index = info->view_index + 1;
+	int fd = fcntl(info->fds[0], F_DUPFD_CLOEXEC, 0);
+	if (fd < 0) {
+		die("dup: %s", strerror(errno));
+	}
+	attack.fds[attack.n_views++] = fd;
 	return true;
 }
 

@@ -134,7 +134,7 @@ def test_survives(compositor):
         if 'off' not in command:
             need(len(compositor.raw_frames(5, '-o', 'HEADLESS-1')) == 5, command)
         else:
-            done = compositor.run('vitrine', 'shot', '-o', 'HEADLESS-1', '--timeout', '0.3',
+            done = compositor.run('vitrine', 'shot', '-o', 'HEADLESS-1', '--timeout', '2',
                                   'off.png', status=1)
             need('the output is off' in done.stderr, done.stderr)
         need(watch.poll() is None, f'{command} ended a session')
