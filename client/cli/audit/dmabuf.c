@@ -74,7 +74,7 @@ static int attack_derive(const struct target *target, const char **detail) {
 int audit_guard(int borrowed_fd) {
 	int device = open(DMA_BUF_GUARD_DEVICE, O_RDWR | O_CLOEXEC);
 	if (device < 0) {
-		return -ENODEV;
+		return errno == ENOENT ? -ENODEV : -errno;
 	}
 	struct dma_buf_guard_create create = { .flags = O_CLOEXEC, .fd = borrowed_fd };
 	int ret = ioctl(device, DMA_BUF_GUARD_IOCTL_CREATE, &create) < 0 ? -errno : create.guard_fd;
