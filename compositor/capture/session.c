@@ -38,6 +38,7 @@ void vt_session_destroy(struct vitrine_view_session_v1 *session) {
 	}
 	vt_charge_drop(&session->charge);
 	vt_quota_unref(subscriber->quota);
+	vt_client_unref(session->client);
 	vt_subscriber_finish(subscriber);
 	free(session);
 }
@@ -193,15 +194,17 @@ static struct vitrine_view_session_v1 *session_create(struct vt_manager *manager
 		const struct vitrine_view_request *request, const struct vt_session_options *options,
 		struct vt_quota *quota) {
 	struct vitrine_view_session_v1 *session = calloc(1, sizeof(*session));
+	struct vt_client *client = vt_client_get(&manager->clients, request->client);
 	struct vt_reader reader;
 	bool has_reader = vt_reader_copy(&reader, options->reader);
-	if (session == NULL || !has_reader ||
+	if (session == NULL || client == NULL || !has_reader ||
 			!vt_charge_try(&session->charge, quota, VT_QUOTA_OBJECTS, 1)) {
 		vt_reader_finish(&reader);
 		free(session);
 		return NULL;
 	}
 	session->manager = manager;
+	session->client = vt_client_ref(client);
 	session->impl = impl;
 	session->data = data;
 	session->output = request->output;
@@ -326,6 +329,11 @@ void vitrine_view_session_v1_stop(struct vitrine_view_session_v1 *session,
 struct wl_client *vitrine_view_session_v1_get_client(
 		const struct vitrine_view_session_v1 *session) {
 	return session->subscriber.client;
+}
+
+const struct vitrine_view_client *vitrine_view_session_v1_get_identity(
+		const struct vitrine_view_session_v1 *session) {
+	return &session->client->identity;
 }
 
 uint32_t vitrine_view_session_v1_get_guarantee(const struct vitrine_view_session_v1 *session) {

@@ -29,6 +29,7 @@ struct vitrine_view_session_v1 {
 	struct vt_subscriber subscriber;
 	struct wl_list link; // vt_manager.sessions
 	struct vt_manager *manager;
+	struct vt_client *client; // with a reference, since it may be gone when the end is told
 	const struct vt_session_interface *impl;
 	void *data; // of the implementation, and the wire_data of the subscriber
 

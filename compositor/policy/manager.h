@@ -4,6 +4,7 @@
 
 #include <vitrine/view_v1.h>
 
+#include "client.h"
 #include "policy.h"
 #include "quota.h"
 #include "retired_memory.h"
@@ -24,6 +25,7 @@ struct vt_manager {
 	/** Of the device that clients' buffers are read with, -1 if they are by the CPU. */
 	int gpu_fd;
 
+	struct vt_client_registry clients;
 	struct vt_policy policy;
 	struct vt_quota_registry quotas;
 	struct vt_retired_registry retired;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include <wlr/types/wlr_security_context_v1.h>
-
+#include "client.h"
 #include "policy.h"
 
 static uint32_t policy_ask(const struct vt_policy *policy,
@@ -18,40 +17,18 @@ void vt_policy_set_func(struct vt_policy *policy, vitrine_view_policy_func_t fun
 
 uint32_t vt_policy_get_allowed(const struct vt_policy *policy,
 		struct vitrine_view_request *request) {
-	request->sandboxed = policy->security_context_manager != NULL &&
-		wlr_security_context_manager_v1_lookup_client(policy->security_context_manager,
-			request->client) != NULL;
+	const struct vt_client *client = vt_client_get(policy->clients, request->client);
+	if (client == NULL) {
+		return 0; // it may be sandboxed
+	}
+	request->identity = &client->identity;
+	request->sandboxed = client->identity.sandboxed;
 	return policy->locked ? 0 : policy_ask(policy, request) & VITRINE_GUARANTEE_ALL;
 }
 
-static void policy_forget_security_context_manager(struct vt_policy *policy) {
-	wl_list_remove(&policy->security_context_manager_destroy.link);
-	wl_list_init(&policy->security_context_manager_destroy.link);
-	policy->security_context_manager = NULL;
-}
-
-static void policy_handle_security_context_manager_destroy(struct wl_listener *listener,
-		void *data) {
-	struct vt_policy *policy = wl_container_of(listener, policy, security_context_manager_destroy);
-	policy_forget_security_context_manager(policy);
-}
-
-void vt_policy_set_security_context_manager(struct vt_policy *policy,
-		struct wlr_security_context_manager_v1 *manager) {
-	policy_forget_security_context_manager(policy);
-	policy->security_context_manager = manager;
-	if (manager != NULL) {
-		wl_signal_add(&manager->events.destroy, &policy->security_context_manager_destroy);
-	}
-}
-
-void vt_policy_init(struct vt_policy *policy) {
-	*policy = (struct vt_policy){ .allowed = VITRINE_VIEW_GUARANTEES_DEFAULT };
-	policy->security_context_manager_destroy.notify =
-		policy_handle_security_context_manager_destroy;
-	wl_list_init(&policy->security_context_manager_destroy.link);
-}
-
-void vt_policy_finish(struct vt_policy *policy) {
-	policy_forget_security_context_manager(policy);
+void vt_policy_init(struct vt_policy *policy, struct vt_client_registry *borrowed_clients) {
+	*policy = (struct vt_policy){
+		.allowed = VITRINE_VIEW_GUARANTEES_DEFAULT,
+		.clients = borrowed_clients,
+	};
 }

@@ -87,7 +87,7 @@ void vitrine_view_manager_v1_set_security_context_manager(
 		struct vitrine_view_manager_v1 *base,
 		struct wlr_security_context_manager_v1 *security_context_manager) {
 	struct vt_manager *manager = wl_container_of(base, manager, base);
-	vt_policy_set_security_context_manager(&manager->policy, security_context_manager);
+	vt_client_registry_set_security_context_manager(&manager->clients, security_context_manager);
 	vitrine_view_manager_v1_update_policy(base);
 }
 
@@ -171,7 +171,8 @@ static void binding_handle_resource_destroy(struct wl_resource *resource) {
 static void manager_bind(struct wl_client *client, void *data, uint32_t version, uint32_t id) {
 	struct vt_manager *manager = data;
 	struct binding *binding = calloc(1, sizeof(*binding));
-	if (binding == NULL) {
+	if (binding == NULL || vt_client_get(&manager->clients, client) == NULL) {
+		free(binding);
 		wl_client_post_no_memory(client);
 		return;
 	}
@@ -216,7 +217,7 @@ static void manager_destroy(struct vt_manager *manager) {
 	vt_capture_sources_finish(manager);
 	vt_retired_registry_finish(&manager->retired);
 	vt_quota_registry_finish(&manager->quotas);
-	vt_policy_finish(&manager->policy);
+	vt_client_registry_finish(&manager->clients);
 	wl_list_remove(&manager->display_destroy.link);
 	wl_global_destroy(manager->base.global);
 	vitrine_derive_destroy(manager->derive);
@@ -240,7 +241,7 @@ struct vitrine_view_manager_v1 *vitrine_view_manager_v1_create(struct wl_display
 	manager->display = display;
 	manager->loop = wl_display_get_event_loop(display);
 	manager->base.limits = default_limits;
-	vt_policy_init(&manager->policy);
+	vt_policy_init(&manager->policy, &manager->clients);
 	vt_quota_registry_init(&manager->quotas, &manager->base.limits);
 	wl_list_init(&manager->unstarted);
 	wl_list_init(&manager->sessions);
@@ -265,6 +266,7 @@ struct vitrine_view_manager_v1 *vitrine_view_manager_v1_create(struct wl_display
 		vt_retired_registry_finish(&manager->retired);
 		goto err;
 	}
+	vt_client_registry_init(&manager->clients, display);
 	manager->display_destroy.notify = manager_handle_display_destroy;
 	wl_display_add_destroy_listener(display, &manager->display_destroy);
 	return &manager->base;

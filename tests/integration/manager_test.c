@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <drm_fourcc.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -120,6 +121,8 @@ static struct client *connect_sandboxed(struct client *parent) {
 	struct wp_security_context_v1 *context = wp_security_context_manager_v1_create_listener(
 		parent->security_contexts, listen_fd, close_fds[0]);
 	wp_security_context_v1_set_sandbox_engine(context, "org.example.Sandbox");
+	wp_security_context_v1_set_app_id(context, "org.example.App");
+	wp_security_context_v1_set_instance_id(context, "instance 1");
 	wp_security_context_v1_commit(context);
 	wp_security_context_v1_destroy(context);
 	client_roundtrip(parent);
@@ -149,6 +152,60 @@ TEST_WITH(fixture, policy_may_allow_a_sandboxed_client) {
 	struct test_session *session = test_session_start(client, ALL);
 	fixture_show(f, session, 0x445566);
 	check_int(session->views[0].guarantee, ==, VITRINE_GUARANTEE_SNAPSHOT);
+}
+
+/* Which client looks */
+
+/** What a listener was told, with strings of its own. */
+static struct {
+	struct vitrine_view_client identity;
+	char engine[64], app_id[64], instance_id[64];
+	uint32_t n_stopped;
+} told;
+
+static void note_identity(const struct vitrine_view_client *identity) {
+	told.identity = *identity;
+	snprintf(told.engine, sizeof(told.engine), "%s", identity->engine);
+	snprintf(told.app_id, sizeof(told.app_id), "%s", identity->app_id);
+	snprintf(told.instance_id, sizeof(told.instance_id), "%s", identity->instance_id);
+}
+
+static void handle_stop(struct wl_listener *listener, void *data) {
+	note_identity(vitrine_view_session_v1_get_identity(data));
+	told.n_stopped++;
+}
+
+TEST_WITH(fixture, policy_is_told_which_client_asks) {
+	set_policy(f, ALL);
+	test_session_start(f->client, ALL);
+	const struct vitrine_view_client *identity = policy.last.identity;
+	check_int(identity->pid, ==, getpid());
+	check_int(identity->uid, ==, getuid());
+	check_int(identity->gid, ==, getgid());
+	char path[PATH_MAX] = { 0 };
+	check(readlink("/proc/self/exe", path, sizeof(path) - 1) > 0);
+	check_str(identity->executable, path);
+	check_str(identity->comm, "manager_test");
+	check(!identity->sandboxed && identity->engine == NULL && identity->app_id == NULL &&
+		identity->instance_id == NULL);
+}
+
+TEST_WITH(fixture, sandboxed_client_that_disconnects_is_told_of_with_its_app_id) {
+	set_policy(f, ALL);
+	struct client *client = connect_sandboxed(f->client);
+	test_session_start(client, ALL);
+	struct wl_listener listener = { .notify = handle_stop };
+	wl_signal_add(&f->server.manager->events.session_stop, &listener);
+	told.n_stopped = 0;
+	check_ok(shutdown(wl_display_get_fd(client->display), SHUT_RDWR));
+	pump_until(&f->server, told.n_stopped > 0);
+	wl_list_remove(&listener.link);
+	check_int(told.n_stopped, ==, 1);
+	check_int(told.identity.pid, ==, getpid());
+	check(told.identity.sandboxed);
+	check_str(told.engine, "org.example.Sandbox");
+	check_str(told.app_id, "org.example.App");
+	check_str(told.instance_id, "instance 1");
 }
 
 /* Errors of setters and of start */

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <wayland-server-core.h>
 #include <vitrine/derive.h>
 
@@ -33,9 +34,36 @@ enum vitrine_view_stop_reason {
 	VITRINE_VIEW_STOP_UNSUPPORTED = 5,
 };
 
+/**
+ * A client, as it was when it connected. Pid, uid and gid are those of the process that
+ * called connect(): a process may pass its connection on, run another program, or be
+ * controlled by another one of its user. The strings are what processes and sandboxes say
+ * of themselves, byte by byte: never print them as they are.
+ */
+struct vitrine_view_client {
+	/** 0 if the process is in a pid namespace that the compositor does not see into. */
+	pid_t pid;
+	uid_t uid;
+	gid_t gid;
+	/** The name of the process, no longer than 16 bytes. Empty if it is not known. */
+	const char *comm;
+	/**
+	 * The program that it ran, as /proc/PID/exe names it. NULL if that cannot be read:
+	 * it was gone, is another user's, or forbids it.
+	 */
+	const char *executable; // may be NULL
+	/** Whether the client is behind a security context: what it says of itself follows. */
+	bool sandboxed;
+	const char *engine; // may be NULL, e.g. "org.flatpak"
+	const char *app_id; // may be NULL
+	const char *instance_id; // may be NULL
+};
+
 /** What a client asks for, for the policy to decide. */
 struct vitrine_view_request {
 	struct wl_client *client;
+	/** Which client that is. Valid during the call. */
+	const struct vitrine_view_client *identity;
 	/**
 	 * The source of a session. NULL when the client asks for a view of a buffer
 	 * of its own, when it has just bound the global, and when it captures an
@@ -49,7 +77,7 @@ struct vitrine_view_request {
 	/** The storages that it can read, enum vitrine_storage. */
 	uint32_t storages;
 	uint32_t options; // bitfield of enum vitrine_view_option
-	/** Whether the client is behind a security context. */
+	/** The same as identity->sandboxed. */
 	bool sandboxed;
 };
 
@@ -223,6 +251,9 @@ void vitrine_view_session_v1_stop(struct vitrine_view_session_v1 *session,
 	enum vitrine_view_stop_reason reason);
 
 struct wl_client *vitrine_view_session_v1_get_client(
+	const struct vitrine_view_session_v1 *session);
+/** Which client that is, as it was when it connected. Valid as long as the session. */
+const struct vitrine_view_client *vitrine_view_session_v1_get_identity(
 	const struct vitrine_view_session_v1 *session);
 /** The guarantee that the session's views carry, 0 before the first frame. */
 uint32_t vitrine_view_session_v1_get_guarantee(
