@@ -113,13 +113,12 @@ bool cli_stdout_is_broken(void);
  * but for a pipe whose reader is gone.
  */
 int cli_flush_stdout(void);
-/** For cli_visible(): a longer text is cut. */
+/** For cli_visible(): a longer text ends with "...". */
 struct cli_text {
 	char text[1024];
 };
 /**
- * A text of the compositor as a terminal may show it: control characters, what turns the
- * direction of text around and what is no UTF-8 are written as \xNN. Into the buffer.
+ * A text of the compositor as a terminal may show it, see visible.h. Into the buffer.
  */
 const char *cli_visible(struct cli_text *buffer, const char *text);
 /** The four characters of a DRM_FORMAT_*, into a buffer of 5. */

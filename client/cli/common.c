@@ -2,16 +2,14 @@
 #include <drm_fourcc.h>
 #include <errno.h>
 #include <json.h>
-#include <locale.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <wchar.h>
-#include <wctype.h>
 
 #include "cli.h"
+#include "visible.h"
 
 #define MAX_OPTIONS 24
 
@@ -56,9 +54,16 @@ void cli_finish(struct cli *cli) {
 	cli->client = NULL;
 }
 
+/** Whatever the compositor has to do with it: as one line. */
+static void print_visible(const char *format, va_list args) {
+	char text[1024], visible[1024];
+	vsnprintf(text, sizeof(text), format, args);
+	fputs(visible_text(visible, sizeof(visible), text, VISIBLE_PLAIN), stderr);
+}
+
 static void print_line(const char *format, va_list args) {
 	fputs("vitrine: ", stderr);
-	vfprintf(stderr, format, args);
+	print_visible(format, args);
 	fputc('\n', stderr);
 }
 
@@ -81,7 +86,7 @@ int cli_fail_usage(const struct cli *cli, const char *format, ...) {
 	fprintf(stderr, "vitrine: %s: ", cli->command->name);
 	va_list args;
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	print_visible(format, args);
 	va_end(args);
 	fprintf(stderr, "; see `vitrine %s --help`\n", cli->command->name);
 	return EXIT_USAGE;
@@ -422,7 +427,8 @@ int cli_print_json(struct json_object *take_object) {
 	const char *text = json_object_to_json_string_ext(take_object,
 		JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED | JSON_C_TO_STRING_NOSLASHESCAPE);
 	if (text != NULL) {
-		puts(text);
+		visible_print_json(stdout, text);
+		putchar('\n');
 	}
 	json_object_put(take_object);
 	return text != NULL ? cli_flush_stdout() : cli_fail("out of memory");
@@ -456,43 +462,8 @@ const char *cli_guarantees(uint32_t guarantees) {
 	return used > 0 ? text : "none";
 }
 
-/** Whether a terminal shows it as it is, where it stands. */
-static bool is_visible(wint_t c) {
-	bool turns = c == 0x061c || c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e) ||
-		(c >= 0x2066 && c <= 0x2069);
-	return iswprint(c) && !turns;
-}
-
-/** The length of the character that `text` begins with, 0 if it is not to be shown. */
-static size_t get_visible_length(const char *text, size_t left) {
-	mbstate_t state = { 0 };
-	wchar_t c;
-	size_t len = mbrtowc(&c, text, left, &state);
-	return len <= left && is_visible((wint_t)c) ? len : 0; // errors are large numbers
-}
-
 const char *cli_visible(struct cli_text *buffer, const char *text) {
-	locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
-	locale_t before = utf8 != (locale_t)0 ? uselocale(utf8) : (locale_t)0;
-	size_t left = strlen(text), used = 0;
-	while (left > 0 && used + 8 < sizeof(buffer->text)) {
-		size_t len = get_visible_length(text, left);
-		if (len > 0) {
-			memcpy(buffer->text + used, text, len);
-			used += len;
-		} else {
-			len = 1;
-			used += (size_t)snprintf(buffer->text + used, 5, "\\x%02x", (unsigned char)*text);
-		}
-		text += len;
-		left -= len;
-	}
-	buffer->text[used] = '\0';
-	if (utf8 != (locale_t)0) {
-		uselocale(before);
-		freelocale(utf8);
-	}
-	return buffer->text;
+	return visible_text(buffer->text, sizeof(buffer->text), text, VISIBLE_PLAIN);
 }
 
 const char *cli_fourcc(uint32_t fourcc, char *buffer) {

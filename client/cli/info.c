@@ -122,7 +122,7 @@ static void print_output(const struct vitrine_output *output, const struct sampl
 			printf(" of device %s", print_device(sample->info.device, device));
 		}
 	} else {
-		printf(", no view: %s", sample->error);
+		printf(", no view: %s", cli_visible(&text, sample->error));
 	}
 	printf(" (%s)\n", cli_visible(&text, vitrine_output_get_description(output)));
 	if (sample->buffers[0] != '\0') {

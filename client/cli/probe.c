@@ -63,7 +63,7 @@ static int print_text(const struct probe *probe) {
 	}
 	puts("The compositor:");
 	if (probe->cli.client == NULL) {
-		printf("  %s\n", probe->compositor_error);
+		printf("  %s\n", cli_visible(&(struct cli_text){0}, probe->compositor_error));
 	} else {
 		printf("  allows to this client: %s\n",
 			cli_guarantees(vitrine_client_get_guarantees(probe->cli.client)));

@@ -287,12 +287,59 @@ TEST_WITH(fixture, info_says_how_buffers_that_cannot_be_viewed_were_chosen,
 }
 
 /** Controls of one byte and of two, half a character, a right-to-left override and an isolate. */
-#define BAD_TEXT "a\033[2J\x7f\xc2\x9b" "1mb\xe2\x80 \u202ec\u2066\u061c\n."
+#define BAD_NAME "a\033[2J\x7f\xc2\x9b" "1mb\xe2\x80 \u202ec\u2066\u061c\n."
 
-TEST_WITH(fixture, terminal_obeys_no_compositor,
-		SCRIPT(.events = SAY(EVENT(DEPTH, 1), EXPLANATION(BAD_TEXT), ANNOUNCE(0), FRAME(0)))) {
-	check_has(works(f, ARGS("info"))->out, "\n  buffers: a\\x1b[2J\\x7f\\xc2\\x9b1mb\\xe2\\x80 "
-		"\\xe2\\x80\\xaec\\xe2\\x81\\xa6\\xd8\\x9c\\x0a.\n");
+/** What of it is seen, and what JSON has. */
+#define SEEN_NAME "a\\u{1b}[2J\\u{7f}\\u{9b}1mb\\xe2\\x80 \\u{202e}c\\u{2066}\\u{61c}\\u{a}."
+#define JSON_NAME "\"a\\u001b[2J\\u007f\\u009b1mb\\\\xe2\\\\x80 \\u202ec\\u2066\\u061c\\n.\""
+/** A terminal's commands: it has a link, another title, and a line that seems to be ours. */
+#define BAD_COMMANDS "\033]8;;http://example.org\a\033]0;t\033\\\r\nvitrine: all is well\n"
+#define SEEN_COMMANDS "\\u{1b}]8;;http://example.org\\u{7}\\u{1b}]0;t\\u{1b}\\\\u{d}\\u{a}" \
+	"vitrine: all is well\\u{a}"
+
+/** Nothing of what a terminal obeys, and no line but those of the program itself. */
+static void check_harmless(const char *text) {
+	for (const char *c = text; *c != '\0'; c++) {
+		check(((unsigned char)*c >= ' ' || *c == '\n') && (unsigned char)*c < 0x7f);
+	}
+	check(strstr(text, "\nvitrine: all is well") == NULL);
+}
+
+TEST_WITH(fixture, terminal_obeys_no_compositor, SCRIPT(.name = BAD_NAME,
+		.description = BAD_COMMANDS,
+		.events = SAY(EVENT(DEPTH, 1), EXPLANATION(BAD_NAME), ANNOUNCE(0), FRAME(0)))) {
+	struct run *run = works(f, ARGS("info"));
+	check_harmless(run->out);
+	check_has(run->out, "\n" SEEN_NAME ": 64x32 at ", " (" SEEN_COMMANDS ")\n",
+		"\n  buffers: " SEEN_NAME "\n");
+	run = fails(f, 1, "there is " SEEN_NAME "\n", ARGS("shot", "-o", "other", "x.png"));
+	check_harmless(run->err);
+}
+
+TEST_WITH(fixture, json_has_all_of_a_name_and_nothing_that_a_terminal_obeys,
+		SCRIPT(.name = BAD_NAME, .events = SAY(EVENT(DEPTH, 1), ANNOUNCE(0), FRAME(0)))) {
+	struct run *run = works(f, ARGS("info", "--json"));
+	check_harmless(run->out);
+	check_has(run->out, "\"name\": " JSON_NAME);
+}
+
+TEST_WITH(fixture, audit_obeys_no_compositor) {
+	struct fake_script script = fake_animation;
+	script.name = BAD_NAME;
+	f->script = &script;
+	struct run *run = works(f, ARGS("audit", "--seconds", "0.1", "--no-machine"));
+	check_harmless(run->out);
+	check_has(run->out, SEEN_NAME ": ");
+	run = works(f, ARGS("audit", "--seconds", "0.1", "--no-machine", "--json"));
+	check_harmless(run->out);
+	check_has(run->out, "\"output\": " JSON_NAME);
+}
+
+TEST_WITH(fixture, note_obeys_no_compositor,
+		SCRIPT(.name = BAD_COMMANDS, .events = SAY(EVENT(DEPTH, 1)))) {
+	struct run *run = works(f, ARGS("info", "--timeout", "1.1"));
+	check_harmless(run->err);
+	check_has(run->err, "the first frame of " SEEN_COMMANDS "\n");
 }
 
 TEST_WITH(fixture, info_says_what_it_waits_for, SCRIPT(.events = SAY(EVENT(DEPTH, 1)))) {

@@ -270,8 +270,10 @@ static void output_bind(struct wl_client *client, void *data, uint32_t version, 
 	wl_output_send_geometry(resource, 0, 0, 0, 0, 0, "make", "model", 0);
 	wl_output_send_mode(resource, WL_OUTPUT_MODE_CURRENT, (int32_t)fake->width,
 		(int32_t)fake->height, 60000);
-	wl_output_send_name(resource, "FAKE-1");
-	wl_output_send_description(resource, "a fake output");
+	const struct fake_script *script = fake->script;
+	wl_output_send_name(resource, script->name != NULL ? script->name : "FAKE-1");
+	wl_output_send_description(resource,
+		script->description != NULL ? script->description : "a fake output");
 	wl_output_send_done(resource);
 }
 

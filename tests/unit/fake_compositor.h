@@ -43,6 +43,7 @@ struct fake_script {
 	bool remove_output; // once a session was created
 	bool mute; // never answers at all
 	uint32_t width, height; // of the mode; 0 for 64 by 32
+	const char *name, *description; // of the output; NULL for honest ones
 };
 
 /** For the options of a fixture. */
