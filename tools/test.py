@@ -3,9 +3,12 @@
 """Runs tests in both builds, which are up to date, and sums them up.
 
 usage: ./run test [--full] [NAME...] [-- MESON-TEST-ARGS...]
+       ./run test --mutants [WORD...]
 
-  --full  the long ones as well
-  NAME    a test, in each of the builds that have it (default: all)
+  --full     the long ones as well, and the mutants
+  NAME       a test, in each of the builds that have it (default: all)
+  --mutants  whether tests notice faults that are made on purpose, see tools/mutate.py
+  WORD       only those faults that are listed with it (default: all)
 
 Prints each failed and each skipped point, and as the last line
 `N passed, N failed, N skipped`. Status 1 if anything failed or nothing ran.
@@ -39,8 +42,12 @@ class Request:
 
     def __init__(self, arguments):
         end = arguments.index("--") if "--" in arguments else len(arguments)
-        self.names = [word for word in arguments[:end] if word != "--full"]
+        flags = {"--full", "--mutants"}
+        self.names = [word for word in arguments[:end] if word not in flags]
         self.full = "--full" in arguments[:end]
+        self.only_mutants = "--mutants" in arguments[:end]
+        # They come last, if all is to be run
+        self.mutants = self.only_mutants or (self.full and not self.names and end == len(arguments))
         self.options = arguments[end + 1:]
         self.help = not {"-h", "--help"}.isdisjoint(self.names)
         for name in self.names:
@@ -135,6 +142,16 @@ class Session:
                      *arguments)
         return testlog.read(log), status
 
+    def test_mutants(self, words):
+        """As it would be in meson's log."""
+        self.stage("testing the tests")
+        log = os.path.join(self.builds, "mutants.tap")
+        with open(log, "w", encoding="utf-8") as file:
+            status = run(os.path.join(self.top, "tools/mutate.py"), *words, stdout=file)
+        with open(log, encoding="utf-8") as file:
+            return {"name": "mutants", "stdout": file.read(), "returncode": status,
+                    "result": "OK" if status == 0 else "FAIL"}
+
 
 def prepare_environment(environment, full):
     if full:
@@ -146,6 +163,15 @@ def prepare_environment(environment, full):
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
     }.items():
         environment[name] = environment.get(name) or value
+
+
+def test_builds(session, request, summary):
+    chosen = choose(request, session.has_tests)
+    session.prepare_kernels(os.environ["VITRINE_TEST_FULL"])
+    if not INTERACTIVE.isdisjoint(request.options):
+        signal.signal(signal.SIGINT, lambda *_: None)
+    for flavour, arguments in chosen.items():
+        summary.add_run(flavour, *session.test(flavour, arguments))
 
 
 def interrupt(number, _):
@@ -162,13 +188,11 @@ def main():
             return 0
         prepare_environment(os.environ, request.full)
         session = Session(os.environ)
-        chosen = choose(request, session.has_tests)
-        session.prepare_kernels(os.environ["VITRINE_TEST_FULL"])
-        if not INTERACTIVE.isdisjoint(request.options):
-            signal.signal(signal.SIGINT, lambda *_: None)
         summary = testlog.Summary()
-        for flavour, arguments in chosen.items():
-            summary.add_run(flavour, *session.test(flavour, arguments))
+        if not request.only_mutants:
+            test_builds(session, request, summary)
+        if request.mutants:
+            summary.add_test("plain", session.test_mutants(request.names))
     except Error as error:
         print(f"run: error: {error}", file=sys.stderr)
         return 1

@@ -48,6 +48,16 @@ def test_request():
     need(test.Request(['--help']).help, 'no help')
 
 
+def test_request_mutants():
+    """mutants are tried alone if they are asked for, and last where all is run"""
+    for words, wanted in ((['--mutants'], (True, True)), (['--mutants', 'x'], (True, True)),
+                          (['--full'], (False, True)), (['--full', 'x'], (False, False)),
+                          (['--full', '--', '-v'], (False, False)), ([], (False, False))):
+        request = test.Request(words)
+        need_equal((request.only_mutants, request.mutants), wanted)
+    need_equal(test.Request(['--mutants', 'x']).names, ['x'])
+
+
 def test_unknown_option():
     """an option that is unknown is refused, with a hint at --"""
     need_error('follows --', test.Request, ['--verbose'])

@@ -1,0 +1,245 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Breaks the product in one place at a time, and sees whether a test notices.
+
+usage: ./run test --mutants [WORD...]
+
+  WORD    only mutants with this in their file, their test or their reason (default: all)
+
+The lists are tools/mutants/*.toml: what to replace by what, in which file, which test must fail
+then, and which sentence is broken by it. Each mutant is built in a copy of the tree that all
+share, so that only its file is compiled anew. Prints TAP: a point passes if the mutant was
+killed. A text that is not there exactly once is an error, as is a mutant that does not build
+and a test that fails, or is skipped, without any mutant. What each point takes is on stderr.
+"""
+import collections
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+LISTS = os.path.join(TOP, "tools", "mutants")
+LIMIT_S = 60  # of a test; its own is lower for each of its points
+BUILD_LIMIT_S = 600
+NOT_OK = re.compile(r"^not ok\b", re.M)
+SKIPPED = re.compile(r"^ok\b.*# SKIP", re.M)
+PLANNED = re.compile(r"^1\.\.([1-9]\d*)$", re.M)
+
+Mutant = collections.namedtuple("Mutant", "file text replacement test why")
+
+
+class Error(Exception):
+    """A list, or a test, that has to be put right."""
+
+
+def read_lists(directory):
+    """All mutants, those of one file one after the other: it is compiled less often then."""
+    mutants = []
+    for name in sorted(os.listdir(directory)):
+        if not name.endswith(".toml"):
+            continue
+        with open(os.path.join(directory, name), "rb") as file:
+            entries = tomllib.load(file)["mutant"]
+        for entry in entries:
+            if set(entry) != set(Mutant._fields):
+                raise Error(f"{name}: a mutant has {', '.join(Mutant._fields)}: {entry}")
+            mutants.append(Mutant(**entry))
+    return sorted(mutants, key=lambda mutant: mutant.file)
+
+
+def mutate(source, mutant):
+    """The source with the fault in it."""
+    count = source.count(mutant.text)
+    if count != 1:
+        raise Error(f"{mutant.file}: there {count} times rather than once: {mutant.text.strip()}")
+    if mutant.text == mutant.replacement:
+        raise Error(f"{mutant.file}: replaced by itself: {mutant.text.strip()}")
+    return source.replace(mutant.text, mutant.replacement)
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def check(top, mutants):
+    """Raises an error for what can be known without a build."""
+    for mutant in mutants:
+        mutate(read(os.path.join(top, mutant.file)), mutant)
+
+
+def split_test(text):
+    """`NAME: POINT POINT` is points of the test NAME; without them, all of its points."""
+    name, _, points = text.partition(": ")
+    return name, points.split()
+
+
+def judge(status, output):
+    """Whether a test passed, failed, or neither: None. A status of None is that of one too slow."""
+    if status is None or NOT_OK.search(output):
+        return "failed"
+    if status == 0 and PLANNED.search(output) and not SKIPPED.search(output):
+        return "passed"
+    return None
+
+
+class Tree:
+    """A copy of the checkout, so that no fault ever comes into it, and its build."""
+
+    def __init__(self, top, directory):
+        self.top = top
+        self.path = os.path.join(directory, "tree")
+        self.build = os.path.join(directory, "build")
+
+    def update(self):
+        """What has not changed keeps its time, so that it is not compiled anew."""
+        listed = subprocess.run(
+            ["git", "-C", self.top, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            check=True, stdout=subprocess.PIPE, text=True).stdout
+        wanted = {name for name in listed.split("\0")
+                  if name and os.path.isfile(os.path.join(self.top, name))}
+        for directory, _, names in os.walk(self.path):
+            for name in names:
+                path = os.path.join(directory, name)
+                if os.path.relpath(path, self.path) not in wanted:
+                    os.unlink(path)
+        for name in wanted:
+            self.update_file(name)
+
+    def update_file(self, name):
+        path = os.path.join(self.path, name)
+        with open(os.path.join(self.top, name), "rb") as file:
+            content = file.read()
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                if file.read() == content:
+                    return
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        shutil.copyfile(os.path.join(self.top, name), path)
+        shutil.copymode(os.path.join(self.top, name), path)
+
+    def write(self, name, content):
+        path = os.path.join(self.path, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(content)
+
+    def configure(self):
+        if not os.path.exists(os.path.join(self.build, "build.ninja")):
+            shutil.rmtree(self.build, ignore_errors=True)
+            # What is built over and over is built quickly
+            self.run("meson", "setup", "-Doptimization=0", "-Ddebug=false", self.build, self.path)
+
+    def run(self, *command):
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              timeout=BUILD_LIMIT_S)
+        if done.returncode != 0:
+            lines = done.stdout.splitlines()[-25:]
+            raise Error(f"{' '.join(command[:2])} failed:\n" + "\n".join(lines))
+        return done.stdout
+
+    def introspect(self, what):
+        return json.loads(self.run("meson", "introspect", what, self.build))
+
+    def read_tests(self):
+        """By name: what to build for it, its command and its environment."""
+        targets = {target["id"]: os.path.relpath(target["filename"][0], self.build)
+                   for target in self.introspect("--targets")}
+        self.tests = {test["name"]: {
+            "targets": [targets[name] for name in test["depends"]],
+            "command": test["cmd"],
+            "environment": test["env"],
+        } for test in self.introspect("--tests")}
+
+    def build_tests(self, names):
+        for name in names:
+            if name not in self.tests:
+                raise Error(f"there is no test '{name}'")
+        targets = sorted({target for name in names for target in self.tests[name]["targets"]})
+        self.run("ninja", "-C", self.build, "--quiet", *targets)
+
+    def test(self, text):
+        """Its verdict, see judge(), and what it printed."""
+        name, points = split_test(text)
+        test = self.tests[name]
+        environment = {**os.environ, **test["environment"]}
+        try:
+            done = subprocess.run([*test["command"], *points], stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                  errors="replace", env=environment, timeout=LIMIT_S)
+        except subprocess.TimeoutExpired:
+            return "failed", ""
+        return judge(done.returncode, done.stdout), done.stdout
+
+
+def check_tests(tree, mutants):
+    """The positive case: without a mutant each test passes."""
+    texts = {mutant.test for mutant in mutants}
+    tree.build_tests({split_test(text)[0] for text in texts})
+    for text in sorted(texts):
+        verdict, output = tree.test(text)
+        if verdict != "passed":
+            raise Error(f"without a mutant this does not pass: {text}\n{output[-2000:]}")
+
+
+def try_mutant(tree, mutant):
+    """Whether the test notices it."""
+    tree.write(mutant.file, mutate(read(os.path.join(tree.top, mutant.file)), mutant))
+    tree.build_tests([split_test(mutant.test)[0]])
+    verdict, output = tree.test(mutant.test)
+    if verdict is None:
+        raise Error(f"no verdict: {mutant.test}\n{output[-2000:]}")
+    return verdict == "failed"
+
+
+def run_mutants(tree, mutants):
+    """Prints a point for each. Returns whether all were killed."""
+    all_killed = True
+    print(f"TAP version 13\n1..{len(mutants)}", flush=True)
+    for number, mutant in enumerate(mutants, 1):
+        start = time.monotonic()
+        try:
+            killed = try_mutant(tree, mutant)
+            text = "killed" if killed else "LIVES"
+        except (Error, subprocess.TimeoutExpired) as error:
+            killed, text = False, f"error: {str(error).splitlines()[0]}"
+            print(error, file=sys.stderr, flush=True)
+        finally:
+            tree.update_file(mutant.file)
+        all_killed &= killed
+        point = f"{text}: {mutant.file}: {mutant.why} ({mutant.test})"
+        print(f"{'ok' if killed else 'not ok'} {number} - {point}", flush=True)
+        print(f"{time.monotonic() - start:4.1f} s  {point}", file=sys.stderr, flush=True)
+    return all_killed
+
+
+def choose(mutants, words):
+    chosen = [mutant for mutant in mutants if not words or any(
+        word in mutant.file or word in mutant.test or word in mutant.why for word in words)]
+    if not chosen:
+        raise Error(f"no mutant has any of these words: {' '.join(words)}")
+    return chosen
+
+
+def main(words):
+    try:
+        mutants = read_lists(LISTS)
+        check(TOP, mutants)
+        mutants = choose(mutants, words)
+        tree = Tree(TOP, os.path.join(os.path.dirname(os.environ["VITRINE_BUILD"]), "mutants"))
+        tree.update()
+        tree.configure()
+        tree.read_tests()
+        check_tests(tree, mutants)
+        return 0 if run_mutants(tree, mutants) else 1
+    except Error as error:
+        print(f"Bail out! {error}")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
