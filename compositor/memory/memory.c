@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -70,8 +71,9 @@ static void *map_aligned(int fd, size_t size, int prot) {
  * each page that is drawn to, cost several times what zeroing the memory does. A
  * memfd is not made of huge pages by itself, with any of the system's settings,
  * but small pages can be collapsed into one where there is one to begin with.
+ * Returns 0 or a negative errno: what is not there would be a SIGBUS in a renderer.
  */
-static void fault_in(const struct vt_memory *memory) {
+static int fault_in(const struct vt_memory *memory) {
 	char *data = memory->data;
 	if (can_use_huge_pages(memory->size)) {
 		for (size_t offset = 0; offset < memory->size; offset += HUGE_PAGE_SIZE) {
@@ -79,38 +81,47 @@ static void fault_in(const struct vt_memory *memory) {
 		}
 		madvise(data, memory->size, MADV_COLLAPSE);
 	}
-	madvise(data, memory->size, MADV_POPULATE_WRITE);
+	if (madvise(data, memory->size, MADV_POPULATE_WRITE) == 0) {
+		return 0;
+	}
+	if (errno != EINVAL) {
+		return -errno;
+	}
+	// Before Linux 5.14. Faults cost time then, but do not fail
+	return -posix_fallocate(memory->memfd, 0, (off_t)memory->size);
 }
 
-bool vt_memory_init(struct vt_memory *memory, size_t size) {
+int vt_memory_init(struct vt_memory *memory, size_t size) {
 	*memory = (struct vt_memory){
-		.memfd = -1,
 		.lease_fd = -1,
 		.size = vt_memory_round_size(size),
 	};
 	memory->memfd = vitrine_memfd_create(memory->size);
 	if (memory->memfd < 0) {
-		wlr_log(WLR_ERROR, "Failed to allocate %zu bytes: %s", memory->size,
-			strerror(-memory->memfd));
+		int ret = memory->memfd;
 		memory->memfd = -1;
-		return false;
+		return ret;
 	}
+	int ret;
 	void *data = map_aligned(memory->memfd, memory->size, PROT_READ | PROT_WRITE);
 	if (data == MAP_FAILED) {
-		wlr_log_errno(WLR_ERROR, "Failed to map %zu bytes", memory->size);
+		ret = -errno;
 		goto err;
 	}
 	memory->data = data;
 	memory->lease_fd = open_lease_fd(memory->memfd);
 	if (memory->lease_fd < 0) {
-		wlr_log_errno(WLR_ERROR, "Failed to open a memfd again");
+		ret = -errno;
 		goto err;
 	}
-	fault_in(memory);
-	return true;
+	ret = fault_in(memory);
+	if (ret != 0) {
+		goto err;
+	}
+	return 0;
 err:
 	vt_memory_finish(memory);
-	return false;
+	return ret;
 }
 
 void vt_memory_finish(struct vt_memory *memory) {
@@ -131,7 +142,6 @@ void vt_memory_finish(struct vt_memory *memory) {
 bool vt_memory_copy_from(struct vt_memory *memory, int borrowed_memfd) {
 	void *data = map_aligned(borrowed_memfd, memory->size, PROT_READ);
 	if (data == MAP_FAILED) {
-		wlr_log_errno(WLR_ERROR, "Failed to map %zu bytes", memory->size);
 		return false;
 	}
 	memcpy(memory->data, data, memory->size);

@@ -21,12 +21,18 @@ struct vt_memory {
 /** The size that memory of at least so many bytes gets. */
 size_t vt_memory_round_size(size_t size);
 
-/** Zeroed memory, faulted in. Returns false with an error in the log. */
-bool vt_memory_init(struct vt_memory *memory, size_t size);
+/**
+ * Zeroed memory, faulted in, so that drawing to it cannot fail. Returns 0, or a negative
+ * errno with nothing in the log, which is not for threads.
+ */
+int vt_memory_init(struct vt_memory *memory, size_t size);
 /** Twice is harmless. */
 void vt_memory_finish(struct vt_memory *memory);
 
-/** Copies the content of a file of the same size. Returns false if it cannot be mapped. */
+/**
+ * Copies the content of a file of the same size. Returns false if it cannot be mapped, with
+ * nothing in the log.
+ */
 bool vt_memory_copy_from(struct vt_memory *memory, int borrowed_memfd);
 
 /**

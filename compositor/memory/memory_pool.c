@@ -151,7 +151,7 @@ static struct vt_memory *pool_find_place(struct vt_memory_pool *pool) {
 	return pool->size > 0 && n_pieces <= BYTES_CAP / pool->size ? place : NULL;
 }
 
-/** Makes a piece. Returns false if there is no need for one, or no way to get one. */
+/** Makes a piece, or tries to. Returns false if there is no need for one. */
 static bool pool_add_spare(struct vt_memory_pool *pool) {
 	struct vt_memory *place = pool_find_place(pool);
 	if (place == NULL) {
@@ -160,14 +160,14 @@ static bool pool_add_spare(struct vt_memory_pool *pool) {
 	size_t size = pool->size;
 	struct vt_memory memory;
 	pthread_mutex_unlock(&pool->mutex);
-	bool ok = vt_memory_init(&memory, size);
+	bool ok = vt_memory_init(&memory, size) == 0;
 	pthread_mutex_lock(&pool->mutex);
-	if (!ok) {
+	if (ok) {
+		*place = memory; // only this thread makes any. Its size may have become useless
+	} else if (pool->size == size) {
 		pool->size = 0; // until it is asked for again
-		return false;
 	}
-	*place = memory; // only this thread makes any. Its size may have become useless
-	return true;
+	return true; // what there is to do may have changed meanwhile
 }
 
 /** Makes a copy. Returns false if there is no need for one, or nothing to make it of. */
@@ -284,8 +284,14 @@ static bool pool_take(struct vt_memory_pool *pool, size_t size, struct vt_memory
 
 bool vt_memory_pool_take(struct vt_memory_pool *pool, size_t size,
 		struct vt_memory *memory) {
-	return pool_take(pool, vt_memory_round_size(size), memory) ||
-		vt_memory_init(memory, size);
+	if (pool_take(pool, vt_memory_round_size(size), memory)) {
+		return true;
+	}
+	int ret = vt_memory_init(memory, size);
+	if (ret != 0) {
+		wlr_log(WLR_ERROR, "Failed to allocate %zu bytes: %s", size, strerror(-ret));
+	}
+	return ret == 0;
 }
 
 static struct copy *pool_find_copy(struct vt_memory_pool *pool, const struct vt_memory *of) {

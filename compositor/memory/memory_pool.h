@@ -25,7 +25,10 @@ void vt_memory_pool_prepare(struct vt_memory_pool *pool, size_t size);
  */
 bool vt_memory_pool_expect(struct vt_memory_pool *pool, size_t size);
 void vt_memory_pool_stop_expecting(struct vt_memory_pool *pool);
-/** As vt_memory_init(), from what is prepared if there is something. */
+/**
+ * As vt_memory_init(), from what is prepared if there is something. Returns false with an
+ * error in the log.
+ */
 bool vt_memory_pool_take(struct vt_memory_pool *pool, size_t size,
 	struct vt_memory *memory);
 

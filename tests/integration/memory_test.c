@@ -10,6 +10,7 @@
 #include <wlr/interfaces/wlr_buffer.h>
 #include <wlr/render/allocator.h>
 #include <wlr/render/drm_format_set.h>
+#include <wlr/util/log.h>
 
 #include "buffer.h"
 #include "harness.h"
@@ -17,6 +18,11 @@
 #include "memory_pool.h"
 
 #define SIZE ((size_t)3 * 1000 * 1000)
+#define HUGE ((size_t)2 << 20)
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 
 static bool is_zero(const struct vt_memory *memory) {
 	const char *data = memory->data;
@@ -46,7 +52,7 @@ static void wait_for_threads(nlink_t count) {
 TEST(memory_is_what_was_asked_for) {
 	for (size_t size = 1; size < 20 * 1000 * 1000; size *= 7) {
 		struct vt_memory memory;
-		check(vt_memory_init(&memory, size));
+		check_int(vt_memory_init(&memory, size), ==, 0);
 		check(memory.size >= size && memory.size == vt_memory_round_size(size));
 		check_int(lseek(memory.memfd, 0, SEEK_END), ==, (long)memory.size);
 		check(is_zero(&memory));
@@ -55,15 +61,78 @@ TEST(memory_is_what_was_asked_for) {
 		vt_memory_finish(&memory);
 	}
 	struct vt_memory memory;
-	check(!vt_memory_init(&memory, SIZE_MAX));
-	check(!vt_memory_init(&memory, SIZE_MAX / 2 + 1));
+	check_int(vt_memory_init(&memory, SIZE_MAX), ==, -EINVAL);
+	check_int(vt_memory_init(&memory, SIZE_MAX / 2 + 1), ==, -EINVAL);
+}
+
+/* A kernel that has no memory left, or is an old one */
+
+static int populate_errno; // 0: it has memory
+static sem_t was_refused; // once for each time that it was asked
+
+int __real_madvise(void *addr, size_t len, int advice);
+int __wrap_madvise(void *addr, size_t len, int advice);
+int __wrap_madvise(void *addr, size_t len, int advice) {
+	if (advice != MADV_POPULATE_WRITE || populate_errno == 0) {
+		return __real_madvise(addr, len, advice);
+	}
+	sem_post(&was_refused);
+	errno = populate_errno;
+	return -1;
+}
+
+TEST(memory_that_is_not_there_is_refused_at_once) {
+	sem_init(&was_refused, 0, 0);
+	int n_fds = harness_count_fds();
+	struct vt_memory memory;
+	populate_errno = ENOMEM;
+	check_int(vt_memory_init(&memory, SIZE), ==, -ENOMEM); // or drawing would be a SIGBUS
+	populate_errno = EFAULT;
+	check_int(vt_memory_init(&memory, 4096), ==, -EFAULT);
+	check_int(harness_count_fds(), ==, n_fds);
+	// Before Linux 5.14 it is asked for in another way
+	populate_errno = EINVAL;
+	check_int(vt_memory_init(&memory, SIZE), ==, 0);
+	struct stat st;
+	check_ok(fstat(memory.memfd, &st));
+	check_int(st.st_blocks * 512, ==, st.st_size);
+	check(is_zero(&memory));
+	vt_memory_finish(&memory);
+}
+
+static size_t n_logged;
+
+static void handle_log(enum wlr_log_importance importance, const char *format, va_list args) {
+	n_logged++;
+}
+
+TEST(pool_logs_nothing_from_its_thread) {
+	nlink_t n_threads = count_threads();
+	sem_init(&was_refused, 0, 0);
+	wlr_log_init(WLR_DEBUG, handle_log);
+	struct vt_memory_pool *pool = vt_memory_pool_create();
+	check(pool != NULL);
+	populate_errno = ENOMEM;
+	struct vt_memory memory;
+	check(!vt_memory_pool_take(pool, SIZE, &memory));
+	check_int(n_logged, ==, 1); // the positive case
+	while (sem_trywait(&was_refused) == 0) {
+		// what the main thread has asked for
+	}
+	vt_memory_pool_prepare(pool, SIZE);
+	for (size_t i = 0; i < vt_memory_round_size(SIZE) / HUGE + 1; i++) {
+		sem_wait(&was_refused); // the last one is what makes it fail
+	}
+	vt_memory_pool_unref(pool);
+	wait_for_threads(n_threads);
+	check_int(n_logged, ==, 1);
 }
 
 /** Replaces memory that somebody else has mapped, whatever was prepared. */
 static void check_replace(struct vt_memory_pool *pool, bool wait) {
 	struct vt_memory memory;
 	int n_fds = harness_count_fds();
-	check(vt_memory_init(&memory, SIZE));
+	check_int(vt_memory_init(&memory, SIZE), ==, 0);
 	memset(memory.data, 1, SIZE);
 	char *old = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, memory.memfd, 0), *data = memory.data;
 	check(old != MAP_FAILED);
@@ -107,7 +176,7 @@ TEST(memory_can_go_while_it_is_copied) {
 	for (int i = 0; i < 40; i++) {
 		struct vt_memory memory[4]; // more than are copied at a time
 		for (int j = 0; j < 4; j++) {
-			check(vt_memory_init(&memory[j], SIZE));
+			check_int(vt_memory_init(&memory[j], SIZE), ==, 0);
 			vt_memory_pool_prepare_copy(pool, &memory[j]);
 		}
 		for (int j = 0; j < i; j++) {
@@ -128,9 +197,9 @@ TEST(memory_can_go_while_it_is_copied) {
 static bool is_slow;
 static sem_t is_begun, may_end;
 
-bool __real_vt_memory_init(struct vt_memory *memory, size_t size);
-bool __wrap_vt_memory_init(struct vt_memory *memory, size_t size);
-bool __wrap_vt_memory_init(struct vt_memory *memory, size_t size) {
+int __real_vt_memory_init(struct vt_memory *memory, size_t size);
+int __wrap_vt_memory_init(struct vt_memory *memory, size_t size);
+int __wrap_vt_memory_init(struct vt_memory *memory, size_t size) {
 	if (is_slow) {
 		sem_post(&is_begun);
 		sem_wait(&may_end);
@@ -157,7 +226,7 @@ TEST(pool_goes_while_its_thread_makes_memory) {
 
 TEST(detached_memory_writes_to_nobody) {
 	struct vt_memory memory;
-	check(vt_memory_init(&memory, SIZE));
+	check_int(vt_memory_init(&memory, SIZE), ==, 0);
 	memset(memory.data, 1, SIZE);
 	char *old = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, memory.memfd, 0);
 	check(old != MAP_FAILED);
