@@ -215,6 +215,10 @@ int vt_buffer_copy_get_fd(const struct vt_buffer_copy *copy) {
 int vt_buffer_copy_take(struct vt_buffer_copy *copy,
 		struct vitrine_derived_fd derived[static WLR_DMABUF_MAX_PLANES],
 		struct vt_buffer_copy_layout *layout) {
+	// Its file descriptor says that the thread is done, this also lets what it wrote be seen
+	if (!atomic_load(&copy->done)) {
+		return -EAGAIN;
+	}
 	if (copy->result == 0) {
 		*layout = copy->layout;
 		memcpy(derived, copy->derived, sizeof(copy->derived));
