@@ -1,40 +1,32 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Runs tests in both builds, which are up to date, and sums them up.
+"""Runs tests in builds that are up to date, and sums them up.
 
-usage: ./run test [--full] [NAME...] [-- MESON-TEST-ARGS...]
-       ./run test --mutants [WORD...]
+usage: ./run test [OPTION...] [NAME...] [-- MESON-TEST-ARGS...]
 
-  --full     the long ones as well, and the mutants
-  NAME       a test, in each of the builds that have it (default: all)
-  --mutants  whether tests notice faults that are made on purpose, see tools/mutate.py
-  WORD       only those faults that are listed with it (default: all)
+  --full      the long ones as well, and all that the options below do
+  --tsan      under ThreadSanitizer: those of the suites unit and integration
+  --coverage  with a look at which lines run, and which do not
+  --mutants   whether tests notice faults that are made on purpose, see tools/mutate.py
+  NAME        a test, in each of the builds that have it (default: all); with --mutants,
+              only those faults that are listed with this word
 
-Prints each failed and each skipped point, and as the last line
-`N passed, N failed, N skipped`. Status 1 if anything failed or nothing ran.
+Prints each failed and each skipped point, with --full what was counted, and as the
+last line `N passed, N failed, N skipped`. Status 1 if anything failed or nothing ran.
 """
-import functools
 import os
 import signal
-import subprocess
 import sys
-import time
 
+import coverage
+import fuzz
 import testlog
+from runner import Error, Interrupted, Session, interrupt, main, run  # noqa: F401
 
 # The builds, and how many times slower their tests may be.
 FLAVOURS = {"plain": 1, "asan": 4}
-SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 # Ctrl-C is for the debugger then.
 INTERACTIVE = {"--gdb", "--interactive", "-i"}
-
-
-class Error(Exception):
-    """What the caller has to put right."""
-
-
-class Interrupted(Exception):
-    """By a signal, whose number is the argument."""
 
 
 class Request:
@@ -42,32 +34,40 @@ class Request:
 
     def __init__(self, arguments):
         end = arguments.index("--") if "--" in arguments else len(arguments)
-        flags = {"--full", "--mutants"}
-        self.names = [word for word in arguments[:end] if word not in flags]
-        self.full = "--full" in arguments[:end]
-        self.only_mutants = "--mutants" in arguments[:end]
-        # They come last, if all is to be run
-        self.mutants = self.only_mutants or (self.full and not self.names and end == len(arguments))
+        words = arguments[:end]
+        self.help = not {"-h", "--help"}.isdisjoint(words)
+        self.names = [word for word in words if not word.startswith("-")]
+        self.flags = {word for word in words if word.startswith("-")} - {"-h", "--help"}
         self.options = arguments[end + 1:]
-        self.help = not {"-h", "--help"}.isdisjoint(self.names)
-        for name in self.names:
-            if name.startswith("-") and not self.help:
-                raise Error(f"unknown option '{name}': what is for `meson test` follows --")
+        self.full = "--full" in self.flags
+        for flag in self.flags:
+            if flag != "--full" and flag not in {f"--{part}" for part in PARTS}:
+                raise Error(f"unknown option '{flag}': what is for `meson test` follows --")
+
+    def is_narrow(self):
+        """Some tests are wanted, not all."""
+        return bool(self.names or self.options)
+
+    def parts(self):
+        """What is to be done, by name."""
+        if self.full and not self.is_narrow():
+            return list(PARTS)
+        return [part for part in PARTS if f"--{part}" in self.flags] or ["tests"]
 
 
-def choose(request, has_tests):
+def choose(request, has_tests, flavours=FLAVOURS):
     """What `meson test` gets as arguments, by flavour; a flavour with no such test is left out.
 
     has_tests(flavour, *arguments) says whether they leave any test of it.
     """
     for name in request.names:
-        if not any(has_tests(flavour, name) for flavour in FLAVOURS):
+        if not any(has_tests(flavour, name) for flavour in flavours):
             raise Error(f"there is no test '{name}': ./run test -- --list names them")
     options = request.options
-    if options and not any(has_tests(flavour, *options) for flavour in FLAVOURS):
+    if options and not any(has_tests(flavour, *options) for flavour in flavours):
         raise Error(f"no test is left by: {' '.join(options)}")
     chosen = {}
-    for flavour in FLAVOURS:
+    for flavour in flavours:
         # meson runs nothing if it does not know one of the names
         names = [name for name in request.names if has_tests(flavour, name)]
         if request.names and not names:
@@ -77,130 +77,88 @@ def choose(request, has_tests):
     return chosen
 
 
-def unblock_signals():
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+def run_meson(session, flavour, slowdown, arguments):
+    """Its log, and the status of meson."""
+    log = os.path.join(session.builds, flavour, "meson-logs/testlog.json")
+    if os.path.exists(log):
+        os.unlink(log)
+    session.stage(f"testing ({flavour})")
+    status = run(*session.meson_test(flavour), "--timeout-multiplier", str(slowdown), *arguments)
+    return testlog.read(log), status
 
 
-def run(*command, **how):
-    """The status of a child, which ends when this program is to end."""
-    # What comes meanwhile waits until there is a child to end
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    child = subprocess.Popen(command, preexec_fn=unblock_signals, **how)
-    try:
-        unblock_signals()
-        return child.wait()
-    except Interrupted:
-        child.terminate()
-        try:
-            child.wait(20)
-        except (Interrupted, subprocess.TimeoutExpired):
-            child.kill()
-            child.wait()
-        raise
-
-
-class Session:
-    """One run: where the builds are, and what is printed on the way."""
-
-    def __init__(self, environment):
-        self.top = environment["VITRINE_TOP"]
-        self.builds = os.path.dirname(environment["VITRINE_BUILD"])
-        self.start = int(environment.pop("RUN_START", time.time()))
-
-    def stage(self, text):
-        seconds = int(time.time()) - self.start
-        print(f"run: [{seconds:3} s] {text}", file=sys.stderr, flush=True)
-
-    def meson_test(self, flavour):
-        return ["meson", "test", "-C", os.path.join(self.builds, flavour), "--no-rebuild"]
-
-    @functools.cache
-    def has_tests(self, flavour, *arguments):
-        return run(*self.meson_test(flavour), "--list", *arguments,
-                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
-
-    def prepare_kernels(self, full):
-        """So that no test has to wait for the kernel that it runs under."""
-        self.stage("preparing the kernels (the first time: 5 to 10 minutes)")
-        commands = [("building the UML kernel", "build-uml")]
-        if full:
-            commands.append(("building the debug kernel", "build-uml", "--debug"))
-        for series in "7.2", "6.12":
-            commands.append((f"fetching Debian's {series} kernel", "fetch-kernel", series))
-        for what, tool, *arguments in commands:
-            path = os.path.join(self.top, "tests/harness/guest", tool)
-            if run(path, *arguments, stdout=subprocess.DEVNULL) != 0:
-                raise Error(f"{what} failed (see above)")
-
-    def test(self, flavour, arguments):
-        """Its log, and the status of meson."""
-        log = os.path.join(self.builds, flavour, "meson-logs/testlog.json")
-        if os.path.exists(log):
-            os.unlink(log)
-        self.stage(f"testing ({flavour})")
-        status = run(*self.meson_test(flavour), "--timeout-multiplier", str(FLAVOURS[flavour]),
-                     *arguments)
-        return testlog.read(log), status
-
-    def test_mutants(self, words):
-        """As it would be in meson's log."""
-        self.stage("testing the tests")
-        log = os.path.join(self.builds, "mutants.tap")
-        with open(log, "w", encoding="utf-8") as file:
-            status = run(os.path.join(self.top, "tools/mutate.py"), *words, stdout=file)
-        with open(log, encoding="utf-8") as file:
-            return {"name": "mutants", "stdout": file.read(), "returncode": status,
-                    "result": "OK" if status == 0 else "FAIL"}
-
-
-def prepare_environment(environment, full):
-    if full:
-        environment["VITRINE_TEST_FULL"] = "1"
-    for name, value in {
-        "VITRINE_TEST_FULL": "",
-        "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1:strict_string_checks=1:"
-                        "detect_stack_use_after_return=1",
-        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
-    }.items():
-        environment[name] = environment.get(name) or value
-
-
-def test_builds(session, request, summary):
-    chosen = choose(request, session.has_tests)
-    session.prepare_kernels(os.environ["VITRINE_TEST_FULL"])
+def run_tests(session, request, summary, flavours=FLAVOURS, suites=()):
+    chosen = choose(request, session.has_tests, flavours)
     if not INTERACTIVE.isdisjoint(request.options):
         signal.signal(signal.SIGINT, lambda *_: None)
     for flavour, arguments in chosen.items():
-        summary.add_run(flavour, *session.test(flavour, arguments))
+        if not request.is_narrow():
+            arguments = [word for suite in suites for word in ("--suite", suite)] + arguments
+        summary.add_run(flavour, *run_meson(session, flavour, flavours[flavour], arguments))
 
 
-def interrupt(number, _):
-    raise Interrupted(number)
+def run_all_tests(session, request, summary):
+    session.prepare_kernels(os.environ["VITRINE_TEST_FULL"])
+    run_tests(session, request, summary)
+
+def run_tsan(session, request, summary):
+    run_tests(session, request, summary, {"tsan": 8}, ["unit", "integration"])
 
 
-def main():
-    for number in SIGNALS:
-        signal.signal(number, interrupt)
-    try:
-        request = Request(sys.argv[1:])
-        if request.help:
-            print(__doc__.strip())
-            return 0
-        prepare_environment(os.environ, request.full)
-        session = Session(os.environ)
-        summary = testlog.Summary()
-        if not request.only_mutants:
-            test_builds(session, request, summary)
-        if request.mutants:
-            summary.add_test("plain", session.test_mutants(request.names))
-    except Error as error:
-        print(f"run: error: {error}", file=sys.stderr)
-        return 1
-    except Interrupted as interrupted:
-        return 128 + interrupted.args[0]
-    summary.report()
+def run_coverage(session, request, summary):
+    session.prepare_kernels(False)
+    coverage.forget(session)
+    run_tests(session, request, summary, {"coverage": 2}, coverage.SUITES)
+    coverage.report(session, summary)
+
+
+def run_fuzz(session, request, summary):
+    for target in fuzz.find_targets(session):
+        summary.add_fuzz(fuzz.run_target(session, target, 60))
+
+
+def run_mutants(session, request, summary):
+    """Its output is as it would be in meson's log."""
+    session.stage("testing the tests")
+    log = os.path.join(session.builds, "mutants.tap")
+    with open(log, "w", encoding="utf-8") as file:
+        status = run(os.path.join(session.top, "tools/mutate.py"), *request.names, stdout=file)
+    passed = summary.passed
+    with open(log, encoding="utf-8") as file:
+        summary.add_test("plain", {"name": "mutants", "stdout": file.read(), "returncode": status,
+                                   "result": "OK" if status == 0 else "FAIL"})
+    summary.add_figure("mutants killed", summary.passed - passed)
+
+
+# What can be done: the builds that it takes, and how. An option is named after each.
+PARTS = {
+    "tests": (["plain", "asan"], run_all_tests),
+    "tsan": (["tsan"], run_tsan),
+    "coverage": (["coverage"], run_coverage),
+    "fuzz": (["fuzz"], run_fuzz),
+    "mutants": ([], run_mutants),  # they have a build of their own
+}
+
+
+def test(words):
+    request = Request([word for word in words if word != "--flavours"])
+    if "--flavours" in words[:1]:
+        needed = [] if request.help else [
+            flavour for part in request.parts() for flavour in PARTS[part][0]]
+        print("\n".join(needed))
+        return 0
+    if request.help:
+        print(__doc__.strip())
+        return 0
+    if request.full:
+        os.environ["VITRINE_TEST_FULL"] = "1"
+    session = Session(os.environ)
+    summary = testlog.Summary()
+    for part in request.parts():
+        PARTS[part][1](session, request, summary)
+    summary.report(os.environ["VITRINE_TEST_FULL"])
     return 0 if summary.is_good() else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(test))

@@ -4,11 +4,19 @@ import json
 import re
 
 POINT = re.compile(r"^(not )?ok\b(?:\s+(\d+))?\s*(?:-\s*)?(.*?)(?:\s*(?<!\\)#\s*(SKIP|TODO)\b\S*\s*(.*))?$", re.I)
+FIGURE = re.compile(r"^(?:# )?figure: (\d+) ([^:]+)(?:: (.*))?$", re.M)
 PLAN = re.compile(r"^1\.\.(\d+)\s*(?:#\s*(?:SKIP\S*\s*)?(.*))?$", re.I)
+
+# What full runs count, in the order in which it is told. Tests print `figure: 3 kill points`
+# or, where it is of different kinds, `figure: 14 attacks: sealed memfd`.
+FIGURES = ("attacks", "faults injected", "kill points", "fuzz executions", "coverage",
+           "mutants killed", "soak frames")
 
 
 class Summary:
     def __init__(self):
+        self.figures = {}  # {what: {kind: number}}
+        self.told = {}  # {what: text}
         self.passed = 0
         self.failed = []  # (name, why, output)
         self.skipped = []  # (name, reason)
@@ -26,6 +34,7 @@ class Summary:
         name = f"{flavour}: {test['name']}"
         stdout = test.get("stdout") or ""
         output = (stdout + (test.get("stderr") or "")).rstrip()
+        self.add_figures(output)
         result = test.get("result", "ERROR")
         failed_before = len(self.failed)
         points, plan, whole_skip = self.add_points(name, stdout, output)
@@ -39,6 +48,37 @@ class Summary:
         elif result in ("FAIL", "ERROR", "TIMEOUT", "INTERRUPT", "UNEXPECTEDPASS") and len(self.failed) == failed_before:
             # all points are fine, but the process is not (a leak found at exit, a signal)
             self.failed.append((name, f"{result.lower()}, status {test.get('returncode')}", output))
+
+    def add_figures(self, output):
+        for number, what, kind in FIGURE.findall(output):
+            self.add_figure(what, int(number), kind)
+
+    def add_figure(self, what, number, kind=""):
+        kinds = self.figures.setdefault(what, {})
+        kinds[kind] = kinds.get(kind, 0) + number
+
+    def tell(self, what, text):
+        """A figure that is more than a sum."""
+        self.told[what] = text
+
+    def add_point(self, name, is_good, why, output=""):
+        """One point of what is no test of meson."""
+        if is_good:
+            self.passed += 1
+        else:
+            self.failed.append((name, why, output))
+
+    def add_fuzz(self, result):
+        self.add_figure("fuzz executions", result.executions, result.target)
+        self.add_point(f"fuzz: {result.target}", not result.fault, "an input fails",
+                       result.fault or "")
+
+    def describe_figure(self, what):
+        if what in self.told:
+            return self.told[what]
+        kinds = self.figures.get(what, {})
+        parts = ", ".join(f"{kind} {number}" for kind, number in sorted(kinds.items()) if kind)
+        return f"{sum(kinds.values()) or 'none'}{f' ({parts})' if parts else ''}"
 
     def add_points(self, name, stdout, output):
         points, plan, whole_skip = 0, None, None
@@ -76,8 +116,8 @@ class Summary:
     def is_good(self):
         return self.has_run() and not self.failed
 
-    def report(self):
-        """The last line is what scripts read."""
+    def report(self, full=False):
+        """The last line is what scripts read; those before it are the figures of a full run."""
         if not self.has_run():
             print("no test ran")
         for name, reason in self.skipped:
@@ -88,6 +128,8 @@ class Summary:
             if output and output != shown:
                 print("\n".join("    " + line for line in output.splitlines()[-200:]))
             shown = output
+        for what in FIGURES if full else ():
+            print(f"{what}: {self.describe_figure(what)}")
         print(f"{self.passed} passed, {len(self.failed)} failed, {len(self.skipped)} skipped")
 
 

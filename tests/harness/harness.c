@@ -79,7 +79,9 @@ int harness_count_fds(void) {
 	return count - 3; // ".", ".." and the directory itself
 }
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_THREAD__)
+#define SLOWDOWN 8
+#elif defined(__SANITIZE_ADDRESS__)
 #define SLOWDOWN 4
 #else
 #define SLOWDOWN 1
@@ -92,6 +94,11 @@ unsigned harness_get_slowdown(void) {
 
 void harness_set_timeout(unsigned seconds) {
 	alarm(seconds * harness_get_slowdown());
+}
+
+void harness_count(unsigned number, const char *what) {
+	// A line of its own, read by tools/testlog.py
+	fprintf(stderr, "figure: %u %s\n", number, what);
 }
 
 /** What harness_watch() was told to; NULL if it was not called. */

@@ -123,6 +123,12 @@ void harness_forgive_fds(void);
  */
 void harness_watch(const char *what, int (*count)(void));
 
+/**
+ * Adds to a figure that full runs print: one of FIGURES in tools/testlog.py, which a kind
+ * may follow, as in "attacks: sealed".
+ */
+void harness_count(unsigned number, const char *what);
+
 /** Ends the test as failed unless the condition holds. */
 #define check(condition) \
 	do { \

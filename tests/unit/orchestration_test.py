@@ -11,6 +11,8 @@ import signal
 import tempfile
 import time
 
+import coverage
+import fuzz
 import test
 import testlog
 from harness import Group, collect, need, need_raised, run_groups
@@ -48,19 +50,24 @@ def test_request():
     need(test.Request(['--help']).help, 'no help')
 
 
-def test_request_mutants():
-    """mutants are tried alone if they are asked for, and last where all is run"""
-    for words, wanted in ((['--mutants'], (True, True)), (['--mutants', 'x'], (True, True)),
-                          (['--full'], (False, True)), (['--full', 'x'], (False, False)),
-                          (['--full', '--', '-v'], (False, False)), ([], (False, False))):
-        request = test.Request(words)
-        need_equal((request.only_mutants, request.mutants), wanted)
-    need_equal(test.Request(['--mutants', 'x']).names, ['x'])
-
-
 def test_unknown_option():
     """an option that is unknown is refused, with a hint at --"""
     need_error('follows --', test.Request, ['--verbose'])
+
+
+def test_parts():
+    """an option adds a part and its build, and a full run has them all"""
+    need_equal(test.Request([]).parts(), ['tests'])
+    need_equal(test.Request(['--tsan']).parts(), ['tsan'])
+    need_equal(test.Request(['--mutants', 'x']).parts(), ['mutants'])
+    need_equal(test.Request(['--mutants', 'x']).names, ['x'])
+    need_equal(test.Request(['--full', 'one']).parts(), ['tests'])
+    need_equal(test.Request(['--full', '--', '-v']).parts(), ['tests'])
+    need_equal(test.Request(['--full']).parts(), list(test.PARTS))
+    for words, expected in {(): ['plain', 'asan'], ('--tsan', 'x'): ['tsan'], ('--help',): ['']}.items():
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            test.test(['--flavours', *words])
+        need_equal(out.getvalue().splitlines(), expected)
 
 
 def test_choose_all():
@@ -154,6 +161,49 @@ def test_report():
     need_equal(out.getvalue().splitlines(), [
         'skipped: plain: x: 1: why', '', 'FAILED: asan: y: z: not ok',
         '    1..1', '    not ok 1 - z', '    Aborted', '1 passed, 1 failed, 1 skipped'])
+
+
+def test_figures():
+    """figures of all tests are added up by kind, and what was not counted is none"""
+    summary = testlog.Summary()
+    for flavour in 'plain', 'asan':
+        summary.add_run(flavour, [{'name': 'x', 'result': 'OK', 'stderr': 'figure: 3 kill points\n',
+                                   'stdout': '1..1\n# figure: 4 attacks: sealed\nok 1\n'
+                                             '# figure: 1 attacks: guarded\n'}], 0)
+    summary.add_fuzz(fuzz.Result('a', 70, None))
+    summary.tell('coverage', '91 %')
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        summary.report(full=True)
+    need_equal(out.getvalue().splitlines(), [
+        'attacks: 10 (guarded 2, sealed 8)', 'faults injected: none', 'kill points: 6',
+        'fuzz executions: 70 (a 70)', 'coverage: 91 %', 'mutants killed: none', 'soak frames: none',
+        '3 passed, 0 failed, 0 skipped'])
+
+
+def test_fuzz_fault():
+    """an input that fails is a failure, and the last report of the log counts"""
+    log = '#2\tINITED cov: 1\n#512\tNEW cov: 2\n==1==ERROR\nTest unit written to /c/crash-1\n'
+    need_equal(fuzz.read_executions(log), 512)
+    need_equal(fuzz.read_executions(log + 'stat::number_of_executed_units: 600\n'), 600)
+    need('./run fuzz --input /c/crash-1 a' in fuzz.describe('a', log, '/c'), 'how to run it again')
+    summary = testlog.Summary()
+    summary.add_fuzz(fuzz.Result('a', 512, 'why'))
+    need_equal((summary.passed, len(summary.failed)), (0, 1))
+
+
+def test_fuzz_options():
+    """the time can be a part of a minute, and one input can be run alone"""
+    need_equal(fuzz.parse(['--minutes', '.5', 'a', 'b']), (.5, None, ['a', 'b']))
+    need_equal(fuzz.parse(['a', '--input', 'x']), (1, 'x', ['a']))
+    for words in ['--seed'], ['--minutes'], ['--minutes', 'x'], ['--input', 'x']:
+        need_error('', fuzz.parse, words)
+
+
+def test_coverage_percent():
+    """the lines of files count, not the files"""
+    need_equal(coverage.percent_of([{'line_total': 30, 'line_covered': 30},
+                                    {'line_total': 70, 'line_covered': 20}]), 50)
+    need_equal(coverage.percent_of([]), 0)
 
 
 def test_log():
