@@ -232,7 +232,7 @@ TEST(each_call_of_a_sessions_life_can_fail) {
 		check_still_works(&server);
 		server_finish(&server);
 	} while (failed);
-	fprintf(stderr, "%u calls can fail\n", n - 1);
+	harness_count(n - 1, "faults injected");
 	check_int(n, >, 50); // else nothing was wrapped
 }
 
@@ -347,6 +347,7 @@ TEST(starting_a_copy_can_fail) {
 		}
 		check_int(harness_count_fds(), ==, n_fds);
 	} while (failed);
+	harness_count(n - 1, "faults injected");
 	check_int(n, >=, 4); // memory, an eventfd, a thread, and none of them
 	close(dmabuf.fd[0]);
 	close(dmabuf.fd[1]);
@@ -393,6 +394,7 @@ TEST(starting_a_copier_can_fail) {
 		check_int(harness_count_fds(), ==, n_fds);
 	} while (failed);
 	// memory twice, the device, two eventfds, a thread, two event sources, and none of them
+	harness_count(n - 1, "faults injected");
 	check_int(n, >=, 8);
 	close(node);
 	wl_event_loop_destroy(loop);
@@ -448,6 +450,7 @@ TEST(creating_the_manager_can_fail) {
 		calls_left = 0;
 		wl_display_destroy(display);
 	} while (failed);
+	harness_count(n - 1, "faults injected");
 	check_int(n, >, 3);
 }
 
