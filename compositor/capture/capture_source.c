@@ -1,22 +1,53 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
 #include <stdlib.h>
+#include <wlr/types/wlr_compositor.h>
 #include <wlr/types/wlr_ext_image_capture_source_v1.h>
 #include <wlr/types/wlr_output.h>
 #include <wlr/types/wlr_scene.h>
+#include <wlr/types/wlr_xdg_shell.h>
 
 #include "capture_source.h"
 #include "manager.h"
 
-struct wlr_output *vt_capture_source_find_output(struct vt_manager *manager,
-		struct wlr_ext_image_capture_source_v1 *wlr_source) {
+static struct vt_capture_source *find_capture_source(struct vt_manager *manager,
+		const struct wlr_ext_image_capture_source_v1 *wlr_source) {
 	struct vt_capture_source *capture_source;
 	wl_list_for_each(capture_source, &manager->capture_sources, link) {
 		if (capture_source->wlr_source == wlr_source) {
-			return capture_source->output;
+			return capture_source;
 		}
 	}
-	return wlr_output_try_from_ext_image_capture_source_v1(wlr_source);
+	return NULL;
+}
+
+struct wlr_output *vt_capture_source_find_output(struct vt_manager *manager,
+		struct wlr_ext_image_capture_source_v1 *wlr_source) {
+	const struct vt_capture_source *capture_source = find_capture_source(manager, wlr_source);
+	return capture_source != NULL ? capture_source->output :
+		wlr_output_try_from_ext_image_capture_source_v1(wlr_source);
+}
+
+/** The first toplevel among the surfaces: there may be popups and such as well. */
+static void window_handle_buffer(struct wlr_scene_buffer *buffer, int sx, int sy, void *data) {
+	const char **app_id = data;
+	const struct wlr_scene_surface *scene_surface = wlr_scene_surface_try_from_buffer(buffer);
+	const struct wlr_xdg_toplevel *toplevel = scene_surface != NULL ?
+		wlr_xdg_toplevel_try_from_wlr_surface(
+			wlr_surface_get_root_surface(scene_surface->surface)) : NULL;
+	if (*app_id == NULL && toplevel != NULL) {
+		*app_id = toplevel->app_id;
+	}
+}
+
+const char *vt_capture_source_find_window(struct vt_manager *manager,
+		struct wlr_ext_image_capture_source_v1 *wlr_source) {
+	const struct vt_capture_source *capture_source = find_capture_source(manager, wlr_source);
+	const char *app_id = NULL;
+	if (capture_source != NULL && capture_source->node != NULL) {
+		wlr_scene_node_for_each_buffer(capture_source->node, window_handle_buffer, &app_id);
+	}
+	return app_id;
 }
 
 struct vt_capture_source *vt_capture_source_from_output(struct vt_manager *manager,

@@ -31,6 +31,12 @@ struct vt_capture_source {
 /** The output that the frames of a capture source are drawn to, NULL if none. */
 struct wlr_output *vt_capture_source_find_output(struct vt_manager *manager,
 	struct wlr_ext_image_capture_source_v1 *wlr_source);
+/**
+ * The app-id of the window that a capture source shows, NULL if it is none or not known.
+ * Valid until the window changes it.
+ */
+const char *vt_capture_source_find_window(struct vt_manager *manager,
+	struct wlr_ext_image_capture_source_v1 *wlr_source);
 /** The capture source that an output is there for, NULL if it is an ordinary one. */
 struct vt_capture_source *vt_capture_source_from_output(struct vt_manager *manager,
 	const struct wlr_output *output);

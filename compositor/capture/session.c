@@ -3,6 +3,7 @@
 #include <wlr/types/wlr_ext_image_capture_source_v1.h>
 #include <wlr/types/wlr_output.h>
 
+#include "capture_source.h"
 #include "clock.h"
 #include "session.h"
 #include "viewed_output.h"
@@ -97,6 +98,7 @@ static const struct vt_subscriber_interface subscriber_impl = {
 
 static void session_start(struct vitrine_view_session_v1 *session) {
 	// Set before a frame can come, which asks for it if that ends the session
+	clock_gettime(CLOCK_REALTIME, &session->start_time);
 	session->viewed_output = vt_viewed_output_get(session->manager, session->output);
 	if (session->viewed_output == NULL || !vt_viewed_output_add_subscriber(
 			session->viewed_output, &session->subscriber)) {
@@ -210,6 +212,9 @@ static struct vitrine_view_session_v1 *session_create(struct vt_manager *manager
 	session->output = request->output;
 	session->capture_source = request->source;
 	session->acceptable = request->acceptable;
+	session->readable = options->reader->storages;
+	session->id = ++manager->last_session_id;
+	reader.storages = request->storages;
 	session->subscriber = (struct vt_subscriber){
 		.impl = &subscriber_impl,
 		.wire = impl->wire,
@@ -255,15 +260,19 @@ bool vt_session_create(struct vt_manager *manager, const struct vt_session_inter
 
 static void session_update_allowed(struct vitrine_view_session_v1 *session) {
 	struct vitrine_view_request request = {
+		.kind = VITRINE_VIEW_REQUEST_SESSION,
 		.client = session->subscriber.client,
 		.source = session->capture_source,
 		.output = session->output,
+		.window = session->capture_source != NULL ?
+			vt_capture_source_find_window(session->manager, session->capture_source) : NULL,
 		.acceptable = session->acceptable,
-		.storages = session->subscriber.reader.storages,
+		.storages = session->readable,
 		.options = session->subscriber.options,
 	};
 	session->subscriber.allowed =
 		session->acceptable & vt_policy_get_allowed(&session->manager->policy, &request);
+	session->subscriber.reader.storages = request.storages;
 }
 
 static struct vitrine_view_session_v1 *find_denied_session(struct vt_manager *manager) {
@@ -271,7 +280,8 @@ static struct vitrine_view_session_v1 *find_denied_session(struct vt_manager *ma
 	wl_list_for_each(session, &manager->sessions, link) {
 		const struct vt_subscriber *subscriber = &session->subscriber;
 		uint32_t needed = subscriber->guarantee != 0 ? subscriber->guarantee : UINT32_MAX;
-		if (!(subscriber->allowed & needed)) {
+		uint32_t storage = subscriber->storage != 0 ? subscriber->storage : UINT32_MAX;
+		if (!(subscriber->allowed & needed) || !(subscriber->reader.storages & storage)) {
 			return session;
 		}
 	}
@@ -321,6 +331,20 @@ void vt_session_pull(struct vitrine_view_session_v1 *session) {
 
 /* For embedders */
 
+struct vitrine_view_session_v1 *vitrine_view_manager_v1_get_next_session(
+		const struct vitrine_view_manager_v1 *base,
+		const struct vitrine_view_session_v1 *previous) {
+	const struct vt_manager *manager = wl_container_of(base, manager, base);
+	const struct wl_list *link = previous != NULL ? previous->link.next : manager->sessions.next;
+	for (; link != &manager->sessions; link = link->next) {
+		struct vitrine_view_session_v1 *session = wl_container_of(link, session, link);
+		if (session_has_started(session)) {
+			return session;
+		}
+	}
+	return NULL;
+}
+
 void vitrine_view_session_v1_stop(struct vitrine_view_session_v1 *session,
 		enum vitrine_view_stop_reason reason) {
 	vt_session_stop(session, reason);
@@ -338,6 +362,19 @@ const struct vitrine_view_client *vitrine_view_session_v1_get_identity(
 
 uint32_t vitrine_view_session_v1_get_guarantee(const struct vitrine_view_session_v1 *session) {
 	return session->subscriber.guarantee;
+}
+
+uint32_t vitrine_view_session_v1_get_storage(const struct vitrine_view_session_v1 *session) {
+	return session->subscriber.storage;
+}
+
+uint64_t vitrine_view_session_v1_get_id(const struct vitrine_view_session_v1 *session) {
+	return session->id;
+}
+
+struct timespec vitrine_view_session_v1_get_start_time(
+		const struct vitrine_view_session_v1 *session) {
+	return session->start_time;
 }
 
 const char *vitrine_view_session_v1_get_protocol(

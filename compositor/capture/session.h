@@ -36,6 +36,9 @@ struct vitrine_view_session_v1 {
 	struct wlr_output *output;
 	struct vt_viewed_output *viewed_output; // NULL before it has started
 	uint32_t acceptable; // guarantees that the client accepts
+	uint32_t readable; // storages that it reads, allowed or not
+	uint64_t id;
+	struct timespec start_time; // of CLOCK_REALTIME
 
 	struct vt_charge charge; // one VT_QUOTA_OBJECTS
 	struct wl_event_source *start_timer; // NULL unless it has to wait for its quota
@@ -49,7 +52,8 @@ struct vitrine_view_session_v1 {
 /** What a session needs to know besides what the policy is asked. */
 struct vt_session_options {
 	uint32_t allowed; // guarantees that both sides can live with
-	const struct vt_reader *reader; // what the client can read; is copied
+	/** What the client can read; is copied, but for the storages, which are the request's. */
+	const struct vt_reader *reader;
 	bool implicit_release; // see vt_subscriber.implicit_release
 };
 

@@ -127,6 +127,7 @@ void vt_subscriber_announce(struct vt_subscriber *subscriber, struct vt_stream_b
 	assert(view != NULL);
 	subscriber->takes_fences =
 		subscriber->wire->takes_fences && fds->storage != VITRINE_STORAGE_MEMFD;
+	subscriber->storage = fds->storage;
 	subscriber_set_guarantee(subscriber, guarantee);
 	view->buffer = buffer;
 	view->index = subscriber->next_index++;

@@ -124,6 +124,7 @@ struct vt_subscriber {
 	bool implicit_release;
 	uint32_t allowed; // guarantees that the client accepts and policy allows
 	uint32_t guarantee; // of the last view, 0 before
+	uint32_t storage; // of the last view, 0 before
 	bool lacks_zero_copy; // there were no resources for a view: it gets copies from then on
 	bool takes_fences; // waits by itself for frames that are not finished
 	bool is_off; // the client was told that the source shows nothing

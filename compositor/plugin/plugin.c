@@ -134,8 +134,13 @@ static void handle_session_stop(struct wl_listener *listener, void *data) {
 
 /* Policy */
 
-static uint32_t decide_view(const struct vitrine_view_request *request, void *data) {
-	return request->sandboxed && !plugin.options.allow_sandboxed ? 0 : plugin.options.guarantees;
+static struct vitrine_view_permission decide_view(const struct vitrine_view_request *request,
+		void *data) {
+	bool denied = request->sandboxed && !plugin.options.allow_sandboxed;
+	return (struct vitrine_view_permission){
+		.guarantees = denied ? 0 : plugin.options.guarantees,
+		.storages = VITRINE_STORAGE_ALL,
+	};
 }
 
 /** What no filter but ours knows of. */

@@ -32,6 +32,7 @@ struct vt_manager {
 
 	struct wl_list unstarted; // session_v1.link, sessions that are being told what to be
 	struct wl_list sessions; // vitrine_view_session_v1.link
+	uint64_t last_session_id;
 	struct wl_list viewed_outputs; // vt_viewed_output.link
 	struct wl_list capture_sources; // vt_capture_source.link
 	struct wl_list bindings; // binding.link

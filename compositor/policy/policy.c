@@ -2,12 +2,15 @@
 #include "client.h"
 #include "policy.h"
 
-static uint32_t policy_ask(const struct vt_policy *policy,
+static struct vitrine_view_permission policy_ask(const struct vt_policy *policy,
 		const struct vitrine_view_request *request) {
 	if (policy->func != NULL) {
 		return policy->func(request, policy->data);
 	}
-	return request->sandboxed ? 0 : policy->allowed;
+	return (struct vitrine_view_permission){
+		.guarantees = request->sandboxed ? 0 : policy->allowed,
+		.storages = VITRINE_STORAGE_ALL,
+	};
 }
 
 void vt_policy_set_func(struct vt_policy *policy, vitrine_view_policy_func_t func, void *data) {
@@ -23,7 +26,12 @@ uint32_t vt_policy_get_allowed(const struct vt_policy *policy,
 	}
 	request->identity = &client->identity;
 	request->sandboxed = client->identity.sandboxed;
-	return policy->locked ? 0 : policy_ask(policy, request) & VITRINE_GUARANTEE_ALL;
+	if (policy->locked) {
+		return 0;
+	}
+	struct vitrine_view_permission permission = policy_ask(policy, request);
+	request->storages &= permission.storages;
+	return permission.guarantees & VITRINE_GUARANTEE_ALL;
 }
 
 void vt_policy_init(struct vt_policy *policy, struct vt_client_registry *borrowed_clients) {

@@ -26,7 +26,8 @@ void vt_policy_set_func(struct vt_policy *policy, vitrine_view_policy_func_t fun
 
 /**
  * The guarantees that a request may have, none while the screen is locked. Fills in
- * `request->identity` and `request->sandboxed`.
+ * `request->identity` and `request->sandboxed`, and takes those away from
+ * `request->storages` that it may not have.
  */
 uint32_t vt_policy_get_allowed(const struct vt_policy *policy,
 	struct vitrine_view_request *request);

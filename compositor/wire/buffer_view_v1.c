@@ -89,12 +89,14 @@ static void view_fail_with(struct buffer_view *view, int error) {
  */
 static bool view_check_policy(struct buffer_view *view, uint32_t needed) {
 	struct vitrine_view_request request = {
+		.kind = VITRINE_VIEW_REQUEST_BUFFER,
 		.client = wl_resource_get_client(view->resource),
 		.acceptable = view->setup.guarantees,
 		.storages = view->setup.reader.storages,
 	};
 	uint32_t policy = vt_policy_get_allowed(&view->manager->policy, &request);
 	view->allowed = policy & request.acceptable;
+	view->setup.reader.storages = request.storages; // it may only become less
 	if (policy == 0) {
 		view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_DENIED);
 		return false;

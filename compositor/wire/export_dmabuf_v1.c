@@ -333,7 +333,7 @@ static int manager_capture(struct export_manager *manager, struct wl_resource *r
 
 	// The protocol cannot say what the client imports: it comes as it is
 	struct vt_reader reader = {
-		.storages = VITRINE_STORAGE_DMABUF | VITRINE_STORAGE_MAPPED_DMABUF,
+		.storages = request->storages,
 		.takes_any_dmabuf = true,
 	};
 	struct vt_session_options options = {
@@ -341,7 +341,7 @@ static int manager_capture(struct export_manager *manager, struct wl_resource *r
 			request->acceptable,
 		.reader = &reader,
 	};
-	if (options.allowed == 0) {
+	if (options.allowed == 0 || request->storages == 0) {
 		return ZWLR_EXPORT_DMABUF_FRAME_V1_CANCEL_REASON_PERMANENT;
 	}
 	capture = capture_create(manager, request);
@@ -370,9 +370,11 @@ static void manager_handle_capture_output(struct wl_client *client,
 
 	struct export_manager *manager = manager_from_resource(manager_resource);
 	struct vitrine_view_request request = {
+		.kind = VITRINE_VIEW_REQUEST_SESSION,
 		.client = client,
 		.output = wlr_output_from_resource(output_resource),
 		.acceptable = EXPORT_GUARANTEES,
+		.storages = VITRINE_STORAGE_DMABUF | VITRINE_STORAGE_MAPPED_DMABUF,
 		.options = overlay_cursor ? VITRINE_VIEW_OPTION_PAINT_CURSORS : 0,
 	};
 	int reason = manager != NULL ? manager_capture(manager, resource, &request) :

@@ -308,7 +308,7 @@ static int check_session(struct vt_manager *manager, struct vitrine_view_request
 	if (policy == 0) {
 		return VITRINE_VIEW_STOP_DENIED;
 	}
-	if (*allowed == 0 || request->output == NULL) {
+	if (*allowed == 0 || request->storages == 0 || request->output == NULL) {
 		return VITRINE_VIEW_STOP_UNSUPPORTED;
 	}
 	return -1;
@@ -318,9 +318,11 @@ static int check_session(struct vt_manager *manager, struct vitrine_view_request
 static int session_try_start(struct session_v1 *session_v1, struct vt_manager *manager,
 		struct wlr_ext_image_capture_source_v1 *source) {
 	struct vitrine_view_request request = {
+		.kind = VITRINE_VIEW_REQUEST_SESSION,
 		.client = wl_resource_get_client(session_v1->resource),
 		.source = source,
 		.output = vt_capture_source_find_output(manager, source),
+		.window = vt_capture_source_find_window(manager, source),
 		.acceptable = session_v1->setup.guarantees,
 		.storages = session_v1->setup.reader.storages,
 		.options = session_v1->options,

@@ -49,6 +49,7 @@ static struct binding *binding_from_resource(struct wl_resource *resource) {
 
 static uint32_t binding_get_guarantees(const struct binding *binding) {
 	struct vitrine_view_request request = {
+		.kind = VITRINE_VIEW_REQUEST_BIND,
 		.client = wl_resource_get_client(binding->resource),
 		.acceptable = VITRINE_GUARANTEE_ALL,
 		.storages = VITRINE_STORAGE_ALL,
@@ -125,6 +126,13 @@ void vitrine_view_manager_v1_set_locked(struct vitrine_view_manager_v1 *base, bo
 		vt_sessions_stop(manager, VITRINE_VIEW_STOP_LOCKED);
 	}
 	vitrine_view_manager_v1_update_policy(base);
+}
+
+const struct vitrine_view_client *vitrine_view_manager_v1_get_identity(
+		struct vitrine_view_manager_v1 *base, struct wl_client *wl_client) {
+	struct vt_manager *manager = wl_container_of(base, manager, base);
+	const struct vt_client *client = vt_client_get(&manager->clients, wl_client);
+	return client != NULL ? &client->identity : NULL;
 }
 
 /* The global */

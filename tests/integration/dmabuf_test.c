@@ -638,9 +638,10 @@ TEST_WITH(viewing, buffer_view_that_nothing_can_give_is_unsupported) {
 		XX_DMABUF_VIEW_V1_FAILURE_UNSUPPORTED);
 }
 
-static uint32_t deny_all(const struct vitrine_view_request *request, void *data) {
+static struct vitrine_view_permission deny_all(const struct vitrine_view_request *request,
+		void *data) {
 	check(request->source == NULL);
-	return 0;
+	return (struct vitrine_view_permission){ .storages = VITRINE_STORAGE_ALL };
 }
 
 TEST_WITH(viewing, buffer_view_of_a_denied_client_is_denied) {

@@ -506,14 +506,15 @@ TEST_WITH(exporting, server_may_end_with_frames_waiting) {
 
 static uint32_t allowed;
 
-static uint32_t decide(const struct vitrine_view_request *request, void *data) {
+static struct vitrine_view_permission decide(const struct vitrine_view_request *request,
+		void *data) {
 	if (request->source == NULL && request->output != NULL) {
 		const struct server *server = data;
 		check(request->output == server->output->wlr_output);
 		check_int(request->acceptable, ==,
 			VITRINE_GUARANTEE_GUARDED | VITRINE_GUARANTEE_FD_READ_ONLY);
 	}
-	return allowed;
+	return (struct vitrine_view_permission){ allowed, VITRINE_STORAGE_ALL };
 }
 
 TEST_WITH(exporting, what_policy_does_not_allow_is_permanent) {

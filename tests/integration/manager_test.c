@@ -25,18 +25,23 @@
 
 /** A policy that allows `allowed` and remembers what it was asked. */
 static struct {
-	uint32_t allowed;
+	struct vitrine_view_permission allowed;
 	struct vitrine_view_request last;
 } policy;
 
-static uint32_t policy_decide(const struct vitrine_view_request *request, void *data) {
+static struct vitrine_view_permission policy_decide(const struct vitrine_view_request *request,
+		void *data) {
 	policy.last = *request;
 	return policy.allowed;
 }
 
-static void set_policy(struct fixture *f, uint32_t allowed) {
-	policy.allowed = allowed;
+static void set_storages(struct fixture *f, uint32_t guarantees, uint32_t storages) {
+	policy.allowed = (struct vitrine_view_permission){ guarantees, storages };
 	vitrine_view_manager_v1_set_policy(f->server.manager, policy_decide, NULL);
+}
+
+static void set_policy(struct fixture *f, uint32_t guarantees) {
+	set_storages(f, guarantees, VITRINE_STORAGE_ALL);
 }
 
 /* Guarantees */
@@ -103,6 +108,86 @@ TEST_WITH(fixture, empty_intersection_of_guarantees_is_unsupported) {
 	set_policy(f, VITRINE_GUARANTEE_SNAPSHOT);
 	test_session_check_stop(test_session_try(f->client, VITRINE_GUARANTEE_SEALED),
 		VITRINE_VIEW_STOP_UNSUPPORTED);
+}
+
+TEST_WITH(fixture, policy_is_told_why_it_is_asked) {
+	set_policy(f, ALL);
+	check_int(policy.last.kind, ==, VITRINE_VIEW_REQUEST_BIND); // of the fixture's client
+	struct test_session *session = test_session_start(f->client, ALL);
+	check_int(policy.last.kind, ==, VITRINE_VIEW_REQUEST_SESSION);
+	struct client *client = client_create(&f->server);
+	check_int(policy.last.kind, ==, VITRINE_VIEW_REQUEST_BIND);
+	client_destroy(client);
+	vitrine_view_manager_v1_update_policy(f->server.manager);
+	check_int(policy.last.kind, ==, VITRINE_VIEW_REQUEST_SESSION);
+	check(!session->stopped && policy.last.window == NULL); // an output is no window
+}
+
+TEST_WITH(fixture, storage_that_policy_does_not_allow_is_not_given) {
+	set_storages(f, ALL, VITRINE_STORAGE_MEMFD);
+	struct test_session *session = test_session_start(f->client, ALL);
+	fixture_paint(f, 0x112233);
+	check_int(session->n_frames, ==, 1);
+	check_int(vitrine_view_session_v1_get_storage(
+		vitrine_view_manager_v1_get_next_session(f->server.manager, NULL)), ==,
+		VITRINE_STORAGE_MEMFD);
+
+	// There is no GPU: nothing is left
+	set_storages(f, ALL, VITRINE_STORAGE_DMABUF);
+	client_roundtrip(f->client);
+	test_session_check_stop(session, VITRINE_VIEW_STOP_DENIED);
+	session = test_session_try(f->client, ALL);
+	fixture_paint(f, 0x332211);
+	client_roundtrip(f->client);
+	test_session_check_stop(session, VITRINE_VIEW_STOP_UNSUPPORTED);
+	check_int(session->n_frames, ==, 0);
+
+	set_storages(f, ALL, 0);
+	test_session_check_stop(test_session_try(f->client, ALL), VITRINE_VIEW_STOP_UNSUPPORTED);
+}
+
+TEST_WITH(fixture, storages_that_policy_allows_again_are_given_again) {
+	struct test_session *session = test_session_start(f->client, ALL);
+	set_storages(f, ALL, VITRINE_STORAGE_MEMFD);
+	set_policy(f, ALL);
+	check_int(policy.last.storages, ==, VITRINE_STORAGE_ALL); // what it reads, not what it may
+	fixture_paint(f, 0x112233);
+	check_int(session->n_frames, ==, 1);
+}
+
+/* Sessions, for embedders */
+
+TEST_WITH(fixture, sessions_are_found_in_turn) {
+	struct vitrine_view_manager_v1 *manager = f->server.manager;
+	check(vitrine_view_manager_v1_get_next_session(manager, NULL) == NULL);
+	struct test_session *first = test_session_start(f->client, ALL);
+	test_session_start(f->client, ALL);
+	const struct vitrine_view_session_v1 *a =
+		vitrine_view_manager_v1_get_next_session(manager, NULL);
+	const struct vitrine_view_session_v1 *b =
+		vitrine_view_manager_v1_get_next_session(manager, a);
+	check(a != NULL && b != NULL && a != b);
+	check(vitrine_view_manager_v1_get_next_session(manager, b) == NULL);
+	uint64_t id = vitrine_view_session_v1_get_id(b);
+	check_int(vitrine_view_session_v1_get_id(a), >, 0);
+	check_int(id, >, vitrine_view_session_v1_get_id(a));
+	check_int(vitrine_view_session_v1_get_storage(a), ==, 0); // nothing was shown yet
+	check_int(llabs(time(NULL) - vitrine_view_session_v1_get_start_time(a).tv_sec), <=, 2);
+
+	test_session_destroy(first);
+	client_roundtrip(f->client);
+	test_session_start(f->client, ALL);
+	a = vitrine_view_manager_v1_get_next_session(manager, NULL);
+	check_int(vitrine_view_session_v1_get_id(a), ==, id);
+	check_int(vitrine_view_session_v1_get_id(
+		vitrine_view_manager_v1_get_next_session(manager, a)), >, id); // none comes again
+}
+
+TEST_WITH(fixture, identity_of_a_client_without_sessions_is_known) {
+	const struct vitrine_view_client *identity =
+		vitrine_view_manager_v1_get_identity(f->server.manager, f->client->wl_client);
+	check_int(identity->pid, ==, getpid());
+	check(!identity->sandboxed);
 }
 
 /* Sandboxed clients */

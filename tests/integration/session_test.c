@@ -275,8 +275,9 @@ static void end_by_disconnect(struct fixture *f) {
 	wl_client_destroy(f->client->wl_client);
 }
 
-static uint32_t deny(const struct vitrine_view_request *request, void *data) {
-	return 0;
+static struct vitrine_view_permission deny(const struct vitrine_view_request *request,
+		void *data) {
+	return (struct vitrine_view_permission){ .storages = VITRINE_STORAGE_ALL };
 }
 
 static void end_by_policy(struct fixture *f) {

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 #include <wayland-server-core.h>
 #include <vitrine/derive.h>
 
@@ -59,8 +60,19 @@ struct vitrine_view_client {
 	const char *instance_id; // may be NULL
 };
 
+/** Why the policy is asked. */
+enum vitrine_view_request_kind {
+	/** The client has bound the global: what may it have at all, of one source or another? */
+	VITRINE_VIEW_REQUEST_BIND,
+	/** It wants to look at a source, or goes on to do so when the policy has changed. */
+	VITRINE_VIEW_REQUEST_SESSION,
+	/** It wants a view of a buffer of its own. */
+	VITRINE_VIEW_REQUEST_BUFFER,
+};
+
 /** What a client asks for, for the policy to decide. */
 struct vitrine_view_request {
+	enum vitrine_view_request_kind kind;
 	struct wl_client *client;
 	/** Which client that is. Valid during the call. */
 	const struct vitrine_view_client *identity;
@@ -72,6 +84,11 @@ struct vitrine_view_request {
 	struct wlr_ext_image_capture_source_v1 *source; // may be NULL
 	/** The output that is to be viewed. NULL if there is none. */
 	struct wlr_output *output; // may be NULL
+	/**
+	 * The app-id of the window that the source shows, as the window's client says. NULL if
+	 * it shows no window, or the app-id is not known, as for windows of X11.
+	 */
+	const char *window; // may be NULL
 	/** The guarantees that the client accepts, enum vitrine_guarantee. */
 	uint32_t acceptable;
 	/** The storages that it can read, enum vitrine_storage. */
@@ -87,11 +104,14 @@ struct vitrine_view_request {
  */
 #define VITRINE_VIEW_GUARANTEES_DEFAULT (VITRINE_GUARANTEE_ALL & ~VITRINE_GUARANTEE_FD_READ_ONLY)
 
-/**
- * Returns the guarantees that the client may have, a bitfield of
- * enum vitrine_guarantee; 0 denies the request.
- */
-typedef uint32_t (*vitrine_view_policy_func_t)(
+/** What a client may have. */
+struct vitrine_view_permission {
+	uint32_t guarantees; // bitfield of enum vitrine_guarantee; 0 denies the request
+	uint32_t storages; // bitfield of enum vitrine_storage
+};
+
+/** Returns what the client may have. */
+typedef struct vitrine_view_permission (*vitrine_view_policy_func_t)(
 	const struct vitrine_view_request *request, void *data);
 
 /**
@@ -211,8 +231,8 @@ void vitrine_view_manager_v1_set_allowed(struct vitrine_view_manager_v1 *manager
 
 /**
  * Asks the policy again for all clients: sends them the guarantees event if it
- * changed, and stops their sessions with `denied` if their guarantee is not
- * allowed any more.
+ * changed, and stops their sessions with `denied` if their guarantee or their storage is
+ * not allowed any more.
  */
 void vitrine_view_manager_v1_update_policy(struct vitrine_view_manager_v1 *manager);
 
@@ -246,6 +266,20 @@ bool vitrine_view_manager_v1_add_source(struct vitrine_view_manager_v1 *manager,
  */
 void vitrine_view_manager_v1_set_locked(struct vitrine_view_manager_v1 *manager, bool locked);
 
+/**
+ * The session that started after this one, of all that have started and not ended; the
+ * first of them if `previous` is NULL. Returns NULL if there is no other.
+ */
+struct vitrine_view_session_v1 *vitrine_view_manager_v1_get_next_session(
+	const struct vitrine_view_manager_v1 *manager,
+	const struct vitrine_view_session_v1 *previous);
+/**
+ * Which client that is: what sessions and requests tell too, for clients that have none.
+ * Valid until it disconnects. NULL on allocation failure.
+ */
+const struct vitrine_view_client *vitrine_view_manager_v1_get_identity(
+	struct vitrine_view_manager_v1 *manager, struct wl_client *client);
+
 /** Stops one session. It is destroyed by this. */
 void vitrine_view_session_v1_stop(struct vitrine_view_session_v1 *session,
 	enum vitrine_view_stop_reason reason);
@@ -257,6 +291,14 @@ const struct vitrine_view_client *vitrine_view_session_v1_get_identity(
 	const struct vitrine_view_session_v1 *session);
 /** The guarantee that the session's views carry, 0 before the first frame. */
 uint32_t vitrine_view_session_v1_get_guarantee(
+	const struct vitrine_view_session_v1 *session);
+/** The storage of the session's newest view, enum vitrine_storage; 0 before the first frame. */
+uint32_t vitrine_view_session_v1_get_storage(
+	const struct vitrine_view_session_v1 *session);
+/** A number that no other session of the manager has or had, from 1 on. */
+uint64_t vitrine_view_session_v1_get_id(const struct vitrine_view_session_v1 *session);
+/** When the session started, of CLOCK_REALTIME. */
+struct timespec vitrine_view_session_v1_get_start_time(
 	const struct vitrine_view_session_v1 *session);
 /** The name of the protocol that the client uses, a static string. */
 const char *vitrine_view_session_v1_get_protocol(
