@@ -251,7 +251,7 @@ bool output_paint(struct server_output *output, uint32_t color, const struct rec
 
 /* Events */
 
-static void client_dispatch(struct client *client) {
+void client_read(struct client *client) {
 	if (client->asleep || wl_display_get_error(client->display) != 0) {
 		return;
 	}
@@ -277,7 +277,7 @@ static void pump_once(struct server *server, int timeout_ms) {
 	enter_server(false);
 	struct client *client;
 	wl_list_for_each(client, &server->clients, link) {
-		client_dispatch(client);
+		client_read(client);
 	}
 	struct server_output *output = server->output;
 	if (output != NULL && output->repaint && output->wlr_output->needs_frame) {

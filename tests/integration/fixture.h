@@ -162,6 +162,8 @@ struct client *client_create_on(struct server *server, int take_fd);
 void client_destroy(struct client *client);
 /** Waits until the compositor has handled all that was sent, and all answers. */
 void client_roundtrip(struct client *client);
+/** Handles what has arrived by now. The compositor's side does nothing, and flushes nothing. */
+void client_read(struct client *client);
 /** Checks that the compositor answered with this protocol error. */
 void client_expect_error(struct client *client, const struct wl_interface *interface,
 	uint32_t code);

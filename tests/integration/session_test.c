@@ -878,6 +878,29 @@ TEST_WITH(fixture, change_of_format_announces_new_views, .acceptable = ALL, .aut
 	check_int(frame->damage[0].width, ==, 64);
 }
 
+TEST_PARAMS(fixture, formats, uint32_t fourcc) = {
+	{ "ARGB8888", { .acceptable = SEALED, .auto_release = true }, DRM_FORMAT_ARGB8888 },
+	{ "RGB565", { .acceptable = SEALED, .auto_release = true }, DRM_FORMAT_RGB565 },
+};
+
+TEST_WITH_EACH(fixture, formats, first_frame_after_a_change_of_format_is_damaged_entirely) {
+	fixture_paint(f, 1);
+	const struct rect rect = { 1, 2, 3, 4 };
+	check(output_paint(f->server.output, 2, &rect));
+	pump(&f->server);
+	check_int(test_session_last_frame(f->session)->damage[0].width, ==, 3);
+	f->server.output->fourcc = param->fourcc;
+	check(output_paint(f->server.output, 3, &rect));
+	pump(&f->server);
+	const struct test_frame *frame = test_session_last_frame(f->session);
+	check_int(f->session->n_frames, ==, 3);
+	check_int(f->session->views[frame->index].fourcc, ==, param->fourcc);
+	check_int(frame->n_damage, ==, 1);
+	check_int(frame->damage[0].x + frame->damage[0].y, ==, 0);
+	check_int(frame->damage[0].width, ==, 64);
+	check_int(frame->damage[0].height, ==, 48);
+}
+
 /* release */
 
 TEST_PARAMS(fixture, bad_serials, bool is_zero, is_released; uint32_t beyond_the_last) = {
@@ -939,6 +962,37 @@ TEST_WITH(fixture, frame_held_past_the_deadline_is_revoked) {
 	fixture_paint(f, 7);
 	check_int(session->n_frames, >, n_frames);
 	check_int(test_session_get_pixel(session, 0, 0), ==, 7);
+}
+
+/** "The event is on its way to the client before the content changes" */
+TEST_WITH(fixture, revoked_is_on_its_way_when_the_output_takes_a_buffer_back,
+		.acceptable = SEALED) {
+	fixture_paint_frames(f, 1, 2);
+	struct test_session *late = test_session_start(f->client, SEALED);
+	uint32_t n_revoked = 0;
+	for (uint32_t i = 3; n_revoked == 0; i++) {
+		check_int(i, <, 8);
+		check(output_paint(f->server.output, fixture_color(i), NULL));
+		client_read(f->client); // before the event loop flushes anything
+		n_revoked = f->session->n_revoked + late->n_revoked;
+		pump(&f->server);
+		check_int(f->session->n_revoked + late->n_revoked, ==, n_revoked);
+	}
+}
+
+TEST_WITH_EACH(fixture, each_guarantee, revoked_is_on_its_way_at_the_deadline) {
+	f->server.manager->limits.frame_deadline_ms = 10;
+	f->server.manager->limits.contended_frame_deadline_ms = 5;
+	fixture_paint_frames(f, 1, 4);
+	uint32_t n_revoked = 0;
+	while (n_revoked == 0) {
+		wl_event_loop_dispatch(f->server.loop, 5);
+		client_read(f->client);
+		n_revoked = f->session->n_revoked;
+		wl_display_flush_clients(f->server.display); // what would not be on its way
+		client_read(f->client);
+		check_int(f->session->n_revoked, ==, n_revoked);
+	}
 }
 
 TEST_WITH(fixture, frame_on_a_static_screen_is_not_revoked) {
