@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include <vitrine/view_v1.h>
+#include <wlr/render/allocator.h>
 #include <wlr/types/wlr_ext_image_capture_source_v1.h>
 #include <wlr/types/wlr_output.h>
 
@@ -86,14 +87,100 @@ TEST_WITH(fixture, policy_sees_the_source_of_a_running_session,
 TEST_WITH(fixture, policy_that_forbids_a_running_session_stops_it) {
 	struct test_session *sealed = test_session_create(f->client, 0, VITRINE_GUARANTEE_SEALED);
 	struct test_session *snapshot = test_session_start(f->client, VITRINE_GUARANTEE_SNAPSHOT);
+	struct test_session *either = test_session_start(f->client, ALL);
 	fixture_paint(f, 0x112233);
-	check(!sealed->stopped && !snapshot->stopped);
+	check(!sealed->stopped && !snapshot->stopped && !either->stopped);
 	check_int(sealed->n_frames, ==, 1);
+	check_int(either->views[0].guarantee, ==, VITRINE_GUARANTEE_SEALED);
 
 	set_policy(f, VITRINE_GUARANTEE_SNAPSHOT);
 	client_roundtrip(f->client);
 	test_session_check_stop(sealed, VITRINE_VIEW_STOP_DENIED);
+	// It has another guarantee than it might have had
+	test_session_check_stop(either, VITRINE_VIEW_STOP_DENIED);
 	check(!snapshot->stopped);
+}
+
+TEST_WITH(fixture, policy_that_allows_more_gives_no_more_than_the_client_accepts,
+		.acceptable = VITRINE_GUARANTEE_SNAPSHOT) {
+	set_policy(f, ALL);
+	fixture_show(f, f->session, 0x112233);
+	check_int(f->session->views[0].guarantee, ==, VITRINE_GUARANTEE_SNAPSHOT);
+}
+
+/** What the signals said, and of which session. */
+static struct {
+	struct wl_listener start, guarantee;
+	struct vitrine_view_session_v1 *session;
+	uint32_t n_guarantees, guarantees[4];
+} signals;
+
+static void handle_start_signal(struct wl_listener *listener, void *data) {
+	signals.session = data;
+	check_int(vitrine_view_session_v1_get_guarantee(data), ==, 0); // "before the first frame"
+}
+
+static void handle_guarantee_signal(struct wl_listener *listener, void *data) {
+	check(data == signals.session && signals.n_guarantees < 4);
+	signals.guarantees[signals.n_guarantees++] = vitrine_view_session_v1_get_guarantee(data);
+}
+
+static void listen_to_signals(struct fixture *f) {
+	signals.start.notify = handle_start_signal;
+	wl_signal_add(&f->server.manager->events.session_start, &signals.start);
+	signals.guarantee.notify = handle_guarantee_signal;
+	wl_signal_add(&f->server.manager->events.session_guarantee, &signals.guarantee);
+}
+
+static void stop_listening_to_signals(void) {
+	wl_list_remove(&signals.start.link);
+	wl_list_remove(&signals.guarantee.link);
+}
+
+/** "about to be shown its first view, or one with another guarantee than before" */
+TEST_WITH(fixture, guarantee_is_told_at_the_first_view_and_when_it_changes) {
+	listen_to_signals(f);
+	struct test_session *session = test_session_start_reader(f->client, ALL);
+	check_int(signals.n_guarantees, ==, 0);
+	fixture_show_frames(f, session, 1, 8);
+	check_int(signals.n_guarantees, ==, 1);
+	check_int(signals.guarantees[0], ==, VITRINE_GUARANTEE_SEALED);
+	// Buffers that cannot be shared
+	struct wlr_output *output = f->server.output->wlr_output;
+	struct wlr_allocator *own = wlr_allocator_autocreate(f->server.backend, f->server.renderer);
+	output->allocator = own;
+	output_resize(f->server.output, 65, 48);
+	fixture_paint_frames(f, 4, 9);
+	check_int(session->views[session->n_views - 1].guarantee, ==, VITRINE_GUARANTEE_SNAPSHOT);
+	check_int(signals.n_guarantees, ==, 2);
+	check_int(signals.guarantees[1], ==, VITRINE_GUARANTEE_SNAPSHOT);
+	output->allocator = f->server.allocator;
+	wlr_allocator_destroy(own);
+	stop_listening_to_signals();
+}
+
+TEST_WITH(fixture, session_says_its_protocol_its_source_and_its_figures) {
+	listen_to_signals(f);
+	struct test_session *session = test_session_start(f->client, VITRINE_GUARANTEE_SNAPSHOT);
+	fixture_paint_frames(f, 1, 6);
+	test_session_release(session, 1);
+	client_roundtrip(f->client);
+	fixture_paint(f, 7);
+	check_str(vitrine_view_session_v1_get_protocol(signals.session),
+		"xx_dmabuf_view_manager_v1");
+	check_str(vitrine_view_session_v1_get_source_name(signals.session),
+		f->server.output->wlr_output->name);
+	check(vitrine_view_session_v1_get_client(signals.session) == f->client->wl_client);
+	struct vitrine_view_session_stats stats;
+	vitrine_view_session_v1_get_stats(signals.session, &stats);
+	check_int(stats.frames, ==, session->n_frames);
+	check_int(stats.skipped, ==, session->n_skipped);
+	check_int(stats.skipped, >, 0);
+	check_int(stats.revoked, ==, session->n_revoked);
+	check_int(stats.views, ==, session->n_views);
+	check_int(stats.fds, ==, session->n_fds);
+	check_int(stats.bytes_copied, ==, 64 * 48 * 4 * session->n_frames);
+	stop_listening_to_signals();
 }
 
 TEST_WITH(fixture, denied_client_gets_stopped_denied) {
