@@ -7,7 +7,6 @@
 #include <wlr/render/allocator.h>
 #include <wlr/render/wlr_renderer.h>
 
-#include "clock.h"
 #include "gbm_buffer.h"
 #include "private_snapshot.h"
 
@@ -97,8 +96,6 @@ struct vt_snapshots *vt_private_snapshots_create(struct vt_manager *manager,
 		struct wlr_output *output, struct vt_snapshots_common *borrowed_common,
 		const struct vt_subscriber *subscriber, const struct vt_stream_interface *impl,
 		void *data, enum vitrine_view_stop_reason *reason) {
-	// Opening a device, a thread and its context are to come
-	vt_quota_take_token(subscriber->quota, vt_now_ms());
 	*reason = VITRINE_VIEW_STOP_NO_RESOURCES;
 	struct vt_snapshots *snapshots = calloc(1, sizeof(*snapshots));
 	if (snapshots == NULL) {

@@ -28,9 +28,6 @@ void vt_session_destroy(struct vitrine_view_session_v1 *session) {
 	wl_list_remove(&session->link);
 	if (session_has_started(session)) {
 		vt_viewed_output_remove_subscriber(session->viewed_output, subscriber);
-		if (subscriber->stats.frames > 0) {
-			vt_quota_take_token(subscriber->quota, vt_now_ms());
-		}
 		// In no list any more: a listener may stop other sessions
 		wl_signal_emit_mutable(&session->manager->base.events.session_stop, session);
 	}
@@ -97,6 +94,8 @@ static const struct vt_subscriber_interface subscriber_impl = {
 /* The beginning */
 
 static void session_start(struct vitrine_view_session_v1 *session) {
+	// Paid now rather than at the end, when there would be debts for others to wait for
+	vt_quota_take_token(session->subscriber.quota, vt_now_ms());
 	// Set before a frame can come, which asks for it if that ends the session
 	clock_gettime(CLOCK_REALTIME, &session->start_time);
 	session->viewed_output = vt_viewed_output_get(session->manager, session->output);
@@ -236,8 +235,8 @@ static struct vitrine_view_session_v1 *session_create(struct vt_manager *manager
 bool vt_session_create(struct vt_manager *manager, const struct vt_session_interface *impl,
 		void *data, const struct vitrine_view_request *request,
 		const struct vt_session_options *options) {
-	struct vt_quota *quota =
-		vt_quota_get_for_client(&manager->quotas, request->client, vt_now_ms());
+	struct vt_quota *quota = vt_quota_get_for_client(&manager->quotas,
+		vt_client_get(&manager->clients, request->client), vt_now_ms());
 	if (quota == NULL) {
 		return false;
 	}

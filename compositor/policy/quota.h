@@ -9,43 +9,76 @@
 #include <wayland-server-core.h>
 
 struct vitrine_view_limits;
+struct vt_client;
+struct vt_process;
 
 /** What is charged. */
 enum vt_quota_kind {
 	VT_QUOTA_OBJECTS, // sessions and views that are not over
-	VT_QUOTA_COPIES, // copies of a client's buffer that are being made
-	VT_QUOTA_PRIVATE_BYTES, // of copies of frames that are for one client alone
-	VT_QUOTA_RETIRED_BYTES, // of retired memory that another process may hold
-	VT_QUOTA_RETIRED_PIECES, // of that memory: each is a file descriptor or two of ours
+	VT_QUOTA_FDS, // file descriptors of ours that are kept for clients
+	VT_QUOTA_COPIERS, // threads that copy frames for one holder alone
+	VT_QUOTA_COPIES, // threads that copy a client's buffer
+	VT_QUOTA_PRIVATE_BYTES, // of copies of frames that are for one holder alone
+	VT_QUOTA_SHARED_BYTES, // of retired memory that another process may hold
+	VT_QUOTA_SHARED_PIECES, // of that memory
 	VT_QUOTA_KINDS,
 };
 
-/** The quotas of all processes. Knows neither what is charged nor why. */
-struct vt_quota_registry {
-	const struct vitrine_view_limits *limits; // borrowed, read anew at each use
-	struct wl_list quotas; // vt_quota.link
+/** Each level is made of those below, and bounds what they use together. */
+enum vt_quota_level {
+	VT_QUOTA_ALL, // clients of the display
+	VT_QUOTA_GROUP, // clients of a user, those behind security contexts apart
+	VT_QUOTA_CONTEXT, // clients of one application behind security contexts
+	VT_QUOTA_HOLDER, // clients of one process
+};
+
+/** Which clients are whose. */
+struct vt_quota_key {
+	uid_t uid;
+	/** Behind a security context, whose names are borrowed and may be NULL. */
+	bool is_sandboxed;
+	const char *engine, *app_id;
+	/**
+	 * That lives, borrowed. NULL if it has ended or is not known: all such clients of a
+	 * group or context are one holder.
+	 */
+	struct vt_process *process;
+};
+
+/** Which starts a level may cause: so many at once, and one more in each interval. */
+struct vt_bucket {
+	int64_t tokens;
+	int64_t refilled_ms; // when the last token was added
 };
 
 /**
- * What the clients of one process cost. Keyed by process rather than by
- * connection, since reconnecting must not wash a debt away.
+ * What the clients of one level cost: a node of a tree. The quota of a client is that of
+ * its holder, the process that connected. Reconnecting washes nothing away, and what a
+ * process has left behind stays charged to it.
  */
 struct vt_quota {
-	struct wl_list link; // vt_quota_registry.quotas
+	struct wl_list link; // vt_quota.children of the parent
+	struct wl_list children; // vt_quota.link, of the level below
+	struct vt_quota *parent; // NULL of all
 	const struct vt_quota_registry *registry;
-	pid_t pid;
+	enum vt_quota_level level;
+	struct vt_quota_key key; // as far as the level has it, with copies and a reference
 	size_t n_refs; // charges are among them
-	uint64_t used[VT_QUOTA_KINDS];
-
-	// A token bucket of sessions and copies, which can make us allocate. Sessions take
-	// theirs at the end: below 0 it is a debt
-	int64_t tokens;
-	int64_t refilled_ms; // when the last token was added
+	uint64_t used[VT_QUOTA_KINDS]; // with what those below use
+	struct vt_bucket bucket;
+	struct wl_list payable; // vt_charge.link, the newest first; of a holder
 
 	struct {
-		/** The process keeps more than it may: struct vt_quota. */
+		/** The holder keeps more than it may: struct vt_quota. */
 		struct wl_signal exceeded;
 	} events;
+};
+
+/** The quotas of all clients. Knows neither what is charged nor why. */
+struct vt_quota_registry {
+	const struct vitrine_view_limits *limits; // borrowed, read anew at each use
+	int borrowed_fd; // any that is open; -1: file descriptors are not watched
+	struct vt_quota all;
 };
 
 /** A part of a quota that is in use. All zero: nothing is charged. */
@@ -53,26 +86,34 @@ struct vt_charge {
 	struct vt_quota *quota;
 	enum vt_quota_kind kind;
 	uint64_t amount;
+	struct wl_list link; // vt_quota.payable, if it has `pay`
+	void (*pay)(struct vt_charge *charge);
 };
 
+/** `borrowed_fd`: see there. */
 void vt_quota_registry_init(struct vt_quota_registry *registry,
-	const struct vitrine_view_limits *borrowed_limits);
+	const struct vitrine_view_limits *borrowed_limits, int borrowed_fd);
 /** Everything that was charged must have been given back. */
 void vt_quota_registry_finish(struct vt_quota_registry *registry);
 
 /**
- * The quota of a process, with a reference. Times are in ms of CLOCK_MONOTONIC, here
- * and below. Forgets processes that owe nothing. NULL on allocation failure.
+ * The quota of a holder, with a reference. Times are in ms of CLOCK_MONOTONIC, here
+ * and below. Forgets holders that owe nothing. NULL on allocation failure.
  */
-struct vt_quota *vt_quota_get(struct vt_quota_registry *registry, pid_t pid, int64_t now_ms);
-/** The same of the process that a client is. */
+struct vt_quota *vt_quota_get(struct vt_quota_registry *registry, const struct vt_quota_key *key,
+	int64_t now_ms);
+/** The same of the process that a client is. NULL also for `client` NULL. */
 struct vt_quota *vt_quota_get_for_client(struct vt_quota_registry *registry,
-	struct wl_client *client, int64_t now_ms);
+	const struct vt_client *client, int64_t now_ms);
 struct vt_quota *vt_quota_ref(struct vt_quota *quota);
 /** Accepts NULL. */
 void vt_quota_unref(struct vt_quota *quota);
 
-/** Whether so much more of a kind may be charged; with 0, whether no more than allowed is. */
+/**
+ * Whether so much more of a kind may be charged, at this level and all above; with 0,
+ * whether no more than allowed is. File descriptors: nor if half of those that the
+ * process may have are open, for whatever.
+ */
 bool vt_quota_has_room(const struct vt_quota *quota, enum vt_quota_kind kind, uint64_t amount);
 /** Tells the listeners of `exceeded`. */
 void vt_quota_emit_exceeded(struct vt_quota *quota);
@@ -83,12 +124,32 @@ void vt_charge_add(struct vt_charge *charge, struct vt_quota *quota, enum vt_quo
 /** Charges, or returns false if there is no room. */
 bool vt_charge_try(struct vt_charge *charge, struct vt_quota *quota, enum vt_quota_kind kind,
 	uint64_t amount);
+/**
+ * The same for a holder that has room itself, where others leave it none: the largest
+ * holder of the level that is full pays first, if it has at least twice what this one
+ * would have, and more than an eighth of what a holder may have. It pays with its newest
+ * charge that has `pay`, and with as many as are needed. Not while an output commits.
+ */
+bool vt_charge_claim(struct vt_charge *charge, struct vt_quota *quota, enum vt_quota_kind kind,
+	uint64_t amount);
+/**
+ * Lets a charge of a holder be given up for others: `pay` ends what it is for, and drops
+ * the charge. The charge must not move in memory from here on.
+ */
+void vt_charge_set_payable(struct vt_charge *charge, void (*pay)(struct vt_charge *charge));
+/** Makes a part of a charge one of its own, `part`, with the same quota. */
+void vt_charge_split(struct vt_charge *charge, struct vt_charge *part, uint64_t amount);
+/**
+ * Charges another quota from here on, without a look at its limit: what was reserved at
+ * a level is now for one below it.
+ */
+void vt_charge_move(struct vt_charge *charge, struct vt_quota *quota);
 /** Gives back what is charged. Twice is harmless. */
 void vt_charge_drop(struct vt_charge *charge);
 
 /** Milliseconds until a session may start or a copy be made; 0 is now. */
 uint32_t vt_quota_get_delay(struct vt_quota *quota, int64_t now_ms);
-/** A session that saw something has ended, or a copy is about to be made. */
+/** A session starts, or a copy is about to be made. */
 void vt_quota_take_token(struct vt_quota *quota, int64_t now_ms);
 
 #endif

@@ -123,8 +123,8 @@ static void registry_watch_soon(struct vt_retired_registry *registry) {
 /* Charging */
 
 static bool quota_has_room(const struct vt_quota *quota, uint64_t size) {
-	return vt_quota_has_room(quota, VT_QUOTA_RETIRED_BYTES, size) &&
-		vt_quota_has_room(quota, VT_QUOTA_RETIRED_PIECES, 0);
+	return vt_quota_has_room(quota, VT_QUOTA_SHARED_BYTES, size) &&
+		vt_quota_has_room(quota, VT_QUOTA_SHARED_PIECES, 0);
 }
 
 bool vt_retired_registry_has_room(struct vt_retired_registry *registry,
@@ -148,8 +148,8 @@ static bool retired_memory_charge(struct retired_memory *memory, struct vt_quota
 		return false;
 	}
 	*debtor = (struct debtor){ 0 };
-	vt_charge_add(&debtor->bytes, quota, VT_QUOTA_RETIRED_BYTES, memory->size);
-	vt_charge_add(&debtor->piece, quota, VT_QUOTA_RETIRED_PIECES, 1);
+	vt_charge_add(&debtor->bytes, quota, VT_QUOTA_SHARED_BYTES, memory->size);
+	vt_charge_add(&debtor->piece, quota, VT_QUOTA_SHARED_PIECES, 1);
 	return true;
 }
 

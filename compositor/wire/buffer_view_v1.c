@@ -458,8 +458,9 @@ static struct buffer_view *view_create(struct vt_manager *manager,
 	if (view == NULL) {
 		return NULL;
 	}
-	view->quota = vt_quota_get_for_client(&manager->quotas, wl_resource_get_client(resource),
-		vt_now_ms());
+	struct wl_client *client = wl_resource_get_client(resource);
+	view->quota = vt_quota_get_for_client(&manager->quotas,
+		vt_client_get(&manager->clients, client), vt_now_ms());
 	if (view->quota == NULL) {
 		goto err_view;
 	}

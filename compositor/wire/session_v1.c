@@ -418,8 +418,9 @@ static struct session_v1 *session_create(struct wl_resource *manager_resource, u
 
 /** What a client can have without starting it is bounded. */
 static bool session_charge(struct session_v1 *session_v1, struct vt_manager *manager) {
+	struct wl_client *client = wl_resource_get_client(session_v1->resource);
 	struct vt_quota *quota = vt_quota_get_for_client(&manager->quotas,
-		wl_resource_get_client(session_v1->resource), vt_now_ms());
+		vt_client_get(&manager->clients, client), vt_now_ms());
 	bool ok = quota != NULL && vt_charge_try(&session_v1->charge, quota, VT_QUOTA_OBJECTS, 1);
 	vt_quota_unref(quota);
 	return ok;

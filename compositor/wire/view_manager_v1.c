@@ -18,14 +18,20 @@
 /** For threads that copy to end, at the end of the display; one that is stuck does not. */
 #define DRIVERS_WAIT_MS 1000
 
+#define MIB (UINT64_C(1024) * 1024)
+
 static const struct vitrine_view_limits default_limits = {
 	.frames_per_session = 2,
-	.objects_per_process = 64,
 	.frame_deadline_ms = 1000,
 	.contended_frame_deadline_ms = 100,
-	.retire_burst_per_process = 16,
-	.retire_interval_ms = 100,
-	.retired_bytes_per_process = 512 * 1024 * 1024,
+	.objects = { 512, 256, 64 },
+	.copiers = { 16, 8, 2 },
+	.copies = { 16, 8, 1 },
+	.private_bytes = { 2048 * MIB, 1024 * MIB, 256 * MIB },
+	.shared_bytes = { 2048 * MIB, 1024 * MIB, 256 * MIB },
+	.shared_pieces = { 2048, 1024, 256 },
+	.starts_per_group = { .burst = 32, .interval_ms = 250 },
+	.starts_per_holder = { .burst = 16, .interval_ms = 100 },
 };
 
 /** A client that has bound the global. */
@@ -250,7 +256,8 @@ struct vitrine_view_manager_v1 *vitrine_view_manager_v1_create(struct wl_display
 	manager->loop = wl_display_get_event_loop(display);
 	manager->base.limits = default_limits;
 	vt_policy_init(&manager->policy, &manager->clients);
-	vt_quota_registry_init(&manager->quotas, &manager->base.limits);
+	vt_quota_registry_init(&manager->quotas, &manager->base.limits,
+		wl_event_loop_get_fd(manager->loop));
 	wl_list_init(&manager->unstarted);
 	wl_list_init(&manager->sessions);
 	wl_list_init(&manager->viewed_outputs);

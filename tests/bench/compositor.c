@@ -326,8 +326,11 @@ static bool bench_init(struct bench *bench, const struct server_options *options
 		return false;
 	}
 	// More sessions, and shorter ones, than anybody opens else
-	server->view_manager->limits.retire_burst_per_process = UINT32_MAX;
-	server->view_manager->limits.objects_per_process = UINT32_MAX;
+	server->view_manager->limits.starts_per_group.burst = UINT32_MAX;
+	server->view_manager->limits.starts_per_holder.burst = UINT32_MAX;
+	server->view_manager->limits.objects = (struct vitrine_view_limit){
+		UINT32_MAX, UINT32_MAX, UINT32_MAX,
+	};
 	if (bench->uses_busy) {
 		// Or opening 64 connections is enough for the first to be taken for idle
 		server->view_manager->limits.frame_deadline_ms *= SLOW_FACTOR;

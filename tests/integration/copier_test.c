@@ -698,8 +698,8 @@ TEST_WITH(fixture, clients_with_devices_have_copies_of_their_own) {
 
 TEST_WITH(fixture, sessions_with_copies_of_their_own_cost_tokens_without_a_frame) {
 	use_device(f);
-	f->server.manager->limits.retire_burst_per_process = 4;
-	f->server.manager->limits.retire_interval_ms = 1000000;
+	f->server.manager->limits.starts_per_holder.burst = 4;
+	f->server.manager->limits.starts_per_holder.interval_ms = 1000000;
 	gpu_close();
 	for (uint32_t i = 1; i <= 8; i++) {
 		uint32_t n_started = f->server.sessions_started;
@@ -716,7 +716,7 @@ TEST_WITH(fixture, sessions_with_copies_of_their_own_cost_tokens_without_a_frame
 
 TEST_WITH(fixture, sessions_with_copies_of_their_own_are_charged_before_a_frame) {
 	use_device(f);
-	f->server.manager->limits.retired_bytes_per_process = 2 * 5 * 64 * 48 * 4;
+	f->server.manager->limits.private_bytes.per_holder = 2 * 5 * 64 * 48 * 4;
 	struct test_session *sessions[3];
 	for (int i = 0; i < 3; i++) {
 		sessions[i] = start_device_session(f->client);
@@ -737,7 +737,7 @@ TEST_WITH(fixture, sessions_with_copies_of_their_own_are_charged_before_a_frame)
 TEST_WITH(fixture, threads_for_one_client_each_are_bounded,
 		.acceptable = SNAPSHOT, .auto_release = true) {
 	use_device(f);
-	f->server.manager->limits.retire_burst_per_process = 100;
+	f->server.manager->limits.starts_per_holder.burst = 100;
 	f->server.manager->limits.contended_frame_deadline_ms = 1;
 	struct test_session *sessions[VT_COPIERS_PRIVATE_CAP + 1];
 	for (int i = 0; i < VT_COPIERS_PRIVATE_CAP; i++) {

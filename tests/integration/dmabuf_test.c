@@ -583,7 +583,7 @@ TEST_WITH(viewing, buffer_view_is_what_was_asked_for_last) {
 }
 
 TEST_WITH(viewing, buffer_view_that_has_not_started_is_charged_and_can_go) {
-	f->server.manager->limits.objects_per_process = 1;
+	f->server.manager->limits.objects.per_holder = 1;
 	struct buffer_view *view = viewing_create_unstarted(f);
 	client_roundtrip(f->client);
 	check(!view->failed);
@@ -708,7 +708,7 @@ TEST_WITH_EACH(viewing, changes_of_mind, buffer_view_that_is_copied_is_sent_by_t
 }
 
 TEST_WITH(viewing, buffer_views_beyond_the_quota_fail_with_no_resources, .fence = true) {
-	f->server.manager->limits.objects_per_process = 2;
+	f->server.manager->limits.objects.per_holder = 2;
 	for (int i = 0; i < 3; i++) {
 		viewing_get(f, SNAPSHOT);
 	}
@@ -720,7 +720,7 @@ TEST_WITH(viewing, buffer_views_beyond_the_quota_fail_with_no_resources, .fence 
 }
 
 TEST_WITH(viewing, copies_that_a_client_keeps_are_charged) {
-	f->server.manager->limits.retired_bytes_per_process = 4 * DMABUF_SIZE;
+	f->server.manager->limits.shared_bytes.per_holder = 4 * DMABUF_SIZE;
 	struct buffer_view *view;
 	do {
 		view = viewing_get_and_wait(f, SNAPSHOT);
@@ -734,7 +734,7 @@ TEST_WITH(viewing, copies_that_a_client_keeps_are_charged) {
 }
 
 TEST_WITH(viewing, copies_that_wait_for_each_other_are_charged_together) {
-	f->server.manager->limits.retired_bytes_per_process = 4 * COPY_SIZE;
+	f->server.manager->limits.shared_bytes.per_holder = 4 * COPY_SIZE;
 	for (int i = 0; i < 8; i++) {
 		viewing_get(f, SNAPSHOT);
 	}
@@ -749,10 +749,10 @@ TEST_WITH(viewing, copies_that_wait_for_each_other_are_charged_together) {
 }
 
 TEST_WITH(viewing, planes_of_one_memory_are_charged_each, .fourcc = DRM_FORMAT_NV12) {
-	f->server.manager->limits.retired_bytes_per_process = 2 * COPY_SIZE;
+	f->server.manager->limits.shared_bytes.per_holder = 2 * COPY_SIZE;
 	view_check_failed(viewing_get_and_wait(f, SNAPSHOT),
 		XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
-	f->server.manager->limits.retired_bytes_per_process = 3 * COPY_SIZE;
+	f->server.manager->limits.shared_bytes.per_holder = 3 * COPY_SIZE;
 	check(viewing_get_and_wait(f, SNAPSHOT)->done);
 }
 

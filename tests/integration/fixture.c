@@ -106,7 +106,8 @@ void server_init(struct server *server, const struct server_options *options) {
 	}
 	// The default policy has a test of its own, and so has the rate limit
 	vitrine_view_manager_v1_set_allowed(server->manager, VITRINE_GUARANTEE_ALL);
-	server->manager->limits.retire_burst_per_process = 1000000;
+	server->manager->limits.starts_per_group.burst = 1000000;
+	server->manager->limits.starts_per_holder.burst = 1000000;
 	server->session_start.notify = server_handle_session_start;
 	wl_signal_add(&server->manager->events.session_start, &server->session_start);
 	server->session_stop.notify = server_handle_session_stop;
@@ -959,7 +960,7 @@ void fixture_check_unchanged(struct fixture *f, struct test_session *session) {
 }
 
 void fixture_check_keeper(struct fixture *f, uint32_t acceptable) {
-	f->server.manager->limits.retired_bytes_per_process = 64 * 48 * 4 * 3;
+	f->server.manager->limits.shared_bytes.per_holder = 64 * 48 * 4 * 3;
 	struct test_session *session = test_session_try(f->client, acceptable);
 	uint32_t n_kept = 0;
 	for (; !session->stopped; session = test_session_try(f->client, acceptable)) {

@@ -142,7 +142,7 @@ static size_t count_old(const struct vt_stream *stream) {
 
 TEST_WITH_EACH(fixture, each_guarantee, any_number_of_sessions_costs_one_buffer) {
 	test_session_close(f->session);
-	f->server.manager->limits.objects_per_process = 256;
+	f->server.manager->limits.objects.per_holder = 256;
 	struct test_session *sessions[256];
 	for (int i = 0; i < 256; i++) {
 		// Some of them begin with a frame that others have already

@@ -618,7 +618,7 @@ TEST_WITH(fixture, locked_screen_stops_sessions_that_start_then) {
 }
 
 TEST_WITH(fixture, sessions_that_have_not_started_are_charged) {
-	f->server.manager->limits.objects_per_process = 3;
+	f->server.manager->limits.objects.per_holder = 3;
 	struct test_session *sessions[4];
 	for (size_t i = 0; i < 4; i++) {
 		sessions[i] = create_unstarted(f);

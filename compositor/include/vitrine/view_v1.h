@@ -115,32 +115,68 @@ typedef struct vitrine_view_permission (*vitrine_view_policy_func_t)(
 	const struct vitrine_view_request *request, void *data);
 
 /**
+ * How much of one kind there may be at a time, at each of three levels. What one level
+ * lacks is refused, whatever the others have left.
+ *
+ * A group is what one user runs, where clients behind security contexts are a group of
+ * their own; in that one each application (engine and app-id) has half of what the group
+ * has. A holder is a process, for as long as it lives, with all its connections. All
+ * clients of a group whose process has ended, or is in another PID namespace, are one
+ * holder together.
+ */
+struct vitrine_view_limit {
+	uint64_t for_all;
+	uint64_t per_group;
+	uint64_t per_holder;
+};
+
+/** So many at once, and one more in each interval, in ms. An interval of 0 is no limit. */
+struct vitrine_view_rate {
+	uint32_t burst;
+	uint32_t interval_ms;
+};
+
+/**
  * Limits that bound what clients can cost. All of them are there to keep the
  * compositor going with any number of hostile clients. They can be changed at any
- * time and count from then on, but for `frames_per_session`. A process is that of
- * the client at the other end of the connection: all its connections count together.
+ * time and count from then on, but for `frames_per_session`.
  */
 struct vitrine_view_limits {
 	/** Frames that a session may hold, 1 to 4, for sessions that are created later. */
 	uint32_t frames_per_session;
-	/** Sessions and pending views that a process may have at a time. */
-	uint32_t objects_per_process;
 	/** A held frame is revoked after this time, in ms. */
 	uint32_t frame_deadline_ms;
 	/** The same while another session waits for a buffer, in ms. */
 	uint32_t contended_frame_deadline_ms;
 	/**
-	 * Ends of sessions that were shown anything, and copies of clients' buffers: so
-	 * many at once for a process, and one more in each interval, in ms. Sessions and
-	 * copies beyond that start later. An interval of 0 is no limit.
+	 * Sessions and pending views of buffers. A group, or all, that has none left takes
+	 * them from the holder that has most: see docs/threat-model.md.
 	 */
-	uint32_t retire_burst_per_process;
-	uint32_t retire_interval_ms;
+	struct vitrine_view_limit objects;
 	/**
-	 * Bytes of retired memory that a process may keep alive. Its sessions stop with
-	 * no_resources beyond that, and new ones as soon as they are created.
+	 * File descriptors of the compositor that are kept for clients. If `for_all` is 0,
+	 * which is the default: a quarter of what RLIMIT_NOFILE allows, half of that a group,
+	 * and a quarter of that a holder.
 	 */
-	uint64_t retired_bytes_per_process;
+	struct vitrine_view_limit fds;
+	/** Threads that copy frames to dma-bufs for one client alone. */
+	struct vitrine_view_limit copiers;
+	/** Threads that copy a client's buffer. */
+	struct vitrine_view_limit copies;
+	/** Bytes of copies of frames that are for one client alone. */
+	struct vitrine_view_limit private_bytes;
+	/**
+	 * Bytes of retired memory that more than one client may have been shown, and pieces
+	 * of it, that a client may still have.
+	 */
+	struct vitrine_view_limit shared_bytes;
+	struct vitrine_view_limit shared_pieces;
+	/**
+	 * Starts of sessions, and copies of clients' buffers. Sessions and copies beyond
+	 * that start later.
+	 */
+	struct vitrine_view_rate starts_per_group;
+	struct vitrine_view_rate starts_per_holder;
 };
 
 /**
