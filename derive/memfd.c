@@ -6,9 +6,13 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "backend.h"
+
+/** How often a file that holders take our permission to open is tried. */
+#define REOPEN_TRIES 16
 
 static int open_device(const char *path, int *error) {
 	int fd = open(path, O_RDWR | O_CLOEXEC);
@@ -36,8 +40,16 @@ int derive_reopen_read_only(int fd) {
 	// A dup() would share the file description, and with it the access mode
 	char path[sizeof("/proc/self/fd/") + 11];
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	int read_only_fd = open(path, O_RDONLY | O_CLOEXEC);
-	return read_only_fd < 0 ? -errno : read_only_fd;
+	for (int i = 0; i < REOPEN_TRIES; i++) {
+		int read_only_fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (read_only_fd >= 0) {
+			return read_only_fd;
+		} else if (errno != EACCES || fchmod(fd, S_IRUSR | S_IWUSR) < 0) {
+			return -errno;
+		}
+		// A holder with our uid had changed the mode, which we just changed back
+	}
+	return -EACCES;
 }
 
 /** Rounds up to whole pages, which udmabuf asks for. False on overflow. */

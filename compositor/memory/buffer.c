@@ -94,10 +94,16 @@ bool vt_view_fds_copy(const struct vt_view_fds *fds, struct vt_view_fds *copy) {
 	return true;
 }
 
-/** Whether what is kept is the best that can be derived. */
+/**
+ * Whether what is kept is the best that can be derived. There is nothing better than
+ * `sealed`, and the first one is from before any client had the memfd: a holder with our
+ * uid can keep us from opening it again, if it changes its mode often enough.
+ */
 static bool buffer_has_derived(const struct vt_buffer *buffer, uint32_t acceptable) {
-	return buffer->derived.n_planes > 0 && (acceptable & buffer->derived.guarantee) &&
-		!(acceptable & ~buffer->refused & ~buffer->derived_from);
+	const struct vt_view_fds *derived = &buffer->derived;
+	return derived->n_planes > 0 && (acceptable & derived->guarantee) &&
+		(derived->guarantee == VITRINE_GUARANTEE_SEALED ||
+			!(acceptable & ~buffer->refused & ~buffer->derived_from));
 }
 
 /**

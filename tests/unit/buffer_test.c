@@ -104,6 +104,16 @@ TEST_WITH(buffer_fixture, sealed_memfd_is_derived_once_for_all, SEALED | GUARDED
 	check_int(n_derived, ==, 1);
 }
 
+/** A holder can make that it is not derived again: it need not be. */
+TEST_WITH(buffer_fixture, sealed_memfd_is_kept_for_those_who_accept_more, SEALED | GUARDED) {
+	check_int(announce(f, SEALED), ==, SEALED);
+	error = -EACCES;
+	check_int(announce(f, GUARDED | SEALED), ==, SEALED);
+	check_int(announce(f, FD_READ_ONLY | GUARDED | SEALED), ==, SEALED);
+	check_int(n_derived, ==, 1);
+	error = 0;
+}
+
 TEST_WITH(buffer_fixture, dmabuf_is_derived_once_for_each_session, GUARDED) {
 	for (unsigned i = 1; i < 4; i++) {
 		check_int(announce(f, SEALED | GUARDED), ==, GUARDED);

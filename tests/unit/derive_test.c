@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <vitrine/derive.h>
 
@@ -363,4 +364,41 @@ TEST(verify_refuses_a_storage_that_does_not_fit) {
 	expect_verify_error(fd, VITRINE_STORAGE_MEMFD, VITRINE_GUARANTEE_FD_READ_ONLY, reason);
 	expect_verify_error(fd, VITRINE_STORAGE_MEMFD, 0, reason);
 	close(fd);
+}
+
+/** What the holder of a view with our uid may do to the file, and we alone are to undo. */
+static void derive_from_a_file_whose_mode_was_changed(void) {
+	struct owner f;
+	owner_set_up(&f, &(struct owner_options){0});
+	struct vitrine_derived_fd derived = derive(&f, VITRINE_GUARANTEE_SEALED);
+	const mode_t modes[] = { 0, 0111, 0222 };
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		check_ok(fchmod(derived.fd, modes[i]));
+		char path[64];
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", f.fd);
+		check_errno(open(path, O_RDONLY | O_CLOEXEC), EACCES); // the change has that effect
+		struct vitrine_derived_fd again = derive(&f, VITRINE_GUARANTEE_SEALED);
+		const uint8_t *data = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, again.fd, 0);
+		check(data != MAP_FAILED && data[0] == 0x11);
+		munmap((void *)data, SIZE);
+		close(again.fd);
+	}
+	close(derived.fd);
+	owner_tear_down(&f);
+}
+
+TEST(holder_with_our_uid_does_not_keep_us_from_deriving) {
+	pid_t pid = fork();
+	check_int(pid, >=, 0);
+	if (pid == 0) {
+		// Root opens any file
+		if (getuid() == 0) {
+			check_ok(setgid(65534));
+			check_ok(setuid(65534));
+		}
+		derive_from_a_file_whose_mode_was_changed();
+		_exit(0);
+	}
+	int status;
+	check(waitpid(pid, &status, 0) == pid && status == 0);
 }
