@@ -28,7 +28,7 @@ struct command {
 };
 
 extern const struct command command_probe, command_info, command_shot, command_record,
-	command_watch, command_audit;
+	command_watch, command_audit, command_sessions;
 
 /** What the shared options say, and the connection. */
 struct cli {

@@ -13,13 +13,14 @@ static const struct command *const commands[] = {
 	&command_record,
 	&command_watch,
 	&command_audit,
+	&command_sessions,
 };
 
 static void print_help(FILE *file) {
 	fputs("usage: vitrine COMMAND [OPTION]...\n\n"
 		"Look at the outputs of a Wayland compositor through read-only views.\n\n", file);
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
-		fprintf(file, "  %-8s%s\n", commands[i]->name, commands[i]->summary);
+		fprintf(file, "  %-10s%s\n", commands[i]->name, commands[i]->summary);
 	}
 	fputs("\n`vitrine COMMAND --help` tells more.\n", file);
 }

@@ -507,7 +507,8 @@ TEST_WITH(controlled, peer_that_never_reads_is_given_up) {
 	check_asked(f, other, "{\"watch\":true}\n", "{\"end\":true}");
 	harness_set_timeout(60 * harness_get_slowdown());
 	// Until its socket and what is kept for it are full
-	f->server.manager->limits.retire_interval_ms = 0;
+	f->server.manager->limits.starts_per_holder.interval_ms = 0;
+	f->server.manager->limits.starts_per_group.interval_ms = 0;
 	int n = 0;
 	for (; n < 4000 && !is_given_up(mute); n++) {
 		struct test_session *session = test_session_start(f->client, ALL);
