@@ -236,18 +236,31 @@ static bool output_paint_state(struct server_output *output, struct wlr_output_s
 	return wlr_render_pass_submit(pass) && wlr_output_commit_state(wlr_output, state);
 }
 
-bool output_paint(struct server_output *output, uint32_t color, const struct rect *rect) {
-	struct wlr_output_state state;
-	wlr_output_state_init(&state);
+static bool output_paint_and_finish(struct server_output *output, struct wlr_output_state *state,
+		uint32_t color, const struct rect *rect) {
 	if (output->fourcc != 0) {
-		wlr_output_state_set_render_format(&state, output->fourcc);
+		wlr_output_state_set_render_format(state, output->fourcc);
 	}
 	enter_server(true);
-	bool ok = output_paint_state(output, &state, color, rect);
-	wlr_output_state_finish(&state);
+	bool ok = output_paint_state(output, state, color, rect);
+	wlr_output_state_finish(state);
 	enter_server(false);
 	output->color = color;
 	return ok;
+}
+
+bool output_paint(struct server_output *output, uint32_t color, const struct rect *rect) {
+	struct wlr_output_state state;
+	wlr_output_state_init(&state);
+	return output_paint_and_finish(output, &state, color, rect);
+}
+
+bool output_paint_mode(struct server_output *output, int width, int height, uint32_t color,
+		const struct rect *rect) {
+	struct wlr_output_state state;
+	wlr_output_state_init(&state);
+	wlr_output_state_set_custom_mode(&state, width, height, 0);
+	return output_paint_and_finish(output, &state, color, rect);
 }
 
 /* Events */

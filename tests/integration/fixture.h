@@ -80,6 +80,9 @@ struct rect {
  * output has no buffer left or the commit failed.
  */
 bool output_paint(struct server_output *output, uint32_t color, const struct rect *rect);
+/** The same, and a mode in the same commit. */
+bool output_paint_mode(struct server_output *output, int width, int height, uint32_t color,
+	const struct rect *rect);
 
 #define SESSION_VIEWS_CAP 512
 #define SESSION_FRAMES_CAP 64

@@ -187,6 +187,37 @@ TEST_WITH(fixture, damage_of_skipped_frames_is_merged, .acceptable = ALL) {
 	check(has_a && has_b);
 }
 
+static bool frame_is_damaged_in(const struct test_frame *frame, const struct rect *rect) {
+	pixman_region32_t damage;
+	test_frame_get_damage(frame, &damage);
+	pixman_box32_t box = { rect->x, rect->y, rect->x + rect->width, rect->y + rect->height };
+	bool is_damaged = pixman_region32_contains_rectangle(&damage, &box) == PIXMAN_REGION_IN;
+	pixman_region32_fini(&damage);
+	return is_damaged;
+}
+
+/** Frames that no session could take at all, so that they were not even copied. */
+TEST_WITH_EACH(fixture, each_guarantee, damage_of_frames_that_none_could_take_comes_later) {
+	const struct rect rects[] = { { 1, 1, 2, 2 }, { 20, 20, 3, 3 }, { 40, 40, 4, 4 } };
+	fixture_paint_frames(f, 1, 2); // all that it may hold
+	for (uint32_t i = 0; i < 2; i++) {
+		check(output_paint(f->server.output, 3 + i, &rects[i]));
+		pump(&f->server);
+	}
+	check_int(f->session->n_frames, ==, 2);
+	test_session_release(f->session, 1);
+	test_session_release(f->session, 2);
+	check(output_paint(f->server.output, 5, &rects[2]));
+	pump(&f->server);
+	check(output_paint(f->server.output, 6, &rects[2]));
+	pump(&f->server);
+	check_int(f->session->n_frames, >, 2);
+	for (uint32_t i = 0; i < 3; i++) {
+		check(frame_is_damaged_in(&f->session->frames[2], &rects[i]));
+	}
+	check(!frame_is_damaged_in(&f->session->frames[2], &(struct rect){ 60, 0, 1, 1 }));
+}
+
 TEST_WITH(fixture, too_many_damage_rectangles_become_few, .acceptable = ALL) {
 	fixture_paint(f, 0);
 	fixture_paint(f, 1);
@@ -214,6 +245,33 @@ TEST_WITH_EACH(fixture, each_guarantee,
 	check_int(f->session->depth, ==, 2);
 	check_int(f->session->n_frames, ==, 2);
 	check_int(f->session->n_revoked, ==, 0); // nobody else needs the buffers
+}
+
+static const struct {
+	const char *name;
+	uint32_t limit, depth;
+} depths[] = {
+	{ "none", 0, 1 }, { "one", 1, 1 }, { "three", 3, 3 }, { "four", 4, 4 },
+	{ "more than there may be", 5, 4 },
+};
+
+/** "Frames that a session may hold, 1 to 4, for sessions that are created later." */
+TEST_EACH(depths, session_may_hold_as_many_frames_as_the_limit_says) {
+	struct fixture f;
+	fixture_set_up(&f, &(struct fixture_options){ .acceptable = ALL });
+	f.server.manager->limits.frame_deadline_ms = 1000000;
+	f.server.manager->limits.frames_per_session = param->limit;
+	check_int(f.session->depth, ==, 2);
+	struct test_session *session = test_session_start(f.client, ALL);
+	check_int(session->depth, ==, param->depth);
+	test_session_close(f.session);
+	for (uint32_t i = 0; i < 9; i++) {
+		fixture_paint(&f, fixture_color(i));
+		uint32_t n_held = session->n_frames - session->n_released - session->n_revoked;
+		check_int(n_held, <=, param->depth);
+	}
+	check_int(session->n_frames, >, 0);
+	fixture_tear_down(&f);
 }
 
 TEST_WITH(fixture, newest_frame_is_sent_on_release_and_older_ones_are_skipped, .acceptable = ALL) {
@@ -858,6 +916,32 @@ TEST_WITH_EACH(fixture, each_reader, first_frame_after_a_resize_is_damaged_entir
 	check_int(frame->damage[0].height, ==, 32);
 }
 
+TEST_PARAMS(fixture, sizes, int width, height) = {
+	{ "width, sealed", { .acceptable = SEALED, .auto_release = true }, 65, 48 },
+	{ "width, snapshot", { .acceptable = SNAPSHOT, .auto_release = true }, 65, 48 },
+	{ "height, sealed", { .acceptable = SEALED, .auto_release = true }, 64, 49 },
+	{ "height, snapshot", { .acceptable = SNAPSHOT, .auto_release = true }, 64, 49 },
+};
+
+TEST_WITH_EACH(fixture, sizes, first_frame_of_another_size_is_damaged_entirely) {
+	fixture_paint(f, 1);
+	const struct rect rect = { 1, 2, 3, 4 };
+	check(output_paint_mode(f->server.output, param->width, param->height, 2, &rect));
+	pump(&f->server);
+	for (uint32_t i = 3; f->session->n_frames < 2; i++) { // the first one may be lost
+		check_int(i, <, 6);
+		check(output_paint(f->server.output, i, &rect));
+		pump(&f->server);
+	}
+	struct test_frame *frame = test_session_last_frame(f->session);
+	check_int(f->session->views[frame->index].width, ==, param->width);
+	check_int(frame->damage[0].width, ==, param->width);
+	check_int(frame->damage[0].height, ==, param->height);
+	check(output_paint(f->server.output, 6, &rect)); // and the one after that is not
+	pump(&f->server);
+	check_int(test_session_last_frame(f->session)->damage[0].width, ==, 3);
+}
+
 TEST_WITH_EACH(fixture, each_guarantee, memory_of_before_a_resize_stays_mapped_and_readable) {
 	fixture_paint(f, 0x101010);
 	uint64_t checksum = test_view_checksum(&f->session->views[0]);
@@ -962,6 +1046,21 @@ TEST_WITH(fixture, frame_held_past_the_deadline_is_revoked) {
 	fixture_paint(f, 7);
 	check_int(session->n_frames, >, n_frames);
 	check_int(test_session_get_pixel(session, 0, 0), ==, 7);
+}
+
+/** The newest frame is there for a session that has none, and no buffer for both. */
+TEST_WITH(fixture, frame_is_revoked_earlier_if_another_session_waits, .acceptable = SEALED) {
+	f->server.manager->limits.frame_deadline_ms = 1000000;
+	f->server.manager->limits.contended_frame_deadline_ms = 20;
+	fixture_paint_frames(f, 1, 2);
+	struct test_session *other = test_session_start(f->client, SEALED);
+	fixture_paint_frames(f, 3, 4);
+	check_int(f->session->n_frames, ==, 2);
+	test_session_release_all_but(other, 0);
+	client_roundtrip(f->client);
+	uint32_t n_frames = other->n_frames;
+	pump_until(&f->server, other->n_frames > n_frames);
+	check_int(f->session->n_revoked, >, 0);
 }
 
 /** "The event is on its way to the client before the content changes" */

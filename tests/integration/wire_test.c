@@ -232,6 +232,29 @@ TEST_WITH(fixture, serial_counts_the_frames_that_were_missed_on_the_way_to_copie
 	wlr_allocator_destroy(stock);
 }
 
+/** The same for damage: of copies, what was changed by frames that the session missed. */
+TEST_WITH(fixture, damage_counts_from_the_last_frame_on_the_way_to_copies) {
+	struct test_session *session = test_session_start_reader(f->client, ALL);
+	fixture_show(f, session, 0x123456);
+	struct wlr_allocator *stock = wlr_allocator_autocreate(f->server.backend, f->server.renderer);
+	struct wlr_drm_format format = { .format = DRM_FORMAT_XRGB8888 };
+	f->server.output->swapchain = wlr_swapchain_create(stock, 64, 48, &format);
+	check(output_paint(f->server.output, 0x654321, NULL));
+	pump(&f->server);
+	for (uint32_t i = 0; session->n_frames < 2; i++) {
+		check_int(i, <, 8);
+		check(output_paint(f->server.output, i, &(struct rect){ 1, 2, 3, 4 }));
+		pump(&f->server);
+	}
+	struct test_frame *frame = &session->frames[1];
+	check_int(session->views[frame->index].guarantee, ==, SNAPSHOT);
+	check_int(frame->damage[0].width, ==, 64);
+	check_int(frame->damage[0].height, ==, 48);
+	wlr_swapchain_destroy(f->server.output->swapchain);
+	f->server.output->swapchain = NULL;
+	wlr_allocator_destroy(stock);
+}
+
 static struct vt_subscriber *find_subscriber(struct fixture *f) {
 	struct vt_manager *manager = wl_container_of(f->server.manager, manager, base);
 	struct vitrine_view_session_v1 *session =

@@ -60,6 +60,34 @@ int __wrap_vitrine_verify_fd(int fd, enum vitrine_storage storage,
 	return ret;
 }
 
+/* Time that passes only while poll() waits, and then at once */
+
+static int64_t waited_ms = -1; // so long by now; negative for the time that it is
+
+int __real_poll(struct pollfd *fds, nfds_t n_fds, int timeout);
+int __wrap_poll(struct pollfd *fds, nfds_t n_fds, int timeout);
+int __wrap_poll(struct pollfd *fds, nfds_t n_fds, int timeout) {
+	int ret = __real_poll(fds, n_fds, waited_ms < 0 ? timeout : 0);
+	if (waited_ms >= 0 && ret == 0) {
+		check_int(timeout, >=, 0);
+		waited_ms += timeout;
+	}
+	return ret;
+}
+
+int __real_clock_gettime(clockid_t clock, struct timespec *time);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *time);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *time) {
+	if (waited_ms < 0) {
+		return __real_clock_gettime(clock, time);
+	}
+	*time = (struct timespec){
+		.tv_sec = 1 + waited_ms / 1000,
+		.tv_nsec = waited_ms % 1000 * 1000000,
+	};
+	return 0;
+}
+
 struct fixture {
 	pid_t pid;
 	struct vitrine_client *client; // NULL if the test has destroyed it
@@ -287,6 +315,13 @@ static void expect_connect_error(const struct fake_script *script, int error, co
 
 TEST(signals_end_connecting_to_a_mute_compositor) {
 	expect_connect_error(&(struct fake_script){ .mute = true }, -EINTR, "");
+}
+
+/** "-ETIMEDOUT if it does not answer within 10 s" */
+TEST(mute_compositor_is_given_up_after_ten_seconds) {
+	waited_ms = 0;
+	expect_connect_error(&(struct fake_script){ .mute = true }, -ETIMEDOUT, "does not answer");
+	check_int(waited_ms, ==, 10000);
 }
 
 TEST(no_compositor) {
@@ -530,6 +565,19 @@ TEST_WITH(fixture, listener_hears_of_what_happens,
 	check_int(heard.retired_index, ==, 0);
 }
 
+static void end_on_release(struct fake_session *session, uint32_t serial) {
+	_exit(0);
+}
+
+/** What the client says goes out with the call, whether it dispatches or not. */
+TEST_WITH(fixture, release_is_sent_at_once,
+		SCRIPT(.release = end_on_release, .events = ONE_FRAME)) {
+	vitrine_frame_release(next_frame(f));
+	struct pollfd pollfd = { .fd = vitrine_client_get_fd(f->client), .events = POLLIN };
+	check_int(poll(&pollfd, 1, WAIT_MS), ==, 1);
+	check(pollfd.revents & POLLHUP);
+}
+
 /* Implicit release */
 
 #define IMPLICIT SESSION(.implicit_release = true)
@@ -565,8 +613,47 @@ TEST_WITH(fixture, frame_is_torn_by_the_second_frame_after_it, .script = &fake_a
 	check_int(stats.revoked, ==, 0);
 }
 
+static void send_another_frame(struct fake_session *session) {
+	static struct fake_session *first;
+	if (first == NULL) {
+		first = session;
+		fake_say(first, SAY(EVENT(DEPTH, 2), ANNOUNCE(0), ANNOUNCE(1), ANNOUNCE(2)));
+	}
+	fake_say(first, SAY(FRAME((first->next_serial - 1) % 3)));
+}
+
+/** "if no more than one frame event came after that of the frame, what it read is not torn" */
+TEST_WITH(fixture, frame_is_not_torn_by_the_first_frame_after_it,
+		SCRIPT(.start = send_another_frame), IMPLICIT) {
+	struct vitrine_frame *frames[4];
+	frames[0] = next_frame(f);
+	for (int i = 1; i < 4; i++) {
+		struct vitrine_session *another;
+		check_int(vitrine_session_create(f->client, f->output, NULL, &another), ==, 0);
+		frames[i] = next_frame(f);
+	}
+	check(vitrine_frame_is_revoked(frames[1]));
+	check(!vitrine_frame_is_revoked(frames[2]));
+	for (int i = 0; i < 4; i++) {
+		vitrine_frame_release(frames[i]);
+	}
+}
+
 #define TWO_RETIRED SAY(EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0), EVENT(RETIRED, 0), \
 	ANNOUNCE(1), FRAME(1), EVENT(RETIRED, 1))
+
+/** Mappings of what the compositor has made. */
+static int count_maps(void) {
+	FILE *maps = fopen("/proc/self/maps", "re");
+	check(maps != NULL);
+	char line[512];
+	int count = 0;
+	while (fgets(line, sizeof(line), maps) != NULL) {
+		count += strstr(line, "memfd:fake") != NULL;
+	}
+	fclose(maps);
+	return count;
+}
 
 TEST_WITH(fixture, retired_view_is_readable_until_its_frame_is_released, .events = TWO_RETIRED) {
 	struct vitrine_frame *first = next_frame(f), *second = next_frame(f);
@@ -574,12 +661,15 @@ TEST_WITH(fixture, retired_view_is_readable_until_its_frame_is_released, .events
 	vitrine_session_get_stats(f->session, &stats);
 	check_int(stats.retired, ==, 2);
 	check_int(harness_count_fds(), ==, f->n_fds + 2);
+	check_int(count_maps(), ==, 2);
 	volatile const char *pixels = vitrine_frame_get_pixels(first, 0);
 	check_int(pixels[FAKE_SIZE - 1], ==, 0);
 	vitrine_frame_release(first);
 	check_int(harness_count_fds(), ==, f->n_fds + 1);
+	check_int(count_maps(), ==, 1);
 	vitrine_frame_release(second);
 	check_int(harness_count_fds(), ==, f->n_fds);
+	check_int(count_maps(), ==, 0);
 }
 
 /** The memory of both planes, which is the same. */
@@ -793,7 +883,7 @@ TEST_PARAMS(fixture, ends, int error; const char *text) = {
 	LIE(storage_of_zero, "exactly one known storage", RAW_VIEW(0, 1, 1, SEALED)),
 	LIE(unknown_storage, "exactly one known storage", RAW_VIEW(8, 1, 1, SEALED)),
 	LIE(two_storages, "exactly one known storage", RAW_VIEW(3, 1, 1, SEALED)),
-	LIE(storage_that_was_not_asked_for, "was not asked for", DMABUF_VIEW(1, 1, SNAPSHOT)),
+	LIE(storage_that_was_not_asked_for, "its storage was not asked for", DMABUF_VIEW(1, 1, SNAPSHOT)),
 	LIE(sealed_dmabuf, "does not fit its guarantee", DMABUF_VIEW(1, 1, SEALED)),
 	LIE(sealed_dmabuf_that_is_mapped, "does not fit its guarantee",
 		RAW_VIEW(MAPPED, 1, 1, SEALED)),
@@ -899,7 +989,7 @@ TEST_PARAMS(fixture, ends, int error; const char *text) = {
 	LIE(off_before_depth, "out of order", EVENT(OFF)),
 	LIE(off_twice, "out of order", EVENT(DEPTH, 2), EVENT(OFF), EVENT(OFF)),
 	LIE(on_without_off, "out of order", EVENT(DEPTH, 2), EVENT(ON)),
-	LIE(fence_for_a_memfd, "fence", EVENT(DEPTH, 2), ANNOUNCE(0),
+	LIE(fence_for_a_memfd, "its memory is no dma-buf", EVENT(DEPTH, 2), ANNOUNCE(0),
 		EVENT(TRANSFORM, 0), FENCE(), FRAME_AT(0, 1, 0, 1)),
 	LIE(two_fences, "out of order", EVENT(DEPTH, 2), FENCE(), FENCE()),
 	LIE(fence_before_depth, "out of order", FENCE()),

@@ -135,6 +135,7 @@ static void handle_destroy(struct wl_client *client, struct wl_resource *resourc
 static void session_handle_release(struct wl_client *client, struct wl_resource *resource,
 		uint32_t serial) {
 	struct fake_session *session = wl_resource_get_user_data(resource);
+	must(!session->implicit_release, "no release of what is released by later frames");
 	if (session->script->release != NULL) {
 		session->script->release(session, serial);
 	}
@@ -270,6 +271,7 @@ static void output_bind(struct wl_client *client, void *data, uint32_t version, 
 	wl_output_send_geometry(resource, 0, 0, 0, 0, 0, "make", "model", 0);
 	wl_output_send_mode(resource, WL_OUTPUT_MODE_CURRENT, (int32_t)fake->width,
 		(int32_t)fake->height, 60000);
+	wl_output_send_mode(resource, 0, 1, 1, 1); // another one that it could have
 	const struct fake_script *script = fake->script;
 	wl_output_send_name(resource, script->name != NULL ? script->name : "FAKE-1");
 	wl_output_send_description(resource,
