@@ -31,9 +31,7 @@ void vt_session_destroy(struct vitrine_view_session_v1 *session) {
 		// In no list any more: a listener may stop other sessions
 		wl_signal_emit_mutable(&session->manager->base.events.session_stop, session);
 	}
-	if (session->start_timer != NULL) {
-		wl_event_source_remove(session->start_timer);
-	}
+	vt_waiter_cancel(&session->waiter);
 	vt_charge_drop(&session->charge);
 	vt_quota_unref(subscriber->quota);
 	vt_client_unref(session->client);
@@ -94,8 +92,6 @@ static const struct vt_subscriber_interface subscriber_impl = {
 /* The beginning */
 
 static void session_start(struct vitrine_view_session_v1 *session) {
-	// Paid now rather than at the end, when there would be debts for others to wait for
-	vt_quota_take_token(session->subscriber.quota, vt_now_ms());
 	// Set before a frame can come, which asks for it if that ends the session
 	clock_gettime(CLOCK_REALTIME, &session->start_time);
 	session->viewed_output = vt_viewed_output_get(session->manager, session->output);
@@ -113,43 +109,20 @@ static void session_start(struct vitrine_view_session_v1 *session) {
 	wl_signal_emit_mutable(&session->manager->base.events.session_start, session);
 }
 
-static uint32_t session_get_delay(const struct vitrine_view_session_v1 *session) {
-	return vt_quota_get_delay(session->subscriber.quota, vt_now_ms());
-}
-
-static bool session_has_room(const struct vitrine_view_session_v1 *session) {
-	return vt_retired_registry_has_room(&session->manager->retired,
-		session->subscriber.quota, 0);
-}
-
-static int session_handle_start_timer(void *data) {
-	struct vitrine_view_session_v1 *session = data;
-	uint32_t delay = session_get_delay(session);
-	if (delay > 0) {
-		// Another session of the client was first
-		wl_event_source_timer_update(session->start_timer, (int)delay);
-	} else if (!session_has_room(session)) {
-		vt_session_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
+/** It is paid for by now, rather than at the end: there would be debts for others to wait for. */
+static void session_handle_turn(struct vt_waiter *waiter) {
+	struct vitrine_view_session_v1 *session = wl_container_of(waiter, session, waiter);
+	if (vt_retired_registry_has_room(&session->manager->retired, session->subscriber.quota, 0)) {
+		session_start(session);
 	} else {
-		session_start(session);
+		vt_session_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
 	}
-	return 0;
 }
 
-/** Starts the session now or, if its client is too fast, later. */
-static bool session_schedule_start(struct vitrine_view_session_v1 *session) {
-	uint32_t delay = session_get_delay(session);
-	if (delay == 0) {
-		session_start(session);
-		return true;
-	}
-	session->start_timer = wl_event_loop_add_timer(session->manager->loop,
-		session_handle_start_timer, session);
-	if (session->start_timer == NULL) {
-		return false;
-	}
-	wl_event_source_timer_update(session->start_timer, (int)delay);
-	return true;
+/** Others need what the holder has most of: its newest session ends. */
+static void session_handle_pay(struct vt_charge *charge) {
+	struct vitrine_view_session_v1 *session = wl_container_of(charge, session, charge);
+	vt_session_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
 }
 
 /** A client that keeps too much memory alive sees no more. */
@@ -199,11 +172,12 @@ static struct vitrine_view_session_v1 *session_create(struct vt_manager *manager
 	struct vt_reader reader;
 	bool has_reader = vt_reader_copy(&reader, options->reader);
 	if (session == NULL || client == NULL || !has_reader ||
-			!vt_charge_try(&session->charge, quota, VT_QUOTA_OBJECTS, 1)) {
+			!vt_charge_claim(&session->charge, quota, VT_QUOTA_OBJECTS, 1)) {
 		vt_reader_finish(&reader);
 		free(session);
 		return NULL;
 	}
+	vt_charge_set_payable(&session->charge, session_handle_pay);
 	session->manager = manager;
 	session->client = vt_client_ref(client);
 	session->impl = impl;
@@ -248,10 +222,8 @@ bool vt_session_create(struct vt_manager *manager, const struct vt_session_inter
 	if (session == NULL) {
 		return false;
 	}
-	if (!session_schedule_start(session)) {
-		vt_session_destroy(session);
-		return false;
-	}
+	vt_start_queue_add(&manager->start_queue, &session->waiter, session->subscriber.quota,
+		session_handle_turn);
 	return true;
 }
 

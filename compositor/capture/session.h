@@ -40,8 +40,8 @@ struct vitrine_view_session_v1 {
 	uint64_t id;
 	struct timespec start_time; // of CLOCK_REALTIME
 
-	struct vt_charge charge; // one VT_QUOTA_OBJECTS
-	struct wl_event_source *start_timer; // NULL unless it has to wait for its quota
+	struct vt_charge charge; // one VT_QUOTA_OBJECTS, payable
+	struct vt_waiter waiter; // before it starts
 	struct wl_listener quota_exceeded;
 
 	struct wl_listener output_destroy; // until it has started

@@ -8,6 +8,7 @@
 #include "policy.h"
 #include "quota.h"
 #include "retired_memory.h"
+#include "start_queue.h"
 
 /** The bits of enum vitrine_guarantee that share memory with the source. */
 #define VT_GUARANTEES_ZERO_COPY (VITRINE_GUARANTEE_ALL & ~VITRINE_GUARANTEE_SNAPSHOT)
@@ -28,6 +29,7 @@ struct vt_manager {
 	struct vt_client_registry clients;
 	struct vt_policy policy;
 	struct vt_quota_registry quotas;
+	struct vt_start_queue start_queue;
 	struct vt_retired_registry retired;
 
 	struct wl_list unstarted; // session_v1.link, sessions that are being told what to be

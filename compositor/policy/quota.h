@@ -66,6 +66,7 @@ struct vt_quota {
 	size_t n_refs; // charges are among them
 	uint64_t used[VT_QUOTA_KINDS]; // with what those below use
 	struct vt_bucket bucket;
+	uint64_t last_start; // of a holder, a number of vt_start_queue; 0 is none
 	struct wl_list payable; // vt_charge.link, the newest first; of a holder
 
 	struct {

@@ -27,20 +27,33 @@ struct buffer_view {
 	struct vt_manager *manager;
 	struct wl_resource *resource;
 	struct vt_quota *quota;
-	struct vt_charge charge; // one VT_QUOTA_OBJECTS
+	struct vt_charge charge; // one VT_QUOTA_OBJECTS, payable
+	struct vt_charge fds_charge; // VT_QUOTA_FDS
 	struct vt_view_setup setup;
 	uint32_t allowed; // guarantees that both sides can live with; 0 before it is started
 
 	struct wlr_dmabuf_attributes dmabuf; // with file descriptors of our own
-	struct wl_event_source *event_source; // NULL when it waits for no event of its own
+	struct wl_event_source *event_source; // NULL unless it waits for writes to be over
+	struct vt_waiter waiter; // for its turn to be copied
+	bool has_turn; // it is paid for
+	bool waits_for_copies; // of others, which leave no room for another one
 	struct view_copy *copy; // NULL unless it is being made
 };
+
+/** File descriptors of a view: its planes, and what waits for one of them. */
+#define VIEW_FDS(n_planes) ((uint64_t)(n_planes) + 1)
+/**
+ * Of a copy: its planes and what they are copied to, the device, what says that it is
+ * done, and what waits for that.
+ */
+#define COPY_FDS(n_planes) (2 * (uint64_t)(n_planes) + 3)
 
 /** A copy that is being made. It is charged to the quota even if its view is gone. */
 struct view_copy {
 	struct wl_list link; // vt_manager.copies
 	struct vt_manager *manager;
 	struct vt_charge charge; // one VT_QUOTA_COPIES
+	struct vt_charge fds_charge; // VT_QUOTA_FDS
 	struct buffer_view *view; // NULL if it is gone
 	struct vt_buffer_copy *buffer_copy;
 	struct wl_event_source *event_source;
@@ -59,12 +72,14 @@ static void view_destroy(struct buffer_view *view) {
 	if (view->event_source != NULL) {
 		wl_event_source_remove(view->event_source);
 	}
+	vt_waiter_cancel(&view->waiter);
 	if (view->copy != NULL) {
 		view->copy->view = NULL;
 	}
 	wlr_dmabuf_attributes_finish(&view->dmabuf);
 	vt_view_setup_finish(&view->setup);
 	vt_charge_drop(&view->charge);
+	vt_charge_drop(&view->fds_charge);
 	vt_quota_unref(view->quota);
 	wl_list_remove(&view->link);
 	free(view);
@@ -193,9 +208,11 @@ static int view_derive(struct buffer_view *view,
 /* Copies */
 
 static void view_wait(struct buffer_view *view);
+static void view_handle_turn(struct vt_waiter *waiter);
 
 static void copy_destroy(struct view_copy *copy) {
 	vt_charge_drop(&copy->charge);
+	vt_charge_drop(&copy->fds_charge);
 	if (copy->view != NULL) {
 		copy->view->copy = NULL;
 	}
@@ -249,20 +266,23 @@ static void copy_hand_over(struct view_copy *copy) {
 	view_fail_with(view, ret);
 }
 
-static int copy_handle_done(int fd, uint32_t mask, void *data) {
-	struct view_copy *copy = data;
-	struct vt_manager *manager = copy->manager;
-	const struct vt_quota *quota = copy->charge.quota;
-	copy_hand_over(copy);
-	copy_destroy(copy);
-	// It is the turn of the next one
+/** There is room for another copy: the first that waits for that is next. */
+static void views_go_on(struct vt_manager *manager) {
 	struct buffer_view *view, *tmp;
 	wl_list_for_each_safe(view, tmp, &manager->views, link) {
-		if (view->quota == quota && view->allowed != 0 && view->event_source == NULL &&
-				view->copy == NULL) {
+		if (view->waits_for_copies && vt_quota_has_room(view->quota, VT_QUOTA_COPIES, 1)) {
+			view->waits_for_copies = false;
 			view_wait(view);
 		}
 	}
+}
+
+static int copy_handle_done(int fd, uint32_t mask, void *data) {
+	struct view_copy *copy = data;
+	struct vt_manager *manager = copy->manager;
+	copy_hand_over(copy);
+	copy_destroy(copy);
+	views_go_on(manager);
 	return 0;
 }
 
@@ -272,24 +292,32 @@ static struct view_copy *copy_create(struct buffer_view *view,
 	if (copy == NULL) {
 		return NULL;
 	}
+	if (!vt_charge_try(&copy->fds_charge, view->quota, VT_QUOTA_FDS,
+			COPY_FDS(view->dmabuf.n_planes))) {
+		free(copy);
+		return NULL;
+	}
 	copy->manager = view->manager;
 	copy->view = view;
 	copy->buffer_copy = vt_buffer_copy_start(&view->dmabuf, sizes,
 		view->manager->gpu_fd);
 	if (copy->buffer_copy == NULL) {
-		free(copy);
-		return NULL;
+		goto err_charge;
 	}
 	copy->event_source = wl_event_loop_add_fd(view->manager->loop,
 		vt_buffer_copy_get_fd(copy->buffer_copy), WL_EVENT_READABLE, copy_handle_done, copy);
 	if (copy->event_source == NULL) {
 		vt_buffer_copy_destroy(copy->buffer_copy);
-		free(copy);
-		return NULL;
+		goto err_charge;
 	}
 	vt_charge_add(&copy->charge, view->quota, VT_QUOTA_COPIES, 1);
 	wl_list_insert(&view->manager->copies, &copy->link);
 	return copy;
+
+err_charge:
+	vt_charge_drop(&copy->fds_charge);
+	free(copy);
+	return NULL;
 }
 
 /** Starts to copy. What it costs is the client's whether it succeeds or not. */
@@ -304,7 +332,7 @@ static void view_copy(struct buffer_view *view) {
 		sizes[i] = used < size ? used : size;
 		total += sizes[i];
 	}
-	vt_quota_take_token(view->quota, vt_now_ms());
+	view->has_turn = false;
 	// Planes may all be the same memory: it is the copies that count
 	if (vt_retired_registry_has_room(&view->manager->retired, view->quota, total)) {
 		view->copy = copy_create(view, sizes);
@@ -322,20 +350,6 @@ static int view_handle_readable(int fd, uint32_t mask, void *data) {
 	view->event_source = NULL;
 	view_wait(view);
 	return 0;
-}
-
-static int view_handle_timer(void *data) {
-	return view_handle_readable(-1, 0, data);
-}
-
-static void view_wait_ms(struct buffer_view *view, uint32_t ms) {
-	view->event_source =
-		wl_event_loop_add_timer(view->manager->loop, view_handle_timer, view);
-	if (view->event_source == NULL) {
-		view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
-		return;
-	}
-	wl_event_source_timer_update(view->event_source, (int)ms);
 }
 
 /** A dma-buf polls readable when no write to it is pending. */
@@ -375,16 +389,22 @@ static void view_wait(struct buffer_view *view) {
 		view_fail_with(view, ret);
 		return;
 	}
-	if (!vt_quota_has_room(view->quota, VT_QUOTA_COPIES, 1)) {
-		return; // see copy_handle_done()
+	view->waits_for_copies = !vt_quota_has_room(view->quota, VT_QUOTA_COPIES, 1);
+	if (view->waits_for_copies) {
+		return; // see views_go_on()
 	}
-	// Copies are rationed like the buffers of sessions
-	uint32_t delay = vt_quota_get_delay(view->quota, vt_now_ms());
-	if (delay > 0) {
-		view_wait_ms(view, delay);
-	} else {
+	if (view->has_turn) {
 		view_copy(view);
+	} else { // copies are rationed like sessions
+		vt_start_queue_add(&view->manager->start_queue, &view->waiter, view->quota,
+			view_handle_turn);
 	}
+}
+
+static void view_handle_turn(struct vt_waiter *waiter) {
+	struct buffer_view *view = wl_container_of(waiter, view, waiter);
+	view->has_turn = true;
+	view_wait(view); // it may have been written to again
 }
 
 void vt_buffer_views_v1_finish(struct vt_manager *manager) {
@@ -451,6 +471,24 @@ static const struct xx_dmabuf_view_v1_interface view_impl = {
 	.start = view_handle_start,
 };
 
+static void view_handle_pay(struct vt_charge *charge) {
+	struct buffer_view *view = wl_container_of(charge, view, charge);
+	view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
+}
+
+/** False for lack of quota. */
+static bool view_charge(struct buffer_view *view, int n_planes) {
+	if (!vt_charge_claim(&view->charge, view->quota, VT_QUOTA_OBJECTS, 1)) {
+		return false;
+	}
+	if (!vt_charge_try(&view->fds_charge, view->quota, VT_QUOTA_FDS, VIEW_FDS(n_planes))) {
+		vt_charge_drop(&view->charge);
+		return false;
+	}
+	vt_charge_set_payable(&view->charge, view_handle_pay);
+	return true;
+}
+
 /** Returns NULL for lack of memory, file descriptors or quota. */
 static struct buffer_view *view_create(struct vt_manager *manager,
 		struct wl_resource *resource, const struct wlr_dmabuf_attributes *dmabuf) {
@@ -465,7 +503,7 @@ static struct buffer_view *view_create(struct vt_manager *manager,
 		goto err_view;
 	}
 	if (!vt_retired_registry_has_room(&manager->retired, view->quota, 0) ||
-			!vt_charge_try(&view->charge, view->quota, VT_QUOTA_OBJECTS, 1)) {
+			!view_charge(view, dmabuf->n_planes)) {
 		goto err_quota;
 	}
 	// "The view lives on when the wl_buffer is destroyed"
@@ -480,6 +518,7 @@ static struct buffer_view *view_create(struct vt_manager *manager,
 
 err_charge:
 	vt_charge_drop(&view->charge);
+	vt_charge_drop(&view->fds_charge);
 err_quota:
 	vt_quota_unref(view->quota);
 err_view:

@@ -28,6 +28,7 @@ struct export_manager {
 /** The file descriptors that are sent with each frame of the same buffer. */
 struct export_view {
 	uint32_t index;
+	struct vt_charge charge; // VT_QUOTA_FDS
 	struct vt_view_fds fds; // n_planes is 0 if the entry is free
 };
 
@@ -154,12 +155,23 @@ static void session_send_view(struct vt_subscriber *subscriber, uint32_t index,
 	struct export_capture *capture = subscriber->wire_data;
 	assert(fds->storage != VITRINE_STORAGE_MEMFD);
 	for (size_t i = 0; i < VT_SUBSCRIBER_VIEWS_CAP; i++) {
-		if (capture->views[i].fds.n_planes == 0) {
-			capture->views[i].index = index;
-			vt_view_fds_copy(fds, &capture->views[i].fds); // else there is no view
+		struct export_view *view = &capture->views[i];
+		if (view->fds.n_planes == 0) {
+			view->index = index;
+			// Else there is no view
+			if (vt_charge_try(&view->charge, subscriber->quota, VT_QUOTA_FDS,
+					(uint64_t)fds->n_planes) &&
+					!vt_view_fds_copy(fds, &view->fds)) {
+				vt_charge_drop(&view->charge);
+			}
 			return;
 		}
 	}
+}
+
+static void view_finish(struct export_view *view) {
+	vt_view_fds_finish(&view->fds);
+	vt_charge_drop(&view->charge);
 }
 
 static void session_send_frame(struct vt_subscriber *subscriber,
@@ -184,7 +196,7 @@ static void session_send_frame(struct vt_subscriber *subscriber,
 static void session_send_retired(struct vt_subscriber *subscriber, uint32_t index) {
 	struct export_view *view = capture_find_view(subscriber->wire_data, index);
 	if (view != NULL) {
-		vt_view_fds_finish(&view->fds);
+		view_finish(view);
 	}
 }
 
@@ -195,7 +207,7 @@ static void capture_destroy(struct export_capture *capture) {
 		frame_destroy(frame);
 	}
 	for (size_t i = 0; i < VT_SUBSCRIBER_VIEWS_CAP; i++) {
-		vt_view_fds_finish(&capture->views[i].fds);
+		view_finish(&capture->views[i]);
 	}
 	wl_event_source_remove(capture->idle_timer);
 	wl_list_remove(&capture->client_destroy.link);

@@ -19,19 +19,19 @@
 
 /**
  * A xx_dmabuf_view_session_v1: what its client says before it starts, and then the
- * session that it is.
+ * session that it is. Freed when it has stopped: the object that the client may keep then
+ * costs what any object of libwayland does, since nobody could be charged for more.
  */
 struct session_v1 {
 	struct wl_list link; // vt_manager.unstarted, until it has started or stopped
 	struct vt_manager *manager; // NULL once it has started or stopped
 	struct wl_resource *resource;
 	struct vitrine_view_session_v1 *session; // NULL unless it runs
-	bool is_stopped; // the client was told
 
 	struct vt_view_setup setup;
 	uint32_t options; // bitfield of enum vitrine_view_option
 	bool implicit_release;
-	struct vt_charge charge; // one VT_QUOTA_OBJECTS until it starts
+	struct vt_charge charge; // one VT_QUOTA_OBJECTS until it starts, payable
 	struct wlr_ext_image_capture_source_v1 *source; // NULL if it is gone
 	struct wl_listener source_destroy;
 
@@ -40,6 +40,7 @@ struct session_v1 {
 
 static const struct xx_dmabuf_view_session_v1_interface session_resource_impl;
 
+/** NULL once it has stopped: "Requests of this session have no effect any more". */
 static struct session_v1 *session_from_resource(struct wl_resource *resource) {
 	assert(wl_resource_instance_of(resource, &xx_dmabuf_view_session_v1_interface,
 		&session_resource_impl));
@@ -187,10 +188,17 @@ static void session_set_session(void *data, struct vitrine_view_session_v1 *sess
 	session_v1->session = session;
 }
 
+static void session_destroy(struct session_v1 *session_v1) {
+	wl_resource_set_user_data(session_v1->resource, NULL);
+	vt_view_setup_finish(&session_v1->setup);
+	free(session_v1);
+}
+
 static void session_send_stopped(void *data, enum vitrine_view_stop_reason reason) {
 	struct session_v1 *session_v1 = data;
-	session_v1->is_stopped = true;
-	xx_dmabuf_view_session_v1_send_stopped(session_v1->resource, reason);
+	struct wl_resource *resource = session_v1->resource;
+	session_destroy(session_v1);
+	xx_dmabuf_view_session_v1_send_stopped(resource, reason);
 }
 
 static const struct vt_subscriber_wire session_wire = {
@@ -226,7 +234,6 @@ static void session_end_setup(struct session_v1 *session_v1) {
 static void session_stop_unstarted(struct session_v1 *session_v1,
 		enum vitrine_view_stop_reason reason) {
 	session_end_setup(session_v1);
-	vt_view_setup_finish(&session_v1->setup); // it is not charged any more
 	session_send_stopped(session_v1, reason);
 }
 
@@ -245,7 +252,7 @@ static void session_handle_source_destroy(struct wl_listener *listener, void *da
 static void session_handle_set_guarantees(struct wl_client *client,
 		struct wl_resource *resource, uint32_t mask) {
 	struct session_v1 *session_v1 = session_from_resource(resource);
-	if (!session_v1->is_stopped) {
+	if (session_v1 != NULL) {
 		vt_view_setup_set_guarantees(&session_v1->setup, resource, mask);
 	}
 }
@@ -253,7 +260,7 @@ static void session_handle_set_guarantees(struct wl_client *client,
 static void session_handle_set_storages(struct wl_client *client,
 		struct wl_resource *resource, uint32_t mask) {
 	struct session_v1 *session_v1 = session_from_resource(resource);
-	if (!session_v1->is_stopped) {
+	if (session_v1 != NULL) {
 		vt_view_setup_set_storages(&session_v1->setup, resource, mask);
 	}
 }
@@ -261,7 +268,7 @@ static void session_handle_set_storages(struct wl_client *client,
 static void session_handle_add_format(struct wl_client *client, struct wl_resource *resource,
 		struct wl_array *device, uint32_t fourcc, uint32_t modifier_hi, uint32_t modifier_lo) {
 	struct session_v1 *session_v1 = session_from_resource(resource);
-	if (!session_v1->is_stopped) {
+	if (session_v1 != NULL) {
 		vt_view_setup_add_format(&session_v1->setup, resource, device, fourcc, modifier_hi,
 			modifier_lo);
 	}
@@ -270,7 +277,7 @@ static void session_handle_add_format(struct wl_client *client, struct wl_resour
 static void session_handle_set_cursors(struct wl_client *client,
 		struct wl_resource *resource, uint32_t mode) {
 	struct session_v1 *session_v1 = session_from_resource(resource);
-	if (session_v1->is_stopped || !vt_view_setup_check(&session_v1->setup, resource)) {
+	if (session_v1 == NULL || !vt_view_setup_check(&session_v1->setup, resource)) {
 		return;
 	}
 	switch (mode) {
@@ -289,7 +296,7 @@ static void session_handle_set_cursors(struct wl_client *client,
 static void session_handle_set_implicit_release(struct wl_client *client,
 		struct wl_resource *resource) {
 	struct session_v1 *session_v1 = session_from_resource(resource);
-	if (!session_v1->is_stopped && vt_view_setup_check(&session_v1->setup, resource)) {
+	if (session_v1 != NULL && vt_view_setup_check(&session_v1->setup, resource)) {
 		session_v1->implicit_release = true;
 	}
 }
@@ -314,21 +321,22 @@ static int check_session(struct vt_manager *manager, struct vitrine_view_request
 	return -1;
 }
 
-/** Starts the session, or returns why it cannot be, or -1. */
+/** Starts the session, which may stop by this, or returns why it cannot be, or -1. */
 static int session_try_start(struct session_v1 *session_v1, struct vt_manager *manager,
-		struct wlr_ext_image_capture_source_v1 *source) {
+		const struct vt_view_setup *setup) {
+	struct wlr_ext_image_capture_source_v1 *source = session_v1->source;
 	struct vitrine_view_request request = {
 		.kind = VITRINE_VIEW_REQUEST_SESSION,
 		.client = wl_resource_get_client(session_v1->resource),
 		.source = source,
 		.output = vt_capture_source_find_output(manager, source),
 		.window = vt_capture_source_find_window(manager, source),
-		.acceptable = session_v1->setup.guarantees,
-		.storages = session_v1->setup.reader.storages,
+		.acceptable = setup->guarantees,
+		.storages = setup->reader.storages,
 		.options = session_v1->options,
 	};
 	struct vt_session_options options = {
-		.reader = &session_v1->setup.reader,
+		.reader = &setup->reader,
 		.implicit_release = session_v1->implicit_release,
 	};
 	int reason = check_session(manager, &request, &options.allowed);
@@ -341,16 +349,18 @@ static int session_try_start(struct session_v1 *session_v1, struct vt_manager *m
 
 static void session_handle_start(struct wl_client *client, struct wl_resource *resource) {
 	struct session_v1 *session_v1 = session_from_resource(resource);
-	if (session_v1->is_stopped || !vt_view_setup_start(&session_v1->setup, resource)) {
+	if (session_v1 == NULL || !vt_view_setup_start(&session_v1->setup, resource)) {
 		return;
 	}
 	struct vt_manager *manager = session_v1->manager;
+	struct vt_view_setup setup = session_v1->setup; // outlives a session that stops at once
+	session_v1->setup.reader = (struct vt_reader){0};
 	session_end_setup(session_v1); // from here on the session itself is charged
-	int reason = session_try_start(session_v1, manager, session_v1->source);
+	int reason = session_try_start(session_v1, manager, &setup);
 	if (reason >= 0) {
 		session_send_stopped(session_v1, (enum vitrine_view_stop_reason)reason);
 	}
-	vt_view_setup_finish(&session_v1->setup);
+	vt_view_setup_finish(&setup);
 }
 
 /* Afterwards */
@@ -358,8 +368,8 @@ static void session_handle_start(struct wl_client *client, struct wl_resource *r
 static void session_handle_release(struct wl_client *client, struct wl_resource *resource,
 		uint32_t serial) {
 	struct session_v1 *session_v1 = session_from_resource(resource);
-	if (session_v1->is_stopped) {
-		return; // "Requests of this session have no effect any more"
+	if (session_v1 == NULL) {
+		return;
 	}
 	struct vt_subscriber_frame *frame = NULL;
 	if (session_v1->session != NULL && serial != 0 && !session_v1->implicit_release) {
@@ -376,12 +386,14 @@ static void session_handle_release(struct wl_client *client, struct wl_resource 
 
 static void session_handle_resource_destroy(struct wl_resource *resource) {
 	struct session_v1 *session_v1 = session_from_resource(resource);
+	if (session_v1 == NULL) {
+		return;
+	}
 	session_end_setup(session_v1);
 	if (session_v1->session != NULL) {
 		vt_session_destroy(session_v1->session);
 	}
-	vt_view_setup_finish(&session_v1->setup);
-	free(session_v1);
+	session_destroy(session_v1);
 }
 
 static void session_handle_destroy(struct wl_client *client, struct wl_resource *resource) {
@@ -416,12 +428,17 @@ static struct session_v1 *session_create(struct wl_resource *manager_resource, u
 	return session_v1;
 }
 
+static void session_handle_pay(struct vt_charge *charge) {
+	struct session_v1 *session_v1 = wl_container_of(charge, session_v1, charge);
+	session_stop_unstarted(session_v1, VITRINE_VIEW_STOP_NO_RESOURCES);
+}
+
 /** What a client can have without starting it is bounded. */
 static bool session_charge(struct session_v1 *session_v1, struct vt_manager *manager) {
 	struct wl_client *client = wl_resource_get_client(session_v1->resource);
 	struct vt_quota *quota = vt_quota_get_for_client(&manager->quotas,
 		vt_client_get(&manager->clients, client), vt_now_ms());
-	bool ok = quota != NULL && vt_charge_try(&session_v1->charge, quota, VT_QUOTA_OBJECTS, 1);
+	bool ok = quota != NULL && vt_charge_claim(&session_v1->charge, quota, VT_QUOTA_OBJECTS, 1);
 	vt_quota_unref(quota);
 	return ok;
 }
@@ -442,6 +459,7 @@ void vt_session_v1_create(struct vt_manager *manager, struct wl_resource *manage
 		session_send_stopped(session_v1, VITRINE_VIEW_STOP_NO_RESOURCES);
 		return;
 	}
+	vt_charge_set_payable(&session_v1->charge, session_handle_pay);
 	session_v1->manager = manager;
 	wl_list_insert(&manager->unstarted, &session_v1->link);
 	session_v1->source_destroy.notify = session_handle_source_destroy;

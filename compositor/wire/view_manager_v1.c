@@ -229,6 +229,7 @@ static void manager_destroy(struct vt_manager *manager) {
 	}
 	vt_threads_wait_for_drivers(DRIVERS_WAIT_MS);
 	vt_capture_sources_finish(manager);
+	vt_start_queue_finish(&manager->start_queue);
 	vt_retired_registry_finish(&manager->retired);
 	vt_quota_registry_finish(&manager->quotas);
 	vt_client_registry_finish(&manager->clients);
@@ -275,17 +276,23 @@ struct vitrine_view_manager_v1 *vitrine_view_manager_v1_create(struct wl_display
 	if (manager->derive == NULL || !vt_retired_registry_init(&manager->retired, manager->loop)) {
 		goto err;
 	}
+	if (!vt_start_queue_init(&manager->start_queue, manager->loop)) {
+		goto err_retired;
+	}
 	manager->base.global = wl_global_create(display, &xx_dmabuf_view_manager_v1_interface,
 		(int)version, manager, manager_bind);
 	if (manager->base.global == NULL) {
-		vt_retired_registry_finish(&manager->retired);
-		goto err;
+		goto err_start_queue;
 	}
 	vt_client_registry_init(&manager->clients, display);
 	manager->display_destroy.notify = manager_handle_display_destroy;
 	wl_display_add_destroy_listener(display, &manager->display_destroy);
 	return &manager->base;
 
+err_start_queue:
+	vt_start_queue_finish(&manager->start_queue);
+err_retired:
+	vt_retired_registry_finish(&manager->retired);
 err:
 	vitrine_derive_destroy(manager->derive);
 	free(manager);
