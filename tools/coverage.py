@@ -2,6 +2,7 @@
 """Which lines of the product the tests of the build `coverage` have run, guests and all."""
 import json
 import os
+import shutil
 import subprocess
 
 from runner import Error
@@ -27,6 +28,7 @@ def forget(session):
         for name in names:
             if name.endswith(".gcda"):
                 os.unlink(os.path.join(directory, name))
+    shutil.rmtree(guests_of(session), ignore_errors=True)
     os.environ["VITRINE_COVERAGE"] = guests_of(session)
 
 

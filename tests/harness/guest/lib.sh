@@ -197,6 +197,8 @@ write_job() {
 	# shellcheck disable=SC2154 # shares: the caller's
 	declare -p share_type guest directory shares modules command |
 		sed 's/^declare -- /declare /' >"$run/job"
+	# Which lines run in there is counted apart: no locks of files go through
+	[ -z "${VITRINE_COVERAGE:-}" ] || export GCOV_PREFIX=$VITRINE_COVERAGE/${run##*/}
 	declare -px >"$run/environment"
 	touch "$run/stdout" "$run/stderr" "$run/init.log"
 }
