@@ -50,6 +50,11 @@ def describe(target, log, crashes):
     return "\n".join([*log.splitlines()[-60:], *again, f"inputs are kept in {crashes}"])
 
 
+def prepare_environment():
+    """clang's runtime finds the names of functions by a tool of binutils, if it is told to."""
+    os.environ["ASAN_OPTIONS"] += ":allow_addr2line=1"
+
+
 def run_target(session, target, seconds):
     directory = os.path.join(session.cache, "fuzz", target)
     corpus, crashes = os.path.join(directory, "corpus"), os.path.join(directory, "crashes/")
@@ -98,6 +103,7 @@ def fuzz(words):
         print("fuzz")
         return 0
     session = Session(os.environ)
+    prepare_environment()
     targets = find_targets(session)
     for name in names:
         if name not in targets:

@@ -113,6 +113,7 @@ def run_coverage(session, request, summary):
 
 
 def run_fuzz(session, request, summary):
+    fuzz.prepare_environment()
     for target in fuzz.find_targets(session):
         summary.add_fuzz(fuzz.run_target(session, target, 60))
 
