@@ -188,14 +188,17 @@ keep_log() {
 }
 
 # write_job RUN TYPE GUEST CMD...: what `init` does in a guest. Takes the arrays
-# `shares` and `modules` of its caller too.
+# `shares` and `modules` of its caller too, and `drivers`: those of the kernel's own,
+# with their options, below `driver_tree`.
 write_job() {
 	local run=$1 share_type=$2 guest=$3 directory=$PWD
 	local -a command
 	shift 3
 	command=("$@")
 	# shellcheck disable=SC2154 # shares: the caller's
-	declare -p share_type guest directory shares modules command |
+	: "${driver_tree:=}"
+	[ -n "${drivers+set}" ] || declare -a drivers=()
+	declare -p share_type guest directory shares modules drivers driver_tree command |
 		sed 's/^declare -- /declare /' >"$run/job"
 	# Which lines run in there is counted apart: no locks of files go through
 	[ -z "${VITRINE_COVERAGE:-}" ] || export GCOV_PREFIX=$VITRINE_COVERAGE/${run##*/}
