@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <vitrine/view_v1.h>
 #include <wlr/util/log.h>
+
+#include "policy_file.h"
 #include "server.h"
 
 #define MAX_OUTPUTS 16
@@ -23,6 +26,8 @@ static const char usage[] =
 	"      --socket <name>         Listen on this socket.\n"
 	"      --allow <guarantees>    Allow these too, separated by commas, such as\n"
 	"                              fd_read_only.\n"
+	"      --policy <file>         Say in a file which client may look at what; see\n"
+	"                              vitrine-policy(5). Read again upon SIGHUP.\n"
 	"      --no-stock-capture      Leave out the capture protocols that copy or that\n"
 	"                              hand out writable buffers.\n"
 	"  -v, --verbose               Log more. Can be given twice.\n"
@@ -34,6 +39,7 @@ enum {
 	OPTION_SOCKET,
 	OPTION_NO_STOCK_CAPTURE,
 	OPTION_ALLOW,
+	OPTION_POLICY,
 };
 
 static const struct option long_options[] = {
@@ -45,6 +51,7 @@ static const struct option long_options[] = {
 	{"socket", required_argument, NULL, OPTION_SOCKET},
 	{"no-stock-capture", no_argument, NULL, OPTION_NO_STOCK_CAPTURE},
 	{"allow", required_argument, NULL, OPTION_ALLOW},
+	{"policy", required_argument, NULL, OPTION_POLICY},
 	{"verbose", no_argument, NULL, 'v'},
 	{"version", no_argument, NULL, 'V'},
 	{"help", no_argument, NULL, 'h'},
@@ -103,9 +110,22 @@ static void die(const char *what, const char *arg) {
 	exit(EXIT_FAILURE);
 }
 
+/** An error ends the program: what the user forbids must not be allowed for a typing error. */
+static void read_policy(const char *name, struct server_options *options) {
+	struct rules_error error;
+	char path[PATH_MAX];
+	// It is opened again later
+	if (!policy_file_init(options->policy_file, realpath(name, path) != NULL ? path : name,
+			&error)) {
+		fprintf(stderr, "vitrine-compositor: %s\n", error.text);
+		exit(2);
+	}
+}
+
 static enum wlr_log_importance parse_options(int argc, char *argv[],
 		struct server_options *options, struct output_mode outputs[static MAX_OUTPUTS]) {
 	int verbosity = WLR_ERROR, c;
+	const char *policy = NULL;
 	while ((c = getopt_long(argc, argv, "s:xo:b:vVh", long_options, NULL)) != -1) {
 		switch (c) {
 		case 's':
@@ -141,6 +161,9 @@ static enum wlr_log_importance parse_options(int argc, char *argv[],
 				die("no guarantees like fd_read_only", optarg);
 			}
 			break;
+		case OPTION_POLICY:
+			policy = optarg;
+			break;
 		case 'v':
 			verbosity += verbosity < WLR_DEBUG;
 			break;
@@ -160,16 +183,23 @@ static enum wlr_log_importance parse_options(int argc, char *argv[],
 	if (options->exit_with_startup && options->startup == NULL) {
 		die("--exit-with-startup needs --startup", NULL);
 	}
+	if (policy != NULL) {
+		read_policy(policy, options);
+	} else {
+		options->policy_file = NULL;
+	}
 	return verbosity;
 }
 
 int main(int argc, char *argv[]) {
 	struct output_mode outputs[MAX_OUTPUTS] = {{.width = 1280, .height = 720, .refresh = 60000}};
+	struct policy_file policy_file = {0};
 	struct server_options options = {
 		.stock_capture = true,
 		.guarantees = VITRINE_VIEW_GUARANTEES_DEFAULT,
 		.background = {0x2b / 255.0, 0x30 / 255.0, 0x3b / 255.0, 1},
 		.outputs = outputs,
+		.policy_file = &policy_file,
 	};
 	enum wlr_log_importance verbosity = parse_options(argc, argv, &options, outputs);
 	if (options.outputs_len == 0) {
@@ -183,5 +213,6 @@ int main(int argc, char *argv[]) {
 		status = server_run(&server);
 	}
 	server_finish(&server);
+	policy_file_finish(&policy_file);
 	return status;
 }

@@ -29,6 +29,12 @@
 #include <wlr/util/log.h>
 #include "server.h"
 
+/** What those of them may bind besides that the policy file lets look. */
+static const char *const view_globals[] = {
+	"ext_output_image_capture_source_manager_v1",
+	"xx_dmabuf_view_manager_v1",
+};
+
 /**
  * What clients behind a security context may bind. A list of what is harmless
  * rather than of what is not: a global that is added later stays hidden until
@@ -71,6 +77,17 @@ void listeners_remove_each(struct wl_listener *listeners, size_t len) {
 	}
 }
 
+static bool is_in(const char *name, const char *const names[], size_t len) {
+	for (size_t i = 0; i < len; i++) {
+		if (strcmp(name, names[i]) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+#define IS_IN(name, names) is_in((name), (names), sizeof(names) / sizeof((names)[0]))
+
 static bool server_filter_global(const struct wl_client *client, const struct wl_global *global,
 		void *data) {
 	struct server *server = data;
@@ -79,12 +96,8 @@ static bool server_filter_global(const struct wl_client *client, const struct wl
 		return true;
 	}
 	const char *name = wl_global_get_interface(global)->name;
-	for (size_t i = 0; i < sizeof(sandbox_globals) / sizeof(sandbox_globals[0]); i++) {
-		if (strcmp(name, sandbox_globals[i]) == 0) {
-			return true;
-		}
-	}
-	return false;
+	return IS_IN(name, sandbox_globals) || (IS_IN(name, view_globals) &&
+		server_client_may_look(server, (struct wl_client *)client));
 }
 
 static void server_log_view_session(const struct vitrine_view_session_v1 *session,
@@ -132,7 +145,9 @@ static bool server_init_capture(struct server *server) {
 	}
 	vitrine_view_manager_v1_set_security_context_manager(server->view_manager,
 		server->security_context_manager);
-	vitrine_view_manager_v1_set_allowed(server->view_manager, server->options->guarantees);
+	if (!server_init_policy(server)) {
+		return false;
+	}
 	if (!vitrine_view_manager_v1_set_renderer(server->view_manager, server->renderer)) {
 		return false;
 	}
@@ -374,6 +389,7 @@ int server_run(struct server *server) {
 		wlr_log(WLR_ERROR, "cannot start the backend");
 		return EXIT_FAILURE;
 	}
+	server_init_control(server, socket);
 	setenv("WAYLAND_DISPLAY", socket, true);
 	printf("WAYLAND_DISPLAY=%s\n", socket);
 	fflush(stdout);
@@ -407,6 +423,9 @@ void server_finish(struct server *server) {
 		if (server->signal_sources[i] != NULL) {
 			wl_event_source_remove(server->signal_sources[i]);
 		}
+	}
+	if (server->hangup_source != NULL) {
+		wl_event_source_remove(server->hangup_source);
 	}
 	wl_display_destroy(server->display);
 }

@@ -14,7 +14,9 @@ struct output_mode {
 	int refresh; // mHz
 };
 
-/** What the command line says. Strings are borrowed. */
+struct policy_file;
+
+/** What the command line says. All of it is borrowed. */
 struct server_options {
 	const char *backends; // as in WLR_BACKENDS, or "auto"; NULL for the default
 	const char *socket; // NULL for the first that is free
@@ -22,6 +24,7 @@ struct server_options {
 	bool exit_with_startup;
 	bool stock_capture;
 	uint32_t guarantees; // that clients may have, bitfield of enum vitrine_guarantee
+	struct policy_file *policy_file; // NULL for none
 	float background[4];
 	const struct output_mode *outputs;
 	size_t outputs_len;
@@ -70,6 +73,7 @@ struct server {
 	pid_t startup_pid; // 0 if there is none
 	int exit_status;
 	struct wl_event_source *signal_sources[3];
+	struct wl_event_source *hangup_source; // NULL without a policy file
 
 	struct {
 		struct wl_listener backend_destroy;
@@ -159,6 +163,14 @@ bool server_init(struct server *server, const struct server_options *options);
 /** Runs until a signal or the startup command ends it. Returns the exit status. */
 int server_run(struct server *server);
 void server_finish(struct server *server);
+
+// policy.c
+/** Says who may look; from now on a hangup has the policy file read again. */
+bool server_init_policy(struct server *server);
+/** Whether a sandboxed client may look at anything, by the policy file. */
+bool server_client_may_look(struct server *server, struct wl_client *client);
+/** Without a control socket, an error is logged. */
+void server_init_control(struct server *server, const char *socket);
 
 // output.c
 bool server_init_outputs(struct server *server);

@@ -321,11 +321,13 @@ struct lines *lines_parse(const char *name, const char *text, size_t len,
 		lines_fail(error, name, 0, "it has a NUL in it: is it a text?");
 		return NULL;
 	}
-	char *copy = strndup(text, len);
+	char *copy = malloc(len + 1);
 	if (copy == NULL) {
 		lines_fail(error, name, 0, "out of memory");
 		return NULL;
 	}
+	memcpy(copy, text, len);
+	copy[len] = '\0';
 	struct lines *lines = parse_text(name, copy, error);
 	free(copy);
 	return lines;

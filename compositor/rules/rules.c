@@ -128,8 +128,8 @@ static bool read_executable(const struct reading *reading, const struct key *key
 		return false;
 	}
 	char *const *pattern = target;
-	return **pattern == '/' || **pattern == '*' || fail_at(reading, value,
-		"\"%s\" is no absolute path: it must begin with a slash, or be \"*\"", key->name);
+	return **pattern == '/' || fail_at(reading, value,
+		"\"%s\" is no absolute path: it must begin with a slash", key->name);
 }
 
 static bool read_uid(const struct reading *reading, const struct key *key,
@@ -478,7 +478,7 @@ static bool rule_fits_client(const struct rule *rule, const struct rules_request
 	}
 	return (!match->has_uid || match->uid == request->uid) &&
 		(!names_sandbox || request->sandboxed) &&
-		// "/home/*/x" is not what any of its users has made below
+		// "/home/*/x" is not what any of its users has made further down
 		fits(match->executable, request->executable, FNM_PATHNAME) &&
 		fits(match->engine, request->engine, 0) &&
 		fits(match->app_id, request->app_id, 0);

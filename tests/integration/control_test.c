@@ -16,7 +16,7 @@
 #include <vitrine/view_v1.h>
 #include <wlr/types/wlr_output.h>
 
-#include "control.h"
+#include "control_socket.h"
 #include "control_path.h"
 #include "fixture.h"
 #include "harness.h"
@@ -79,7 +79,7 @@ static bool reload(void *data, char error[static CONTROL_ERROR_SIZE]) {
 }
 
 static bool create_control(struct controlled *f, const char *name, char *error) {
-	return control_create(&(struct control_options){
+	return control_socket_create(&(struct control_options){
 		.loop = f->server.loop,
 		.manager = f->server.manager,
 		.wayland_display = name,
@@ -94,7 +94,7 @@ static void controlled_set_up(struct controlled *f, const struct controlled_opti
 	f->client = client_create(&f->server);
 	check(control_path_get(&f->address, NAME));
 	char error[CONTROL_ERROR_SIZE] = "";
-	check(control_create(&(struct control_options){
+	check(control_socket_create(&(struct control_options){
 		.loop = f->server.loop,
 		.manager = f->server.manager,
 		.wayland_display = NAME,

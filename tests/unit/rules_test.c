@@ -28,11 +28,9 @@ static bool call_fails(void) {
 void *__real_calloc(size_t n, size_t size);
 void *__real_malloc(size_t size);
 char *__real_strdup(const char *text);
-char *__real_strndup(const char *text, size_t len);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_malloc(size_t size);
 char *__wrap_strdup(const char *text);
-char *__wrap_strndup(const char *text, size_t len);
 
 void *__wrap_calloc(size_t n, size_t size) {
 	return call_fails() ? NULL : __real_calloc(n, size);
@@ -44,10 +42,6 @@ void *__wrap_malloc(size_t size) {
 
 char *__wrap_strdup(const char *text) {
 	return call_fails() ? NULL : __real_strdup(text);
-}
-
-char *__wrap_strndup(const char *text, size_t len) {
-	return call_fails() ? NULL : __real_strndup(text, len);
 }
 
 static struct rules *parse(const char *text, struct rules_error *error) {
@@ -163,7 +157,7 @@ static const struct {
 	{ "uid_fraction", "{\"rules\": [{\"match\": {\"uid\": 1000.0}, \"deny\": true}]}",
 		"rules.json:1: \"uid\" is a number: it must be a whole number" },
 	{ "executable_relative", "{\"rules\": [{\"match\": {\"executable\": \"obs\"}, \"deny\": true}]}",
-		"rules.json:1: \"executable\" is no absolute path: it must begin with a slash, or be \"*\"" },
+		"rules.json:1: \"executable\" is no absolute path: it must begin with a slash" },
 	{ "pattern_empty", "{\"rules\": [{\"match\": {\"app-id\": \"\"}, \"deny\": true}]}",
 		"rules.json:1: \"app-id\" is empty or has a NUL: leave it out to match any" },
 	{ "pattern_nul", "{\"rules\": [{\"match\": {\"app-id\": \"a\\u0000b\"}, \"deny\": true}]}",
@@ -219,7 +213,7 @@ static const char policy[] =
 	"    { \"match\": { \"engine\": \"org.evil\" }, \"deny\": true },\n"
 	"    { \"match\": { \"source\": \"window:org.*\" }, \"allow\": [\"snapshot\"] },\n"
 	"    { \"match\": { \"source\": \"*://not a comment\" }, \"allow\": [\"fd_read_only\"] },\n"
-	"    { \"match\": { \"executable\": \"*\", \"uid\": 7 }, \"allow\": [\"guarded\"] },\n"
+	"    { \"match\": { \"executable\": \"/*\", \"uid\": 7 }, \"allow\": [\"guarded\"] },\n"
 	"    { \"match\": { \"uid\": 66 }, \"deny\": true }\n"
 	"  ],\n"
 	"  \"default\": { \"min-guarantee\": \"guarded\" }\n"
@@ -242,6 +236,7 @@ static const struct {
 	{ "star_stops_at_a_slash", { .executable = "/usr/local/bin/obs", .uid = 1000 },
 		GUARDED | SEALED | SNAPSHOT, ALL_STORAGES },
 	{ "unknown_executable", { .uid = 1000 }, GUARDED | SEALED | SNAPSHOT, ALL_STORAGES },
+	{ "star", { .uid = 7, .executable = "/init" }, GUARDED, ALL_STORAGES },
 	{ "unknown_executable_of_star", { .uid = 7 }, GUARDED | SEALED | SNAPSHOT, ALL_STORAGES },
 	{ "denied_uid", { .uid = 66, .source = "HEADLESS-1" }, 0 },
 	{ "window", { .source = "window:org.example.Notes" }, SNAPSHOT, ALL_STORAGES },
@@ -410,6 +405,30 @@ TEST(file_is_read) {
 	struct rules_error error;
 	struct rules *rules = rules_read(write_file(policy, strlen(policy), 0644), &error);
 	check(rules != NULL);
+	rules_destroy(rules);
+}
+
+TEST(example_is_a_policy_that_means_what_it_says) {
+	struct rules_error error = { "" };
+	struct rules *rules = rules_read(EXAMPLE, &error);
+	check_str(error.text, "");
+	struct rules_verdict none = { 0 };
+	struct rules_request request = { .executable = "/usr/bin/obs", .uid = 1000, .source = "DP-1" };
+	check_int(rules_decide(rules, &request, none).guarantees, ==, FD_READ_ONLY | GUARDED | SEALED);
+	request.source = "window:org.keepassxc.KeePassXC";
+	check_int(rules_decide(rules, &request, none).guarantees, ==, 0);
+	request = (struct rules_request){ .sandboxed = true, .engine = "org.flatpak",
+		.app_id = "com.obsproject.Studio", .source = "DP-1" };
+	check_int(rules_decide(rules, &request, none).guarantees, ==, SNAPSHOT);
+	check_int(rules_decide(rules, &request, none).storages, ==, VITRINE_STORAGE_MEMFD);
+	request.app_id = "org.example.Other";
+	check_int(rules_decide(rules, &request, none).guarantees, ==, 0);
+	request = (struct rules_request){ .uid = 979, .source = "DP-2" };
+	check_int(rules_decide(rules, &request, none).guarantees, ==, SEALED | SNAPSHOT);
+	request.uid = 1000;
+	check_int(rules_decide(rules, &request, none).guarantees, ==, 0);
+	request.source = "DP-1";
+	check_int(rules_decide(rules, &request, none).guarantees, ==, GUARDED | SEALED | SNAPSHOT);
 	rules_destroy(rules);
 }
 

@@ -15,7 +15,7 @@
 #include <unistd.h>
 #include <vitrine/view_v1.h>
 
-#include "control.h"
+#include "control_socket.h"
 #include "control_path.h"
 #include "peer.h"
 #include "session_json.h"
@@ -465,7 +465,7 @@ static void control_handle_manager_destroy(struct wl_listener *listener, void *d
 	control_destroy(control);
 }
 
-bool control_create(const struct control_options *options,
+bool control_socket_create(const struct control_options *options,
 		char error[static CONTROL_ERROR_SIZE]) {
 	struct control *control = calloc(1, sizeof(*control));
 	if (control == NULL) {

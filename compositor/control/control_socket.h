@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef CONTROL_CONTROL_H
-#define CONTROL_CONTROL_H
+#ifndef CONTROL_CONTROL_SOCKET_H
+#define CONTROL_CONTROL_SOCKET_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -34,6 +34,6 @@ struct control_options {
  * Returns false and says why if there is none. A socket that was left behind is replaced,
  * but not one that another process listens on.
  */
-bool control_create(const struct control_options *options, char error[static CONTROL_ERROR_SIZE]);
+bool control_socket_create(const struct control_options *options, char error[static CONTROL_ERROR_SIZE]);
 
 #endif
