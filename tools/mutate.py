@@ -74,9 +74,9 @@ def check(top, mutants):
 
 
 def split_test(text):
-    """`NAME: POINT POINT` is points of the test NAME; without them, all of its points."""
+    """`NAME: POINT; POINT` is points of the test NAME; without them, all of its points."""
     name, _, points = text.partition(": ")
-    return name, points.split()
+    return name, points.split("; ") if points else []
 
 
 def judge(status, output):
@@ -133,6 +133,7 @@ class Tree:
             shutil.rmtree(self.build, ignore_errors=True)
             # What is built over and over is built quickly
             self.run("meson", "setup", "-Doptimization=0", "-Ddebug=false", self.build, self.path)
+        self.run("ninja", "-C", self.build, "build.ninja")  # so that it knows all tests
 
     def run(self, *command):
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -237,7 +238,8 @@ def main(words):
         check_tests(tree, mutants)
         return 0 if run_mutants(tree, mutants) else 1
     except Error as error:
-        print(f"Bail out! {error}")
+        print(f"Bail out! {str(error).splitlines()[0]}")
+        print(error, file=sys.stderr)
         return 1
 
 

@@ -417,6 +417,19 @@ static void read_all(struct client *client) {
 	}
 }
 
+/** "that event is on its way to the client before they do": each one is. */
+TEST_WITH_EACH(fixture, each_guarantee, frame_is_on_its_way_when_it_is_sent) {
+	struct test_session *session = start_implicit(f->client, param->options.acceptable);
+	fixture_paint(f, 1);
+	for (uint32_t i = 2; i < 6; i++) {
+		check_int(session->n_frames, ==, i - 1);
+		check(output_paint(f->server.output, fixture_color(i), NULL));
+		client_read(f->client); // before the event loop flushes anything
+		check_int(session->n_frames, ==, i);
+		pump(&f->server);
+	}
+}
+
 /** "if no more than one frame event came after that of the frame, [it] is not torn" */
 TEST_WITH_EACH(fixture, each_guarantee, client_that_let_events_pile_up_is_not_told_wrong) {
 	test_session_close(f->session);

@@ -187,6 +187,19 @@ TEST_WITH(fixture, damage_of_skipped_frames_is_merged, .acceptable = ALL) {
 	check(has_a && has_b);
 }
 
+/** "in buffer coordinates" */
+TEST_WITH_EACH(fixture, each_reader, damage_lies_inside_of_the_buffer) {
+	fixture_paint(f, 0);
+	check(output_paint(f->server.output, 1, &(struct rect){ 60, 40, 100, 100 }));
+	pump(&f->server);
+	const struct test_frame *frame = test_session_last_frame(f->session);
+	check_int(f->session->n_frames, ==, 2);
+	check_int(frame->n_damage, ==, 1);
+	check_int(frame->damage[0].x, ==, 60);
+	check_int(frame->damage[0].width, ==, 4);
+	check_int(frame->damage[0].height, ==, 8);
+}
+
 static bool frame_is_damaged_in(const struct test_frame *frame, const struct rect *rect) {
 	pixman_region32_t damage;
 	test_frame_get_damage(frame, &damage);
@@ -644,7 +657,14 @@ static void check_not_torn(const struct test_session *session) {
 	check(i == session->n_frames || !session->frames[i % SESSION_FRAMES_CAP].revoked);
 }
 
+/** On a machine that is busy, the deadlines would come first. */
+static void set_no_deadlines(struct fixture *f) {
+	f->server.manager->limits.frame_deadline_ms = 1000000;
+	f->server.manager->limits.contended_frame_deadline_ms = 1000000;
+}
+
 TEST_WITH(fixture, slow_readers_take_turns_and_are_not_torn) {
+	set_no_deadlines(f);
 	struct test_session *fast = test_session_start_reader(f->client, ALL);
 	struct test_session *slow[3];
 	for (int i = 0; i < 3; i++) {
@@ -677,6 +697,7 @@ static void check_trader(const struct test_session *trader, uint32_t n_frames) {
 }
 
 TEST_WITH_EACH(fixture, each_guarantee, session_that_holds_the_newest_frame_is_not_slow) {
+	set_no_deadlines(f);
 	struct test_session *traders[] = {
 		f->session, test_session_start(f->client, param->options.acceptable),
 	};
@@ -736,8 +757,7 @@ TEST_PARAMS(fixture, lateness, uint32_t n_frames) = {
 };
 
 TEST_WITH_EACH(fixture, lateness, session_that_was_late_keeps_up_again) {
-	f->server.manager->limits.frame_deadline_ms = 100000;
-	f->server.manager->limits.contended_frame_deadline_ms = 100000;
+	set_no_deadlines(f);
 	struct test_session *traders[] = { f->session, test_session_start(f->client, ALL) };
 	struct test_session *reader = test_session_start_reader(f->client, ALL);
 	trade_until_fast(f, traders, 2);
@@ -769,6 +789,7 @@ TEST_WITH(fixture, session_whose_frame_was_revoked_keeps_up_again, .acceptable =
 }
 
 TEST_WITH(fixture, holders_that_take_two_frames_cost_a_trader_none, .acceptable = ALL) {
+	set_no_deadlines(f);
 	struct test_session *hostile[8];
 	for (uint32_t i = 0; i < 8; i++) {
 		hostile[i] = test_session_start(client_create(&f->server), ALL);
@@ -785,12 +806,13 @@ TEST_WITH(fixture, holders_that_take_two_frames_cost_a_trader_none, .acceptable 
 
 /** A frame that was the newest for long is not late as soon as it is not any more. */
 TEST_WITH(fixture, deadline_counts_from_the_next_frame, .acceptable = ALL) {
-	f->server.manager->limits.frame_deadline_ms = 60;
-	f->server.manager->limits.contended_frame_deadline_ms = 20;
+	// Looked at often enough that it would be revoked long before, if it were too early
+	f->server.manager->limits.frame_deadline_ms = 500;
+	f->server.manager->limits.contended_frame_deadline_ms = 5;
 	struct test_session *reader = test_session_start_reader(f->client, ALL);
 	fixture_paint(f, 1);
 	uint64_t start = now_ns();
-	while (now_ns() - start < 80 * 1000000ull) {
+	while (now_ns() - start < 520 * 1000000ull) {
 		pump_wait(&f->server);
 	}
 	start = now_ns();
@@ -798,7 +820,7 @@ TEST_WITH(fixture, deadline_counts_from_the_next_frame, .acceptable = ALL) {
 	check_int(f->session->n_revoked, ==, 0);
 	pump_until(&f->server, f->session->n_revoked > 0);
 	check(f->session->frames[0].revoked);
-	check(now_ns() - start >= 59 * 1000000ull);
+	check(now_ns() - start >= 499 * 1000000ull);
 	check_int(reader->n_frames, ==, 2);
 }
 

@@ -70,7 +70,7 @@ def test_judge():
 def test_split():
     """a test is all of its points, or those that are named"""
     need_equal(mutate.split_test('uml client'), ('uml client', []))
-    need_equal(mutate.split_test('client: a b[c]'), ('client', ['a', 'b[c]']))
+    need_equal(mutate.split_test('client: a; b[c, d]'), ('client', ['a', 'b[c, d]']))
 
 
 def test_choose():
