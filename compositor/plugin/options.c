@@ -46,6 +46,14 @@ uint32_t plugin_guarantees_from_list(const char *list) {
 	}
 }
 
+/** A file descriptor that vitrine-run has passed on, or -1. */
+static int take_env_fd(const char *name) {
+	const char *value = getenv(name);
+	int fd = value != NULL ? (int)strtol(value, NULL, 10) : -1;
+	unsetenv(name);
+	return fd > STDERR_FILENO ? fd : -1;
+}
+
 /** Takes a variable out of the environment. Returns NULL, or a copy to be freed. */
 static char *take_env(const char *name) {
 	const char *value = getenv(name);
@@ -95,7 +103,8 @@ static int open_log(const char *path) {
 	if (path == NULL) {
 		return STDERR_FILENO;
 	}
-	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	// A FIFO that is not read yet does not hold the compositor up, here or later
+	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0600);
 	if (fd < 0) {
 		fprintf(stderr, "vitrine: cannot open %s: %s\n", path, strerror(errno));
 		return STDERR_FILENO;
@@ -117,7 +126,7 @@ void plugin_options_init(struct plugin_options *options) {
 		.allow_sandboxed = allow_sandboxed != NULL,
 		.deadline_ms = deadline != NULL ? (uint32_t)strtoul(deadline, NULL, 10) : 0,
 		.log_fd = open_log(log),
-		.on_capture = take_env(PLUGIN_ENV_ON_CAPTURE),
+		.hook_fd = take_env_fd(PLUGIN_ENV_HOOK_FD),
 	};
 	free(min);
 	free(allow);

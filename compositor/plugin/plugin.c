@@ -71,7 +71,8 @@ static struct {
 static void *plugin_dlsym(const char *name) {
 	void *symbol = dlsym(RTLD_NEXT, name);
 	if (symbol == NULL) {
-		plugin_log(&plugin.options, "no %s in this process", name);
+		plugin_log("no %s in this process", name);
+		plugin_report_finish();
 		abort(); // as the dynamic linker would have done
 	}
 	return symbol;
@@ -79,6 +80,11 @@ static void *plugin_dlsym(const char *name) {
 
 __attribute__((constructor)) static void plugin_init(void) {
 	plugin_options_init(&plugin.options);
+	plugin_report_init(&plugin.options);
+}
+
+__attribute__((destructor)) static void plugin_finish(void) {
+	plugin_report_finish();
 }
 
 static void listen_to(struct wl_signal *signal, struct wl_listener *listener,
@@ -103,16 +109,13 @@ static const struct wlr_security_context_v1_state *get_sandbox(const struct wl_c
 }
 
 static void report_session(const struct vitrine_view_session_v1 *session, const char *what) {
-	struct wl_client *client = vitrine_view_session_v1_get_client(session);
-	const struct wlr_security_context_v1_state *sandbox = get_sandbox(client);
 	struct vitrine_view_session_stats stats;
 	vitrine_view_session_v1_get_stats(session, &stats);
-	plugin_report(&plugin.options, &(struct plugin_event){
+	plugin_report(&(struct plugin_event){
 		.what = what,
 		.source = vitrine_view_session_v1_get_source_name(session),
 		.protocol = vitrine_view_session_v1_get_protocol(session),
-		.app_id = sandbox != NULL ? sandbox->app_id : NULL,
-		.client = client,
+		.client = vitrine_view_session_v1_get_identity(session),
 		.guarantee = vitrine_view_session_v1_get_guarantee(session),
 		.frames = stats.frames,
 	});
@@ -317,12 +320,12 @@ struct wl_display *wl_display_create(void) {
 static void create_manager(void) {
 	struct vitrine_view_manager_v1 *manager = vitrine_view_manager_v1_create(plugin.display, 1);
 	if (manager == NULL) {
-		plugin_log(&plugin.options, "out of memory: there are no read-only views");
+		plugin_log("out of memory: there are no read-only views");
 		return;
 	}
 	plugin.manager = manager;
 	if (!vitrine_view_manager_v1_set_renderer(manager, plugin.renderer)) {
-		plugin_log(&plugin.options, "no file descriptor is left: the CPU copies clients' buffers");
+		plugin_log("no file descriptor is left: the CPU copies clients' buffers");
 	}
 	if (plugin.options.deadline_ms != 0) {
 		manager->limits.frame_deadline_ms = plugin.options.deadline_ms;
@@ -431,7 +434,7 @@ static void set_renderer(struct wlr_renderer *renderer) {
 }
 
 static void handle_allocator_described(struct wl_listener *listener, void *data) {
-	plugin_log(&plugin.options, "buffers: %s", (const char *)data);
+	plugin_log("buffers: %s", (const char *)data);
 }
 
 static void handle_allocator_destroy(struct wl_listener *listener, void *data) {
@@ -482,7 +485,7 @@ static void complete_globals(void) {
 	if (plugin.locks != NULL) {
 		listen_after_compositor(NULL);
 	}
-	plugin_log(&plugin.options, "read-only views are on");
+	plugin_log("read-only views are on");
 }
 
 bool wlr_backend_start(struct wlr_backend *backend) {

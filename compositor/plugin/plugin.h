@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-struct wl_client;
+struct vitrine_view_client;
 
 /**
  * How vitrine-run tells the plugin what to do: environment variables, which the
@@ -17,7 +17,8 @@ struct wl_client;
 #define PLUGIN_ENV_ALLOW_SANDBOXED "VITRINE_PLUGIN_ALLOW_SANDBOXED"
 #define PLUGIN_ENV_DEADLINE "VITRINE_PLUGIN_DEADLINE"
 #define PLUGIN_ENV_LOG "VITRINE_PLUGIN_LOG"
-#define PLUGIN_ENV_ON_CAPTURE "VITRINE_PLUGIN_ON_CAPTURE"
+/** The socket of the helper that runs the command for events, see hook.h. */
+#define PLUGIN_ENV_HOOK_FD "VITRINE_PLUGIN_HOOK_FD"
 
 #define PLUGIN_FILE "libvitrine-plugin.so"
 
@@ -26,7 +27,7 @@ struct plugin_options {
 	bool allow_sandboxed;
 	uint32_t deadline_ms; // 0 for the library's default
 	int log_fd; // stderr unless there is a log file
-	char *on_capture; // a shell command, may be NULL
+	int hook_fd; // of the helper that runs a command for events, -1 if there is none
 };
 
 /**
@@ -45,16 +46,22 @@ struct plugin_event {
 	const char *what; // "start", "change" or "stop"
 	const char *source; // the name of an output
 	const char *protocol;
-	const char *app_id; // of a sandboxed client, may be NULL
-	struct wl_client *client;
+	const struct vitrine_view_client *client;
 	uint32_t guarantee; // one bit, or 0 if nothing was shown
 	uint64_t frames; // so far
 };
 
-/** Writes a line to the log and runs the command, if there is one. */
-void plugin_report(const struct plugin_options *options, const struct plugin_event *event);
+/** What is told goes where the options say. */
+void plugin_report_init(const struct plugin_options *options);
+/** Waits a moment for what is not written yet: the process ends. */
+void plugin_report_finish(void);
+/**
+ * Writes a line to the log and has the command run, if there is one. Neither is waited for,
+ * and what one process causes is bounded: see log.h and hook.h.
+ */
+void plugin_report(const struct plugin_event *event);
 
-void plugin_log(const struct plugin_options *options, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
+/** Writes a line to the log, which is not waited for. */
+void plugin_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

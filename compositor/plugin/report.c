@@ -1,156 +1,157 @@
 /* SPDX-License-Identifier: MIT */
-#include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 #include <vitrine/derive.h>
-#include <wayland-server-core.h>
+#include <vitrine/view_v1.h>
 
+#include "hook.h"
+#include "log.h"
 #include "plugin.h"
+#include "visible.h"
+
+/** No line is longer. */
+#define TEXT_CAP 2048
+/** Bytes of a name of a client, as it is shown. */
+#define NAME_CAP 256
+/** How long the process waits at its end for lines to be written. */
+#define FLUSH_MS 500
+/** Variables that the command gets besides what the compositor has. */
+#define VARIABLES_CAP 16
 
 extern char **environ;
 
-/** What clients say of themselves must not make up lines or terminal commands. */
-static void sanitize(char *text) {
-	for (; *text != '\0'; text++) {
-		if ((unsigned char)*text <= ' ' || *text == 0x7f || *text == '"') {
-			*text = '_';
-		}
-	}
-}
+static struct hook hook = { .fd = -1 };
+static uint64_t n_unrun; // commands, since the last one that was run
 
-void plugin_log(const struct plugin_options *options, const char *format, ...) {
-	char line[512];
-	struct timespec now;
-	struct tm tm;
-	clock_gettime(CLOCK_REALTIME, &now);
-	localtime_r(&now.tv_sec, &tm);
-	size_t len = strftime(line, sizeof(line), "%FT%T%z vitrine: ", &tm);
+void plugin_log(const char *format, ...) {
+	char text[TEXT_CAP];
 	va_list args;
 	va_start(args, format);
-	int n = vsnprintf(line + len, sizeof(line) - len - 1, format, args);
+	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	len += n < 0 ? 0 : (size_t)n;
-	if (len > sizeof(line) - 2) {
-		len = sizeof(line) - 2;
-	}
-	line[len++] = '\n';
-	// One write, so that lines of several compositors do not mix
-	if (write(options->log_fd, line, len) < 0) {
-		return; // there is no command to tell
+	log_line(text);
+}
+
+void plugin_report_init(const struct plugin_options *options) {
+	log_set_fd(options->log_fd);
+	if (options->hook_fd >= 0 && !hook_init(&hook, options->hook_fd)) {
+		plugin_log("there is no helper that runs the command for events");
 	}
 }
 
-static void read_comm(pid_t pid, char *comm, size_t size) {
-	char path[64];
-	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t len = fd >= 0 ? read(fd, comm, size - 1) : 0;
-	if (fd >= 0) {
-		close(fd);
-	}
-	comm[len > 0 ? len : 0] = '\0';
-	comm[strcspn(comm, "\n")] = '\0';
-	sanitize(comm);
+void plugin_report_finish(void) {
+	hook_finish(&hook);
+	log_flush(FLUSH_MS);
 }
 
-/** Appends NAME=value to an environment. `env` has room. */
-static void add_env(char **env, size_t *len, const char *name, const char *value) {
-	char *entry;
-	if (asprintf(&entry, "%s=%s", name, value) >= 0) {
-		env[(*len)++] = entry;
-		env[*len] = NULL;
-	}
+/** Names of a client as they may be shown between quotation marks. */
+struct names {
+	char source[NAME_CAP], comm[NAME_CAP], executable[NAME_CAP];
+	char engine[NAME_CAP], app_id[NAME_CAP], instance_id[NAME_CAP];
+};
+
+static void show(char buffer[static NAME_CAP], const char *text) {
+	visible_text(buffer, NAME_CAP, text != NULL ? text : "", VISIBLE_QUOTED);
 }
 
+static void names_init(struct names *names, const struct plugin_event *event) {
+	show(names->source, event->source);
+	show(names->comm, event->client->comm);
+	show(names->executable, event->client->executable);
+	show(names->engine, event->client->engine);
+	show(names->app_id, event->client->app_id);
+	show(names->instance_id, event->client->instance_id);
+}
+
+/* The command */
+
+/** The compositor's environment, and what is added to it. */
 struct hook_env {
-	char **env;
+	char **env; // ends with NULL
 	size_t n_inherited, len;
 };
 
-static bool hook_env_init(struct hook_env *hook, size_t n_more) {
+static bool hook_env_init(struct hook_env *hook_env) {
 	size_t n = 0;
 	while (environ[n] != NULL) {
 		n++;
 	}
-	*hook = (struct hook_env){ .n_inherited = n, .len = n };
-	hook->env = calloc(n + n_more + 1, sizeof(hook->env[0]));
-	if (hook->env == NULL) {
+	*hook_env = (struct hook_env){ .n_inherited = n, .len = n };
+	hook_env->env = calloc(n + VARIABLES_CAP + 1, sizeof(hook_env->env[0]));
+	if (hook_env->env == NULL) {
 		return false;
 	}
-	memcpy(hook->env, environ, n * sizeof(environ[0]));
+	memcpy(hook_env->env, environ, n * sizeof(environ[0]));
 	return true;
 }
 
-static void hook_env_finish(struct hook_env *hook) {
-	for (size_t i = hook->n_inherited; i < hook->len; i++) {
-		free(hook->env[i]);
+static void hook_env_finish(struct hook_env *hook_env) {
+	for (size_t i = hook_env->n_inherited; i < hook_env->len; i++) {
+		free(hook_env->env[i]);
 	}
-	free(hook->env);
+	free(hook_env->env);
 }
 
-/** Event loops block the signals that they read, which a child must not inherit. */
-static void init_spawn_attr(posix_spawnattr_t *attr) {
-	sigset_t none, all;
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawnattr_init(attr);
-	posix_spawnattr_setsigmask(attr, &none);
-	posix_spawnattr_setsigdefault(attr, &all);
-	posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-}
-
-static void run_command(const char *command, char *const env[]) {
-	// The shell leaves the command behind at once, which is not our child then:
-	// the compositor never meets it in its own waitpid()
-	char *const argv[] = {
-		(char *)"sh", (char *)"-c", (char *)"eval \"$1\" &", (char *)"sh", (char *)command, NULL,
-	};
-	posix_spawnattr_t attr;
-	init_spawn_attr(&attr);
-	pid_t pid;
-	if (posix_spawn(&pid, "/bin/sh", NULL, &attr, argv, env) == 0) {
-		waitpid(pid, NULL, 0);
+__attribute__((format(printf, 2, 3)))
+static void hook_env_add(struct hook_env *hook_env, const char *format, ...) {
+	char *entry;
+	va_list args;
+	va_start(args, format);
+	if (vasprintf(&entry, format, args) >= 0) {
+		hook_env->env[hook_env->len++] = entry;
 	}
-	posix_spawnattr_destroy(&attr);
+	va_end(args);
 }
 
-void plugin_report(const struct plugin_options *options, const struct plugin_event *event) {
-	pid_t pid = 0;
-	wl_client_get_credentials(event->client, &pid, NULL, NULL);
-	char comm[32], app_id[128];
-	read_comm(pid, comm, sizeof(comm));
-	snprintf(app_id, sizeof(app_id), "%s", event->app_id != NULL ? event->app_id : "");
-	sanitize(app_id);
-	const char *guarantee =
-		event->guarantee != 0 ? vitrine_guarantee_name(event->guarantee) : "none";
+static void hook_env_describe(struct hook_env *hook_env, const struct plugin_event *event,
+		const struct names *names, const char *guarantee) {
+	hook_env_add(hook_env, "VITRINE_EVENT=%s", event->what);
+	hook_env_add(hook_env, "VITRINE_SOURCE=%s", names->source);
+	hook_env_add(hook_env, "VITRINE_GUARANTEE=%s", guarantee);
+	hook_env_add(hook_env, "VITRINE_PID=%d", (int)event->client->pid);
+	hook_env_add(hook_env, "VITRINE_UID=%u", (unsigned)event->client->uid);
+	hook_env_add(hook_env, "VITRINE_COMM=%s", names->comm);
+	hook_env_add(hook_env, "VITRINE_EXECUTABLE=%s", names->executable);
+	hook_env_add(hook_env, "VITRINE_ENGINE=%s", names->engine);
+	hook_env_add(hook_env, "VITRINE_APP_ID=%s", names->app_id);
+	hook_env_add(hook_env, "VITRINE_INSTANCE_ID=%s", names->instance_id);
+	hook_env_add(hook_env, "VITRINE_PROTOCOL=%s", event->protocol);
+	hook_env_add(hook_env, "VITRINE_FRAMES=%" PRIu64, event->frames);
+}
 
-	plugin_log(options, "capture %s source=%s guarantee=%s pid=%d comm=\"%s\" app-id=\"%s\" "
-		"protocol=%s frames=%" PRIu64, event->what, event->source, guarantee, (int)pid, comm,
-		app_id, event->protocol, event->frames);
-
-	struct hook_env hook;
-	if (options->on_capture == NULL || !hook_env_init(&hook, 8)) {
+static void run_hook(const struct plugin_event *event, const struct names *names,
+		const char *guarantee) {
+	struct hook_env hook_env;
+	if (hook.fd < 0 || !hook_env_init(&hook_env)) {
 		return;
 	}
-	char number[24];
-	add_env(hook.env, &hook.len, "VITRINE_EVENT", event->what);
-	add_env(hook.env, &hook.len, "VITRINE_SOURCE", event->source);
-	add_env(hook.env, &hook.len, "VITRINE_GUARANTEE", guarantee);
-	add_env(hook.env, &hook.len, "VITRINE_COMM", comm);
-	add_env(hook.env, &hook.len, "VITRINE_APP_ID", app_id);
-	add_env(hook.env, &hook.len, "VITRINE_PROTOCOL", event->protocol);
-	snprintf(number, sizeof(number), "%d", (int)pid);
-	add_env(hook.env, &hook.len, "VITRINE_PID", number);
-	snprintf(number, sizeof(number), "%" PRIu64, event->frames);
-	add_env(hook.env, &hook.len, "VITRINE_FRAMES", number);
-	run_command(options->on_capture, hook.env);
-	hook_env_finish(&hook);
+	hook_env_describe(&hook_env, event, names, guarantee);
+	if (!hook_run(&hook, hook_env.env)) {
+		if (n_unrun++ == 0) {
+			plugin_log("the command for events is not run: %zu before are not done yet",
+				hook.n_pending);
+		}
+	} else if (n_unrun > 0) {
+		plugin_log("the command for events is run again, %" PRIu64 " times it was not", n_unrun);
+		n_unrun = 0;
+	}
+	hook_env_finish(&hook_env);
+}
+
+void plugin_report(const struct plugin_event *event) {
+	struct names names;
+	char text[TEXT_CAP];
+	names_init(&names, event);
+	const char *guarantee =
+		event->guarantee != 0 ? vitrine_guarantee_name(event->guarantee) : "none";
+	snprintf(text, sizeof(text), "capture %s source=%s guarantee=%s pid=%d uid=%u comm=\"%s\" "
+		"exe=\"%s\" engine=\"%s\" app-id=\"%s\" protocol=%s frames=%" PRIu64, event->what,
+		names.source, guarantee, (int)event->client->pid, (unsigned)event->client->uid, names.comm,
+		names.executable, names.engine, names.app_id, event->protocol, event->frames);
+	log_line_of(event->client->pid, text);
+	run_hook(event, &names, guarantee);
 }

@@ -10,12 +10,14 @@
 #include <unistd.h>
 
 #include "elf_file.h"
+#include "hook.h"
 #include "plugin.h"
 
 #define WLROOTS "libwlroots-0.20.so"
 
 struct run_options {
 	bool strict;
+	const char *on_capture; // a shell command, NULL for none
 	char **command; // NULL-terminated
 };
 
@@ -84,7 +86,7 @@ static bool take_option(struct run_options *options, int option) {
 		setenv(PLUGIN_ENV_LOG, optarg, true);
 		return true;
 	case 'c':
-		setenv(PLUGIN_ENV_ON_CAPTURE, optarg, true);
+		options->on_capture = optarg;
 		return true;
 	case 's':
 		options->strict = true;
@@ -234,6 +236,19 @@ static bool add_preload(const char *plugin) {
 	return true;
 }
 
+/** It is not the compositor that runs commands. */
+static bool prepare_hook(const char *command) {
+	int fd = hook_start_helper(command);
+	if (fd < 0) {
+		fprintf(stderr, "vitrine-run: %s cannot be run for events: %s\n", command, strerror(-fd));
+		return false;
+	}
+	char value[16];
+	snprintf(value, sizeof(value), "%d", fd);
+	setenv(PLUGIN_ENV_HOOK_FD, value, true);
+	return true;
+}
+
 /** Returns false, with the reason, if the compositor has to do without. */
 static bool prepare(const char *program, char *reason, size_t size) {
 	char path[PATH_MAX];
@@ -253,7 +268,7 @@ static void clean_environment(void) {
 	unsetenv(PLUGIN_ENV_ALLOW_SANDBOXED);
 	unsetenv(PLUGIN_ENV_DEADLINE);
 	unsetenv(PLUGIN_ENV_LOG);
-	unsetenv(PLUGIN_ENV_ON_CAPTURE);
+	unsetenv(PLUGIN_ENV_HOOK_FD);
 }
 
 int main(int argc, char *argv[]) {
@@ -277,6 +292,9 @@ int main(int argc, char *argv[]) {
 			return EXIT_FAILURE;
 		}
 		clean_environment();
+	} else if (options.on_capture != NULL && !prepare_hook(options.on_capture) &&
+			options.strict) {
+		return EXIT_FAILURE;
 	}
 	execv(path, options.command);
 	int error = errno;

@@ -340,8 +340,12 @@ class Compositor:
         if self.ready is not None:
             os.close(self.ready)
             self.ready = None
+        self.close_log()
         shutil.rmtree(self.dir, ignore_errors=True)
         return '\n'.join(problems) or None
+
+    def close_log(self):
+        """For those that have one."""
 
     def __enter__(self):
         return self
@@ -428,8 +432,10 @@ class PluginCompositor(Compositor):
     stdout = 'stdout'  # it is the script that tells its socket
     script = START
 
-    def __init__(self, name, *options, plugin=True, environment=(), config=''):
+    def __init__(self, name, *options, plugin=True, environment=(), config='', hook=None,
+                 log_is_fifo=False):
         self.name, self.options, self.plugin, self.config = name, options, plugin, config
+        self.hook, self.log_is_fifo, self.log_fd = hook, log_is_fifo, -1
         # cage ends with the status of what it started
         self.good_statuses = (0, 1, 143) if name == 'cage' else (0, 143)
         super().__init__(None, environment)
@@ -442,11 +448,19 @@ class PluginCompositor(Compositor):
     def make_run_command(self):
         if not self.plugin:
             return []
+        if self.log_is_fifo:
+            os.mkfifo(self.path('log'))
+            self.log_fd = os.open(self.path('log'), os.O_RDONLY | os.O_NONBLOCK)
         # To a file rather than a pipe, so that the command ends without a reader
-        hook = 'printf "%s %s %s %s %s\\n" "$VITRINE_EVENT" "$VITRINE_SOURCE" ' \
+        hook = self.hook or 'printf "%s %s %s %s %s\\n" "$VITRINE_EVENT" "$VITRINE_SOURCE" ' \
             f'"$VITRINE_GUARANTEE" "$VITRINE_PID" "${{LD_PRELOAD-none}}" >>{self.path("events")}'
         return ['vitrine-run', '--strict', '--log', self.path('log'), '--on-capture', hook,
                 *self.options, '--']
+
+    def close_log(self):
+        if self.log_fd >= 0:
+            os.close(self.log_fd)
+            self.log_fd = -1
 
     def make_command(self):
         start = self.path('start')
