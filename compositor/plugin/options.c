@@ -8,24 +8,7 @@
 #include <vitrine/derive.h>
 
 #include "plugin.h"
-
-uint32_t plugin_guarantees_from_min(const char *name) {
-	// By how much a holder could still do, the weakest first
-	static const uint32_t by_strength[] = {
-		VITRINE_GUARANTEE_FD_READ_ONLY,
-		VITRINE_GUARANTEE_GUARDED,
-		VITRINE_GUARANTEE_SEALED,
-		VITRINE_GUARANTEE_SNAPSHOT,
-	};
-	uint32_t min = vitrine_guarantee_from_name(name);
-	uint32_t guarantees = 0;
-	for (size_t i = 0; i < sizeof(by_strength) / sizeof(by_strength[0]); i++) {
-		if (guarantees != 0 || by_strength[i] == min) {
-			guarantees |= by_strength[i];
-		}
-	}
-	return guarantees;
-}
+#include "rules.h"
 
 uint32_t plugin_guarantees_from_list(const char *list) {
 	uint32_t guarantees = 0;
@@ -121,9 +104,10 @@ void plugin_options_init(struct plugin_options *options) {
 	char *log = take_env(PLUGIN_ENV_LOG);
 	*options = (struct plugin_options){
 		// VITRINE_VIEW_GUARANTEES_DEFAULT
-		.guarantees = plugin_guarantees_from_min(min != NULL ? min : "guarded") |
+		.guarantees = rules_guarantees_from_min(min != NULL ? min : "guarded") |
 			(allow != NULL ? plugin_guarantees_from_list(allow) : 0),
 		.allow_sandboxed = allow_sandboxed != NULL,
+		.policy = take_env(PLUGIN_ENV_POLICY),
 		.deadline_ms = deadline != NULL ? (uint32_t)strtoul(deadline, NULL, 10) : 0,
 		.log_fd = open_log(log),
 		.hook_fd = take_env_fd(PLUGIN_ENV_HOOK_FD),

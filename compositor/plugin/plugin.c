@@ -5,6 +5,7 @@
  * every compositor calls. See docs/plugin.md.
  */
 #include <dlfcn.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <vitrine/allocator.h>
@@ -19,6 +20,8 @@
 #include <wlr/types/wlr_security_context_v1.h>
 #include <wlr/types/wlr_session_lock_v1.h>
 
+#include "admin.h"
+#include "hangup.h"
 #include "plugin.h"
 
 /** The function that the compositor meant. */
@@ -81,6 +84,7 @@ static void *plugin_dlsym(const char *name) {
 __attribute__((constructor)) static void plugin_init(void) {
 	plugin_options_init(&plugin.options);
 	plugin_report_init(&plugin.options);
+	admin_init(&plugin.options);
 }
 
 __attribute__((destructor)) static void plugin_finish(void) {
@@ -137,15 +141,6 @@ static void handle_session_stop(struct wl_listener *listener, void *data) {
 
 /* Policy */
 
-static struct vitrine_view_permission decide_view(const struct vitrine_view_request *request,
-		void *data) {
-	bool denied = request->sandboxed && !plugin.options.allow_sandboxed;
-	return (struct vitrine_view_permission){
-		.guarantees = denied ? 0 : plugin.options.guarantees,
-		.storages = VITRINE_STORAGE_ALL,
-	};
-}
-
 /** What no filter but ours knows of. */
 static bool is_ours(const struct wl_global *global) {
 	return (plugin.manager != NULL && plugin.manager->global == global) ||
@@ -165,9 +160,9 @@ static bool is_for_views(const struct wl_global *global) {
 static bool filter_global(const struct wl_client *client, const struct wl_global *global,
 		void *data) {
 	if (is_ours(global) && get_sandbox(client) != NULL) {
-		return plugin.options.allow_sandboxed;
+		return admin_may_look(client);
 	}
-	if (is_for_views(global) && plugin.options.allow_sandboxed) {
+	if (is_for_views(global) && get_sandbox(client) != NULL && admin_may_look(client)) {
 		return true;
 	}
 	return plugin.filter == NULL || plugin.filter(client, global, plugin.filter_data);
@@ -295,6 +290,7 @@ static void handle_manager_destroy(struct wl_listener *listener, void *data) {
 	stop_listening(&plugin.manager_destroy);
 	stop_listening(&plugin.session_guarantee);
 	stop_listening(&plugin.session_stop);
+	admin_stop();
 	plugin.manager = NULL;
 }
 
@@ -317,6 +313,31 @@ struct wl_display *wl_display_create(void) {
 	return display;
 }
 
+int wl_display_add_socket(struct wl_display *display, const char *name) {
+	int ret = next(wl_display_add_socket)(display, name);
+	const char *default_name = getenv("WAYLAND_DISPLAY");
+	if (ret == 0 && display == plugin.display) {
+		admin_set_socket(name != NULL ? name :
+			default_name != NULL ? default_name : "wayland-0");
+	}
+	return ret;
+}
+
+const char *wl_display_add_socket_auto(struct wl_display *display) {
+	const char *name = next(wl_display_add_socket_auto)(display);
+	if (name != NULL && display == plugin.display) {
+		admin_set_socket(name);
+	}
+	return name;
+}
+
+struct wl_event_source *wl_event_loop_add_signal(struct wl_event_loop *loop, int signal_number,
+		wl_event_loop_signal_func_t func, void *data) {
+	return signal_number == SIGHUP ?
+		hangup_add_signal(loop, func, data, next(wl_event_loop_add_signal)) :
+		next(wl_event_loop_add_signal)(loop, signal_number, func, data);
+}
+
 static void create_manager(void) {
 	struct vitrine_view_manager_v1 *manager = vitrine_view_manager_v1_create(plugin.display, 1);
 	if (manager == NULL) {
@@ -334,11 +355,11 @@ static void create_manager(void) {
 		}
 	}
 	vitrine_view_manager_v1_set_security_context_manager(manager, plugin.security_contexts);
-	vitrine_view_manager_v1_set_policy(manager, decide_view, NULL);
 	listen_to(&manager->events.destroy, &plugin.manager_destroy, handle_manager_destroy);
 	listen_to(&manager->events.session_guarantee, &plugin.session_guarantee,
 		handle_session_guarantee);
 	listen_to(&manager->events.session_stop, &plugin.session_stop, handle_session_stop);
+	admin_set_manager(manager);
 }
 
 struct wlr_ext_output_image_capture_source_manager_v1 *
@@ -484,6 +505,9 @@ static void complete_globals(void) {
 	}
 	if (plugin.locks != NULL) {
 		listen_after_compositor(NULL);
+	}
+	if (plugin.manager != NULL) {
+		admin_listen(plugin.display);
 	}
 	plugin_log("read-only views are on");
 }

@@ -16,6 +16,7 @@ struct vitrine_view_client;
 #define PLUGIN_ENV_ALLOW "VITRINE_PLUGIN_ALLOW"
 #define PLUGIN_ENV_ALLOW_SANDBOXED "VITRINE_PLUGIN_ALLOW_SANDBOXED"
 #define PLUGIN_ENV_DEADLINE "VITRINE_PLUGIN_DEADLINE"
+#define PLUGIN_ENV_POLICY "VITRINE_PLUGIN_POLICY"
 #define PLUGIN_ENV_LOG "VITRINE_PLUGIN_LOG"
 /** The socket of the helper that runs the command for events, see hook.h. */
 #define PLUGIN_ENV_HOOK_FD "VITRINE_PLUGIN_HOOK_FD"
@@ -25,6 +26,7 @@ struct vitrine_view_client;
 struct plugin_options {
 	uint32_t guarantees; // that clients may have, enum vitrine_guarantee
 	bool allow_sandboxed;
+	char *policy; // a file, as an absolute path; NULL for none
 	uint32_t deadline_ms; // 0 for the library's default
 	int log_fd; // stderr unless there is a log file
 	int hook_fd; // of the helper that runs a command for events, -1 if there is none
@@ -36,8 +38,6 @@ struct plugin_options {
  */
 void plugin_options_init(struct plugin_options *options);
 
-/** The guarantees that are at least as strong, or 0 if there is no such word. */
-uint32_t plugin_guarantees_from_min(const char *name);
 /** Those of a list of words that are separated by commas, or 0 if one is none. */
 uint32_t plugin_guarantees_from_list(const char *list);
 

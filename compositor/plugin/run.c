@@ -12,6 +12,7 @@
 #include "elf_file.h"
 #include "hook.h"
 #include "plugin.h"
+#include "rules.h"
 
 #define WLROOTS "libwlroots-0.20.so"
 
@@ -21,8 +22,11 @@ struct run_options {
 	char **command; // NULL-terminated
 };
 
-/** Has no letter. */
-#define OPTION_ALLOW 256
+/** These have no letter. */
+enum {
+	OPTION_ALLOW = 256,
+	OPTION_POLICY,
+};
 
 /** Without these the plugin has nothing to hold on to. */
 static const char *const needed_symbols[] = {
@@ -39,6 +43,8 @@ static void usage(FILE *file) {
 		"  -g, --min-guarantee GUARANTEE  give no weaker one: fd_read_only, guarded\n"
 		"                                 (default), sealed or snapshot\n"
 		"      --allow LIST               give these too, such as fd_read_only\n"
+		"      --policy FILE              say in a file which client may look at what: see\n"
+		"                                 vitrine-policy(5)\n"
 		"  -a, --allow-sandboxed          sandboxed clients may look too\n"
 		"  -d, --deadline MS              take a held frame back after this time\n"
 		"  -l, --log FILE                 tell which client looks there rather than on stderr\n"
@@ -49,12 +55,28 @@ static void usage(FILE *file) {
 		"  -h, --help\n", file);
 }
 
+/**
+ * The compositor reads the file again, when it may be in another directory. An error ends
+ * the program: what the user forbids must not be allowed for a typing error.
+ */
+static void take_policy(const char *name) {
+	char path[PATH_MAX];
+	struct rules_error error;
+	struct rules *rules = rules_read(realpath(name, path) != NULL ? path : name, &error);
+	if (rules == NULL) {
+		fprintf(stderr, "vitrine-run: %s\n", error.text);
+		exit(2);
+	}
+	rules_destroy(rules);
+	setenv(PLUGIN_ENV_POLICY, path, true);
+}
+
 /** Returns false with a message if the value of an option is wrong. */
 static bool take_option(struct run_options *options, int option) {
 	char *end;
 	switch (option) {
 	case 'g':
-		if (plugin_guarantees_from_min(optarg) == 0) {
+		if (rules_guarantees_from_min(optarg) == 0) {
 			fprintf(stderr, "vitrine-run: '%s' is no guarantee (fd_read_only, guarded, sealed, "
 				"snapshot)\n", optarg);
 			return false;
@@ -68,6 +90,9 @@ static bool take_option(struct run_options *options, int option) {
 			return false;
 		}
 		setenv(PLUGIN_ENV_ALLOW, optarg, true);
+		return true;
+	case OPTION_POLICY:
+		take_policy(optarg);
 		return true;
 	case 'a':
 		setenv(PLUGIN_ENV_ALLOW_SANDBOXED, "1", true);
@@ -99,6 +124,7 @@ static bool parse_options(struct run_options *options, int argc, char *argv[]) {
 	static const struct option long_options[] = {
 		{ "min-guarantee", required_argument, NULL, 'g' },
 		{ "allow", required_argument, NULL, OPTION_ALLOW },
+		{ "policy", required_argument, NULL, OPTION_POLICY },
 		{ "allow-sandboxed", no_argument, NULL, 'a' },
 		{ "deadline", required_argument, NULL, 'd' },
 		{ "log", required_argument, NULL, 'l' },
@@ -267,6 +293,7 @@ static void clean_environment(void) {
 	unsetenv(PLUGIN_ENV_ALLOW);
 	unsetenv(PLUGIN_ENV_ALLOW_SANDBOXED);
 	unsetenv(PLUGIN_ENV_DEADLINE);
+	unsetenv(PLUGIN_ENV_POLICY);
 	unsetenv(PLUGIN_ENV_LOG);
 	unsetenv(PLUGIN_ENV_HOOK_FD);
 }

@@ -18,6 +18,7 @@ import time
 
 from harness import (LIMIT, Group, PluginCompositor, collect, drain, finish, given, n_colors, need,
                      require, run_groups, skip_if)
+from policy import ALLOW, DENY, WRONG, list_sessions, policy_fixture
 
 NAME = sys.argv[1]
 # One that every program can load
@@ -413,6 +414,93 @@ def test_min_guarantee(compositor):
     compositor.run('vitrine', 'shot', '--guarantee', 'sealed', 'shot.png', status=1)
     need(' guarantee=snapshot ' in compositor.read('log'), compositor.read('log'))
     need('sealed' not in compositor.read('log'), compositor.read('log'))
+
+
+def given_policy(policy, *options):
+    def start(path):
+        return PluginCompositor(NAME, '--policy', path, *options)
+    return given(policy_fixture, policy, start, 'log')
+
+
+def test_sessions(compositor):
+    """sessions are listed, and the one that is named is stopped"""
+    need(not list_sessions(compositor), list_sessions(compositor))
+    watch = compositor.start('vitrine', 'watch')
+    need('fps' in watch.stdout.readline(), 'no line of vitrine watch')
+    sessions = list_sessions(compositor)
+    need([session['pid'] for session in sessions] == [watch.pid], sessions)
+    compositor.run('vitrine', 'sessions', '--stop', str(sessions[0]['id']))
+    output = finish(watch)
+    need(watch.returncode == 1 and 'ended the session' in output, output)
+    done = compositor.run('vitrine', 'sessions', '--reload', status=1)
+    need('there is no policy file' in done.stderr, done.stderr)
+
+
+@given_policy(ALLOW)
+def test_policy(policy):
+    """SIGHUP has the policy read again, and is still the compositor's"""
+    watch = policy.compositor.start('vitrine', 'watch')
+    need('fps' in watch.stdout.readline(), 'no line of vitrine watch')
+    policy.hang_up()
+    policy.write(WRONG)
+    line = policy.hang_up()
+    need(f'the policy stays as it was: {policy.path}:2: unknown key "exectuable"' in line, line)
+    need(watch.poll() is None, 'a session has ended')
+
+    if NAME == 'labwc':  # which reads its own file again
+        policy.compositor.path('labwc/rc.xml').write_text('<no xml')
+    policy.write(DENY)
+    policy.hang_up()
+    output = finish(watch)
+    need(watch.returncode == 1 and 'denies' in output, output)
+    policy.shot(status=1)
+    if NAME == 'labwc':
+        for line in policy.compositor.follow('stderr'):
+            if 'parser error' in line:
+                break
+    policy.write(ALLOW)
+    policy.compositor.run('vitrine', 'sessions', '--reload')
+    policy.shot()
+
+
+@skip_if(NAME == 'labwc', 'labwc blocks SIGHUP by itself')
+@given_policy(ALLOW)
+def test_children_hang_up(policy):
+    """children of the compositor neither block nor ignore SIGHUP"""
+    policy.hang_up()
+    policy.compositor.raw_frames(20)  # it runs, and is not what the C library has just forked
+    with open(f'/proc/{policy.compositor.app}/status') as file:
+        masks = dict(line.split(':') for line in file if line.startswith(('SigBlk', 'SigIgn')))
+    for name, mask in masks.items():
+        need(not int(mask, 16) & 1, f'{name} is {mask}')
+    need('VITRINE_PLUGIN' not in policy.compositor.read('env'), policy.compositor.read('env'))
+
+
+@needs_toplevels
+@given_policy({'rules': [{'match': {'source': f'window:{APP}'}, 'deny': True}], **ALLOW})
+def test_window_policy(policy):
+    """a window is denied by its app-id, and the output that it is on is not"""
+    policy.shot()
+    looker = policy.compositor.start('toplevel', '5', APP)
+    output = finish(looker)
+    need('stopped 1' in output, output)
+    policy.write(ALLOW)
+    policy.hang_up()
+    look(policy.compositor, 5)
+    looker, _ = start_looking(policy.compositor)
+    policy.write({'rules': [{'match': {'source': 'window:*'}, 'deny': True}], **ALLOW})
+    policy.hang_up()
+    output = finish(looker)
+    need('stopped 1' in output, output)
+
+
+@needs_sandboxes
+@given_policy({'rules': [{'match': {'app-id': 'org.example.*'}, 'allow': ['sealed']}], **ALLOW})
+def test_sandboxed_policy(policy):
+    """a sandboxed client needs a rule that names it"""
+    policy.shot('sandbox', 'org.example.App', 'vitrine')
+    done = policy.shot('sandbox', 'org.other.App', 'vitrine', status=1)
+    need('does not offer' in done.stderr or 'xx' in done.stderr, done.stderr)
 
 
 def get_allowed(compositor):

@@ -5,69 +5,24 @@
 usage: policy_test.py [TEST...], with the built commands on PATH
 """
 
-import contextlib
 import functools
 import json
 import os
 import pathlib
 import shutil
-import signal
 import sys
 import tempfile
 
 from harness import (Group, ReferenceCompositor, collect, finish, given, need, require, run,
                      run_groups)
+from policy import ALLOW, DENY, WRONG, list_sessions, policy_fixture
 
 VITRINE = os.path.realpath(shutil.which('vitrine') or 'vitrine')
-ALLOW = {'default': {'min-guarantee': 'guarded'}}
-DENY = {'default': {'deny': True}}
-WRONG = '{ "rules": [\n  { "exectuable": "/usr/bin/x" } ] }\n'
 
-
-class Policy:
-    """A file, and the compositor that has it."""
-
-    def __init__(self, directory, policy, *options):
-        self.path = pathlib.Path(directory) / 'policy.json'
-        self.write(policy)
-        self.compositor = ReferenceCompositor('-v', '--policy', str(self.path), *options)
-
-    def write(self, policy):
-        """As editors do: another file takes the place."""
-        text = policy if isinstance(policy, str) else json.dumps(policy)
-        new = self.path.with_suffix('.new')
-        new.write_text(text)
-        new.rename(self.path)
-
-    def hang_up(self):
-        """Has it read again. Returns what the compositor says."""
-        n_before = len(self.compositor.read('stderr').splitlines())
-        self.compositor.process.send_signal(signal.SIGHUP)
-        for i, line in enumerate(self.compositor.follow('stderr')):
-            if i >= n_before and 'policy.json' in line:
-                return line
-        return ''
-
-    def shot(self, *command, status=0):
-        return self.compositor.run(*(command or ('vitrine',)), 'shot', 'shot.png', status=status)
-
-    def allowed(self):
-        output = self.compositor.run('vitrine', 'probe', '--json').stdout
-        return set(json.loads(output)['compositor']['guarantees'])
-
-    def sessions(self):
-        return json.loads(self.compositor.run('vitrine', 'sessions', '--json').stdout)['sessions']
-
-
-@contextlib.contextmanager
-def policy_fixture(policy, *options):
-    with tempfile.TemporaryDirectory(prefix='vitrine-policy.') as directory:
-        one = Policy(directory, policy, *options)
-        with one.compositor:
-            yield one
-
-
-given_policy = functools.partial(given, policy_fixture)
+def given_policy(policy, *options):
+    def start(path):
+        return ReferenceCompositor('-v', '--policy', path, *options)
+    return given(policy_fixture, policy, start, 'stderr')
 
 
 def test_wrong_file():
@@ -169,11 +124,11 @@ def test_sandboxed(policy):
 @given_policy(ALLOW)
 def test_sessions(policy):
     """sessions are listed, and the one that is named is stopped"""
-    need(policy.sessions() == [], policy.sessions())
+    need(list_sessions(policy.compositor) == [], list_sessions(policy.compositor))
     watches = [policy.compositor.start('vitrine', 'watch') for _ in range(2)]
     for watch in watches:
         need('fps' in watch.stdout.readline(), 'no line of vitrine watch')
-    sessions = {session['pid']: session for session in policy.sessions()}
+    sessions = {session['pid']: session for session in list_sessions(policy.compositor)}
     need(set(sessions) == {watch.pid for watch in watches}, sessions)
     one = sessions[watches[0].pid]
     need(one['executable'] == VITRINE and one['comm'] == 'vitrine' and one['frames'] > 0 and
@@ -185,7 +140,7 @@ def test_sessions(policy):
     policy.compositor.run('vitrine', 'sessions', '--stop', str(one['id']))
     output = finish(watches[0])
     need(watches[0].returncode == 1 and 'ended the session' in output, output)
-    need([session['pid'] for session in policy.sessions()] == [watches[1].pid], policy.sessions())
+    need([session['pid'] for session in list_sessions(policy.compositor)] == [watches[1].pid], list_sessions(policy.compositor))
     done = policy.compositor.run('vitrine', 'sessions', '--stop', str(one['id']), status=1)
     need(done.stderr == f'vitrine: there is no session {one["id"]}\n', done.stderr)
 

@@ -45,6 +45,19 @@ def test_suitable():
         need(stderr == '', stderr)
 
 
+def test_policy():
+    """a policy file that is wrong is one line with its place, and status 2"""
+    with tempfile.TemporaryDirectory() as directory:
+        path = pathlib.Path(directory, 'policy.json')
+        path.write_text('{ "default": { "deny": true } }')
+        status, stdout, stderr = run('--policy', path, OTHERS / 'suitable', '--strict')
+        need(status == 42 and 'plugin loaded' in stdout, stdout + stderr)
+        path.write_text('{\n\n"default": { "deny": 1 } }')
+        status, stdout, stderr = run('--policy', path, OTHERS / 'suitable', '--strict')
+        need(status == 2 and stdout == '', f'status {status}: {stdout}')
+        need(stderr == f'vitrine-run: {path}:3: "deny" is a number: it must be true\n', stderr)
+
+
 def test_path():
     """the program is looked up in PATH"""
     status, stdout, stderr = run('suitable', PATH=f'/nonexistent:{OTHERS}')
