@@ -22,6 +22,7 @@
 
 #include "admin.h"
 #include "hangup.h"
+#include "nofile.h"
 #include "plugin.h"
 
 /** The function that the compositor meant. */
@@ -339,6 +340,8 @@ struct wl_event_source *wl_event_loop_add_signal(struct wl_event_loop *loop, int
 }
 
 static void create_manager(void) {
+	// By now a compositor that does so itself has: what it has saved must not be ours
+	nofile_raise();
 	struct vitrine_view_manager_v1 *manager = vitrine_view_manager_v1_create(plugin.display, 1);
 	if (manager == NULL) {
 		plugin_log("out of memory: there are no read-only views");

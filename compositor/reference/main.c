@@ -7,6 +7,7 @@
 #include <vitrine/view_v1.h>
 #include <wlr/util/log.h>
 
+#include "nofile.h"
 #include "policy_file.h"
 #include "server.h"
 
@@ -206,6 +207,7 @@ int main(int argc, char *argv[]) {
 		options.outputs_len = 1; // the default
 	}
 	wlr_log_init(verbosity, NULL);
+	nofile_raise();
 
 	struct server server;
 	int status = EXIT_FAILURE;

@@ -417,6 +417,7 @@ class ReferenceCompositor(Compositor):
 START = '''#!/bin/sh
 env -0 >env
 cat /proc/self/maps >maps
+ulimit -Sn >nofile
 weston-simple-shm >app.log 2>&1 &
 echo "WAYLAND_DISPLAY=$WAYLAND_DISPLAY $!" >ready
 wait

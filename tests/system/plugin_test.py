@@ -27,6 +27,7 @@ APP = 'org.freedesktop.weston.simple-shm'
 # A window of which something changes all the time, at any size.
 TERMINAL = ('foot', '--config=/dev/null', 'sh', '-c',
             'i=0; while sleep 0.02; do i=$((i + 1)); echo $i; done')
+FEW_FILES = 256
 
 needs_lock = skip_if(NAME == 'cage', 'cage has no ext-session-lock')
 needs_sandboxes = skip_if(NAME == 'cage', 'cage has no security-context-v1')
@@ -540,6 +541,27 @@ class Life(PluginCompositor):
     def __init__(self):
         super().__init__(NAME)
         need('read-only views are on' in self.read('log'), self.read('log'))
+
+
+class FewFiles(PluginCompositor):
+    """A compositor that starts with room for few file descriptors, but may have more."""
+
+    def make_run_command(self):
+        return ['sh', '-c', f'ulimit -Sn {FEW_FILES}; exec "$@"', 'sh', *super().make_run_command()]
+
+
+# Of two commands the last one counts
+@given(FewFiles, NAME, '--on-capture', 'ulimit -Sn >>hook')
+def test_file_descriptors(compositor):
+    """the compositor may have all file descriptors that it can, and its children no more than before"""
+    with open(f'/proc/{compositor.process.pid}/limits') as file:
+        soft, hard = re.search(r'Max open files +(\d+) +(\d+)', file.read()).groups()
+    need(int(hard) > FEW_FILES, 'there are no more to be had here')
+    need(soft == hard, f'{soft} of {hard}')
+    need(compositor.read('nofile') == f'{FEW_FILES}\n', compositor.read('nofile'))
+    compositor.raw_frames(2)
+    line = next(compositor.follow('hook'))
+    need(line == str(FEW_FILES), line)
 
 
 def main():
