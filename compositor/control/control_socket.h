@@ -29,7 +29,7 @@ struct control_options {
 
 /**
  * The control socket: lists sessions and stops them, for processes of the compositor's
- * user. See vitrine-control(7). It goes with the manager.
+ * user. See vitrine(1). It goes with the manager.
  *
  * Returns false and says why if there is none. A socket that was left behind is replaced,
  * but not one that another process listens on.
