@@ -617,6 +617,23 @@ TEST_WITH(fixture, locked_screen_stops_sessions_that_start_then) {
 	test_session_check_stop(session, VITRINE_VIEW_STOP_LOCKED);
 }
 
+/** "stops all sessions with `locked` when it is set, refuses new ones" until it is cleared */
+TEST_WITH(fixture, running_sessions_stop_when_the_screen_is_locked, .acceptable = ALL) {
+	fixture_show(f, f->session, 0x123456);
+	vitrine_view_manager_v1_set_locked(f->server.manager, true);
+	client_roundtrip(f->client);
+	test_session_check_stop(f->session, VITRINE_VIEW_STOP_LOCKED);
+	check_int(f->client->guarantees, ==, 0);
+	test_session_check_stop(test_session_try(f->client, ALL), VITRINE_VIEW_STOP_LOCKED);
+	vitrine_view_manager_v1_set_locked(f->server.manager, false);
+	client_roundtrip(f->client);
+	check_int(f->client->guarantees, ==, ALL);
+	struct test_session *session = test_session_start(f->client, ALL);
+	pump_until(&f->server, session->n_frames > 0);
+	fixture_paint(f, 0x654321);
+	check_int(test_session_get_pixel(session, 0, 0), ==, 0x654321);
+}
+
 TEST_WITH(fixture, sessions_that_have_not_started_are_charged) {
 	f->server.manager->limits.objects.per_holder = 3;
 	struct test_session *sessions[4];

@@ -154,6 +154,20 @@ TEST_WITH_EACH(fixture, each_reader, transform_is_sent_again_when_it_changes) {
 	check_int(f->session->transform, ==, WL_OUTPUT_TRANSFORM_90);
 }
 
+/** "the damage, transform and fence events that apply, in that order" */
+TEST_WITH(fixture, damage_comes_before_a_new_transform, .acceptable = ALL) {
+	fixture_paint_frames(f, 1, 2); // all that it may hold
+	check(output_paint(f->server.output, 3, &(struct rect){ 0, 0, 4, 4 }));
+	f->server.output->wlr_output->transform = WL_OUTPUT_TRANSFORM_90;
+	check(output_paint(f->server.output, 4, &(struct rect){ 20, 20, 4, 4 }));
+	test_session_release(f->session, 1);
+	pump(&f->server);
+	check_int(f->session->n_frames, ==, 3);
+	check_int(f->session->n_transforms, ==, 2);
+	// The fixture looks at the order of events
+	check_int(test_session_last_frame(f->session)->n_damage_events, ==, 1);
+}
+
 TEST_WITH(fixture, damage_of_skipped_frames_is_merged, .acceptable = ALL) {
 	fixture_paint(f, 0);
 	test_session_release_last(f->session);

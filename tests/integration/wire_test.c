@@ -2,6 +2,8 @@
 /* What the protocol says of sessions in words, sentence by sentence. */
 #include <drm_fourcc.h>
 #include <fcntl.h>
+#include <string.h>
+#include <vitrine/allocator.h>
 #include <vitrine/view_v1.h>
 #include <wlr/render/allocator.h>
 #include <wlr/render/drm_format_set.h>
@@ -12,6 +14,7 @@
 #include "fixture.h"
 #include "harness.h"
 #include "session.h"
+#include "stream.h"
 #include "xx-dmabuf-view-v1-client-protocol.h"
 
 #define ALL VITRINE_GUARANTEE_ALL
@@ -188,6 +191,26 @@ TEST_WITH(fixture, buffers_of_others_are_explained, .acceptable = ALL,
 	check_str(f->session->explanation, "buffers of an allocator that is not Vitrine's");
 }
 
+static const char *description; // instead of the allocator's own
+
+const char *__real_vitrine_allocator_describe(struct wlr_allocator *allocator);
+const char *__wrap_vitrine_allocator_describe(struct wlr_allocator *allocator);
+const char *__wrap_vitrine_allocator_describe(struct wlr_allocator *allocator) {
+	return description != NULL ? description : __real_vitrine_allocator_describe(allocator);
+}
+
+/** "has no more than 512 bytes" */
+TEST_WITH(fixture, explanation_has_no_more_than_512_bytes) {
+	char text[601] = {0};
+	memset(text, 'x', sizeof(text) - 1);
+	description = text;
+	struct test_session *session = test_session_start(f->client, ALL);
+	check_int(strlen(session->explanation), ==, 512);
+	fixture_paint(f, 0x123456); // of which it still is the explanation
+	check_int(session->n_explanations, ==, 1);
+	check_int(session->n_frames, ==, 1);
+}
+
 /* Serials */
 
 TEST_WITH(fixture, first_serial_is_one_whatever_came_before) {
@@ -260,6 +283,17 @@ static struct vt_subscriber *find_subscriber(struct fixture *f) {
 	struct vitrine_view_session_v1 *session =
 		wl_container_of(manager->sessions.next, session, link);
 	return &session->subscriber;
+}
+
+/** "high 32 bits of the modifier" */
+TEST_WITH(fixture, view_says_its_modifier_in_halves, .acceptable = SEALED) {
+	fixture_paint(f, 0x123456);
+	check_int(f->session->views[0].modifier, ==, DRM_FORMAT_MOD_LINEAR);
+	// As that of a GPU's memory would be
+	find_subscriber(f)->stream->newest.buffer->buffer->modifier = 0x0200000000000006;
+	struct test_session *session = test_session_start(f->client, SEALED);
+	pump_until(&f->server, session->n_frames > 0);
+	check_int(session->views[0].modifier, ==, 0x0200000000000006);
 }
 
 /** "0 is no serial: 1 comes after the largest." */

@@ -958,6 +958,8 @@ TEST_PARAMS(fixture, ends, int error; const char *text) = {
 		EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0), CALL(repeat_serial), FRAME(0)),
 	LIE(serial_of_zero, "serial cannot be",
 		EVENT(DEPTH, 2), ANNOUNCE(0), EVENT(TRANSFORM, 0), FRAME_AT(0, 0, 0, 1)),
+	LIE(serial_of_zero_after_the_first, "serial cannot be",
+		EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0), FRAME_AT(0, 0, 0, 1)),
 	LIE(first_serial_that_is_not_one, "serial cannot be",
 		EVENT(DEPTH, 2), ANNOUNCE(0), EVENT(TRANSFORM, 0), FRAME_AT(0, 2, 0, 1)),
 	LIE(frame_without_transform, "transform is missing",
