@@ -199,6 +199,17 @@ TEST_WITH(fixture, damage_of_skipped_frames_is_merged, .acceptable = ALL) {
 		has_b |= memcmp(&frame->damage[i], &b, sizeof(b)) == 0;
 	}
 	check(has_a && has_b);
+
+	// "since the last frame": what was told once is not told again
+	test_session_release_last(f->session);
+	test_session_release(f->session, held[1]);
+	pump(&f->server);
+	check(output_paint(f->server.output, 5, &(struct rect){ 30, 30, 1, 1 }));
+	pump(&f->server);
+	check_int(f->session->n_frames, ==, n_frames + 2);
+	frame = test_session_last_frame(f->session);
+	check_int(frame->n_damage, ==, 1);
+	check_int(frame->damage[0].x, ==, 30);
 }
 
 /** "in buffer coordinates" */
@@ -243,6 +254,40 @@ TEST_WITH_EACH(fixture, each_guarantee, damage_of_frames_that_none_could_take_co
 		check(frame_is_damaged_in(&f->session->frames[2], &rects[i]));
 	}
 	check(!frame_is_damaged_in(&f->session->frames[2], &(struct rect){ 60, 0, 1, 1 }));
+}
+
+/** "the region is the union": of what was missed, and of what is new with the frame. */
+TEST_WITH(fixture, damage_of_a_frame_that_retired_before_its_turn_comes_later,
+		.acceptable = SEALED) {
+	const struct rect missed = { 1, 1, 2, 2 }, next = { 20, 20, 3, 3 };
+	fixture_paint_frames(f, 1, 2); // all that it may hold
+	struct test_session *other = test_session_start(f->client, SEALED);
+	check(output_paint(f->server.output, 3, &missed));
+	pump(&f->server);
+	check_int(f->session->n_frames, ==, 2);
+	test_session_close(other); // with it, that frame
+	test_session_release(f->session, 1);
+	test_session_release(f->session, 2);
+	pump(&f->server);
+	check_int(f->session->n_frames, ==, 2);
+	check(output_paint(f->server.output, 4, &next));
+	pump(&f->server);
+	check_int(f->session->n_frames, ==, 3);
+	check(frame_is_damaged_in(test_session_last_frame(f->session), &missed));
+	check(frame_is_damaged_in(test_session_last_frame(f->session), &next));
+}
+
+TEST_WITH_EACH(fixture, each_reader, first_frame_is_damaged_entirely_whatever_has_changed) {
+	const struct rect rect = { 1, 2, 3, 4 };
+	fixture_paint(f, 1);
+	check(output_paint(f->server.output, 2, &rect));
+	pump(&f->server);
+	check_int(test_session_last_frame(f->session)->damage[0].width, ==, 3);
+	struct test_session *late =
+		test_session_start_reader(f->client, param->options.acceptable);
+	pump_until(&f->server, late->n_frames == 1); // the same frame, and its first one
+	check_int(late->frames[0].damage[0].width, ==, 64);
+	check_int(late->frames[0].damage[0].height, ==, 48);
 }
 
 TEST_WITH(fixture, too_many_damage_rectangles_become_few, .acceptable = ALL) {
