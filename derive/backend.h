@@ -10,6 +10,7 @@ struct derive_devices {
 	int udmabuf_errno; // why udmabuf_fd is -1
 	int guard_fd;
 	int guard_errno;
+	bool has_unguarded; // the ioctl derives what importers take as they take any other
 	char guard_detail[160], prime_detail[200]; // what the probes of these found
 };
 
@@ -21,7 +22,9 @@ void derive_devices_finish(struct derive_devices *devices);
  */
 struct derive_backend {
 	const char *name;
-	uint32_t guarantees; // bitfield of enum vitrine_guarantee
+	uint32_t guarantees; // bitfield of enum vitrine_guarantee: the most that it can give
+	/** What it gives on this machine, asked if `probe` was true. NULL: `guarantees`. */
+	uint32_t (*get_guarantees)(const struct derive_devices *devices);
 
 	/**
 	 * Whether it works on this machine. Sets `detail` to a string that lives as

@@ -107,6 +107,9 @@ static void probe_backend(struct vitrine_derive *derive, size_t i, const char *w
 	}
 	info->available = backends[i]->probe(&derive->devices, &info->detail);
 	assert(info->detail != NULL);
+	if (info->available && backends[i]->get_guarantees != NULL) {
+		info->guarantees = backends[i]->get_guarantees(&derive->devices);
+	}
 }
 
 struct vitrine_derive *vitrine_derive_create(void) {
@@ -200,7 +203,7 @@ int vitrine_derive_fd(struct vitrine_derive *derive, const struct vitrine_derive
 	// of a later backend that was never going to fit
 	int first_error = -EOPNOTSUPP;
 	for (size_t i = 0; i < BACKENDS_LEN; i++) {
-		if (!derive->infos[i].available || !(backends[i]->guarantees & acceptable)) {
+		if (!derive->infos[i].available || !(derive->infos[i].guarantees & acceptable)) {
 			continue;
 		}
 		int ret = derive_with_backend(&derive->devices, backends[i], source, acceptable,

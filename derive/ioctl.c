@@ -7,12 +7,13 @@
 #include "backend.h"
 #include "dma_buf_derive.h"
 
-static int ioctl_derive_fd(int dmabuf_fd, uint32_t flags) {
-	struct dma_buf_derive request = { .flags = flags, .fd = -1 };
-	if (ioctl(dmabuf_fd, DMA_BUF_IOCTL_DERIVE, &request) < 0) {
-		return -errno;
+/** Returns a file descriptor or a negative errno: -EOPNOTSUPP if the kernel has no such ioctl. */
+static int ioctl_derive_fd(int dmabuf_fd, unsigned long request) {
+	struct dma_buf_derive params = { .flags = O_RDONLY | O_CLOEXEC, .fd = -1 };
+	if (ioctl(dmabuf_fd, request, &params) < 0) {
+		return errno == ENOTTY ? -EOPNOTSUPP : -errno;
 	}
-	return request.fd;
+	return params.fd;
 }
 
 /** A dma-buf to try it on, or a negative errno. */
@@ -26,21 +27,31 @@ static int make_dmabuf(struct derive_devices *devices) {
 	return fd;
 }
 
+static bool has_ioctl(int dmabuf_fd, unsigned long request) {
+	int fd = ioctl_derive_fd(dmabuf_fd, request);
+	if (fd >= 0) {
+		close(fd);
+	}
+	return fd >= 0;
+}
+
 static bool ioctl_probe(struct derive_devices *devices, const char **detail) {
 	int dmabuf_fd = make_dmabuf(devices);
 	if (dmabuf_fd < 0) {
 		*detail = "not available: no /dev/udmabuf to try DMA_BUF_IOCTL_DERIVE on";
 		return false;
 	}
-	int fd = ioctl_derive_fd(dmabuf_fd, O_RDONLY | O_CLOEXEC);
+	bool ok = has_ioctl(dmabuf_fd, DMA_BUF_IOCTL_DERIVE);
+	devices->has_unguarded = has_ioctl(dmabuf_fd, DMA_BUF_IOCTL_DERIVE_UNGUARDED);
 	close(dmabuf_fd);
-	if (fd < 0) {
-		*detail = "not available: the kernel lacks DMA_BUF_IOCTL_DERIVE";
-		return false;
-	}
-	close(fd);
-	*detail = "DMA_BUF_IOCTL_DERIVE, for any dma-buf";
-	return true;
+	*detail = ok ? "DMA_BUF_IOCTL_DERIVE, for any dma-buf" :
+		"not available: the kernel lacks DMA_BUF_IOCTL_DERIVE";
+	return ok;
+}
+
+static uint32_t ioctl_get_guarantees(const struct derive_devices *devices) {
+	return VITRINE_GUARANTEE_GUARDED |
+		(devices->has_unguarded ? VITRINE_GUARANTEE_FD_READ_ONLY : 0);
 }
 
 static int ioctl_derive(struct derive_devices *devices,
@@ -51,7 +62,7 @@ static int ioctl_derive(struct derive_devices *devices,
 	}
 	bool guarded = acceptable & VITRINE_GUARANTEE_GUARDED;
 	int fd = ioctl_derive_fd(source->dmabuf_fd,
-		O_RDONLY | O_CLOEXEC | (guarded ? 0 : DMA_BUF_DERIVE_UNGUARDED));
+		guarded ? DMA_BUF_IOCTL_DERIVE : DMA_BUF_IOCTL_DERIVE_UNGUARDED);
 	if (fd < 0) {
 		return fd;
 	}
@@ -67,5 +78,6 @@ const struct derive_backend derive_backend_ioctl = {
 	.name = "ioctl",
 	.guarantees = VITRINE_GUARANTEE_GUARDED | VITRINE_GUARANTEE_FD_READ_ONLY,
 	.probe = ioctl_probe,
+	.get_guarantees = ioctl_get_guarantees,
 	.derive = ioctl_derive,
 };

@@ -11,11 +11,8 @@
 
 #ifndef DMA_BUF_IOCTL_DERIVE
 
-/* In &dma_buf_derive.flags, with O_RDONLY: importers are trusted. */
-#define DMA_BUF_DERIVE_UNGUARDED	(1U << 31)
-
 struct dma_buf_derive {
-	/* O_RDONLY or O_RDWR, optionally O_CLOEXEC, DMA_BUF_DERIVE_UNGUARDED */
+	/* O_RDONLY or O_RDWR, optionally O_CLOEXEC */
 	__u32 flags;
 	/* returned */
 	__s32 fd;
@@ -23,6 +20,14 @@ struct dma_buf_derive {
 
 #define DMA_BUF_IOCTL_DERIVE	_IOWR(DMA_BUF_BASE, 4, struct dma_buf_derive)
 
+#endif
+
+/*
+ * Of the last patch, which is not for merging: a kernel can have the ioctl above
+ * without it. O_RDONLY only; importers are trusted.
+ */
+#ifndef DMA_BUF_IOCTL_DERIVE_UNGUARDED
+#define DMA_BUF_IOCTL_DERIVE_UNGUARDED	_IOWR(DMA_BUF_BASE, 5, struct dma_buf_derive)
 #endif
 
 #endif

@@ -49,9 +49,9 @@ enum {
 
 /* Row 9: deriving again */
 
-static int derive_and_write(const struct target *target, uint32_t flags) {
+static int derive_and_write(const struct target *target, unsigned long request, uint32_t flags) {
 	struct dma_buf_derive derive = { .flags = flags | O_CLOEXEC, .fd = -1 };
-	if (ioctl(target->fd, DMA_BUF_IOCTL_DERIVE, &derive) < 0) {
+	if (ioctl(target->fd, request, &derive) < 0) {
 		return -errno;
 	}
 	int ret = attack_write_somehow(derive.fd, target);
@@ -60,12 +60,13 @@ static int derive_and_write(const struct target *target, uint32_t flags) {
 }
 
 static int attack_derive(const struct target *target, const char **detail) {
-	int ret = derive_and_write(target, O_RDWR);
+	int ret = derive_and_write(target, DMA_BUF_IOCTL_DERIVE, O_RDWR);
 	if (ret == -ENOTTY) {
 		*detail = "the kernel lacks DMA_BUF_IOCTL_DERIVE";
 		return ATTACK_UNAVAILABLE;
 	}
-	if (ret < 0 && derive_and_write(target, DMA_BUF_DERIVE_UNGUARDED) == ATTACK_WORKED) {
+	if (ret < 0 && derive_and_write(target, DMA_BUF_IOCTL_DERIVE_UNGUARDED, O_RDONLY) ==
+			ATTACK_WORKED) {
 		return ATTACK_WORKED;
 	}
 	return ret;

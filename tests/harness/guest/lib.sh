@@ -163,7 +163,7 @@ unlocked() {
 }
 
 # A report of the kernel's own checks. The log is only right without one.
-kernel_report='BUG:|WARNING:|KASAN:|UBSAN:|Oops|general protection|refcount_t:|INFO: (possible|suspicious|inconsistent|task|rcu)|possible (circular|recursive)|Kernel panic|Bad page|DMA-API:|kmemleak:|Unable to handle|scheduling while atomic|invalid context|list_(add|del) corruption|Segfault with no mm'
+kernel_report='BUG:|WARNING:|KASAN:|UBSAN:|Oops|general protection|refcount_t:|INFO: (possible|suspicious|inconsistent|task|rcu)|possible (circular|recursive)|Kernel panic|Bad page|DMA-API: (debugging out of|[^ ]+ [^ ]+: )|kmemleak:|Unable to handle|scheduling while atomic|invalid context|list_(add|del) corruption|Segfault with no mm'
 
 # check_kernel_log FILE: 1 and the lines around when FILE holds a report.
 check_kernel_log() {

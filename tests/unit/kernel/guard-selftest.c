@@ -182,14 +182,14 @@ TEST_EACH_EXPORTER(own_fences_stay_apart_by_way_of_a_device) {
 TEST_EACH_EXPORTER(fences_stay_apart_in_a_guard_of_a_derived_fd) {
 	check_fences_are_common(f, guard_create(derive_checked(f->fd, O_RDWR), 0));
 
-	int unguarded = derive_checked(f->fd, O_RDONLY | DMA_BUF_DERIVE_UNGUARDED);
+	int unguarded = derive_checked(f->fd, O_RDONLY | DERIVE_UNGUARDED);
 	struct fence fence;
 	fence_init(&fence);
 	check_errno(dmabuf_import_fence(unguarded, fence.fd, DMA_BUF_SYNC_RW), EACCES);
 	check_fences_stay_apart(f, guard_create(unguarded, 0));
 	/* And what is derived of a guard. */
 	int apart = guard_create(f->fd, DMA_BUF_GUARD_OWN_FENCES);
-	unguarded = derive_checked(apart, O_RDONLY | DMA_BUF_DERIVE_UNGUARDED);
+	unguarded = derive_checked(apart, O_RDONLY | DERIVE_UNGUARDED);
 	check_fences_stay_apart(f, guard_create(unguarded, 0));
 }
 

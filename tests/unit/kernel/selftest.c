@@ -47,8 +47,10 @@ void buffer_tear_down(struct buffer *f) {
 }
 
 int derive(int fd, uint32_t flags) {
-	struct dma_buf_derive params = {.flags = flags, .fd = -1};
-	return ioctl(fd, DMA_BUF_IOCTL_DERIVE, &params) < 0 ? -1 : params.fd;
+	struct dma_buf_derive params = {.flags = flags & ~DERIVE_UNGUARDED, .fd = -1};
+	unsigned long request = flags & DERIVE_UNGUARDED ? DMA_BUF_IOCTL_DERIVE_UNGUARDED :
+		DMA_BUF_IOCTL_DERIVE;
+	return ioctl(fd, request, &params) < 0 ? -1 : params.fd;
 }
 
 int derive_checked(int fd, uint32_t flags) {

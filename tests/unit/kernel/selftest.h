@@ -40,6 +40,9 @@ extern const struct buffer_param buffer_params[EXPORTER_COUNT];
 
 #define TEST_EACH_EXPORTER(name) TEST_WITH_EACH(buffer, buffer_params, name)
 
+/* In the flags of derive(): by DMA_BUF_IOCTL_DERIVE_UNGUARDED, which is not given it. */
+#define DERIVE_UNGUARDED (1u << 31)
+
 /* A derived fd or a guard, or -1 with errno set. */
 int derive(int fd, uint32_t flags);
 int guard_try(int device, int fd, uint32_t flags);

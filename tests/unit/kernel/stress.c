@@ -87,7 +87,7 @@ static void do_derive(struct worker *worker, unsigned *seed) {
 	static const uint32_t flags[] = {
 		O_RDONLY,
 		O_RDWR,
-		O_RDONLY | DMA_BUF_DERIVE_UNGUARDED,
+		O_RDONLY | DERIVE_UNGUARDED,
 		O_RDONLY | O_CLOEXEC,
 	};
 	int fd = fd_take(worker, seed);
