@@ -719,6 +719,23 @@ TEST_WITH(viewing, buffer_views_beyond_the_quota_fail_with_no_resources, .fence 
 	pump_until(&f->server, f->views[0].done && f->views[1].done);
 }
 
+TEST_WITH(viewing, buffer_views_beyond_the_file_descriptors_fail_with_no_resources) {
+	struct vitrine_view_limit *limit = &f->server.manager->limits.fds;
+	*limit = (struct vitrine_view_limit){ 1000, 1000, 100 };
+	check(viewing_get_and_wait(f, SNAPSHOT)->done);
+	viewing_finish_views(f);
+	// Its plane, and what waits for that
+	limit->per_holder = 1;
+	view_check_failed(viewing_get_and_wait(f, SNAPSHOT),
+		XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
+	// And what its copy takes beside
+	limit->per_holder = 4;
+	view_check_failed(viewing_get_and_wait(f, SNAPSHOT),
+		XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
+	limit->per_holder = 100;
+	check(viewing_get_and_wait(f, SNAPSHOT)->done);
+}
+
 TEST_WITH(viewing, copies_that_a_client_keeps_are_charged) {
 	f->server.manager->limits.shared_bytes.per_holder = 4 * DMABUF_SIZE;
 	struct buffer_view *view;

@@ -446,6 +446,19 @@ TEST_WITH(exporting, waiting_frames_are_bounded) {
 	}
 }
 
+TEST_WITH(exporting, frame_beyond_the_file_descriptors_of_its_client_is_cancelled) {
+	f->server.manager->limits.fds = (struct vitrine_view_limit){ 1000, 1000, 1 };
+	struct frame *first = capture_color(f->client, 0x112233);
+	struct frame *frame = capture(f->client);
+	paint(f, 0x445566); // in another buffer
+	check_cancelled(frame, TEMPORARY);
+	frame_end(first);
+	// Those of a client that is gone can be kept for another one
+	client_destroy(f->client);
+	f->client = client_create(&f->server);
+	capture_color(f->client, 0x778899);
+}
+
 /* The end */
 
 TEST_WITH(exporting, client_that_stops_asking_sees_nothing_more) {
