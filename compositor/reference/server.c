@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +26,9 @@
 #include <wlr/types/wlr_subcompositor.h>
 #include <wlr/types/wlr_viewporter.h>
 #include <wlr/util/log.h>
+
 #include "server.h"
+#include "visible.h"
 
 /** What those of them may bind besides that the policy file lets look. */
 static const char *const view_globals[] = {
@@ -102,23 +103,14 @@ static bool server_filter_global(const struct wl_client *client, const struct wl
 
 static void server_log_view_session(const struct vitrine_view_session_v1 *session,
 		const char *what) {
-	pid_t pid = 0;
-	wl_client_get_credentials(vitrine_view_session_v1_get_client(session), &pid, NULL, NULL);
-
-	char path[64], comm[32] = "?";
-	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		ssize_t len = read(fd, comm, sizeof(comm) - 1);
-		comm[len > 0 ? len : 0] = '\0';
-		comm[strcspn(comm, "\n")] = '\0';
-		close(fd);
-	}
+	const struct vitrine_view_client *client = vitrine_view_session_v1_get_identity(session);
+	char comm[64];
+	visible_text(comm, sizeof(comm), client->comm, VISIBLE_PLAIN);
 
 	// Not known before the first frame
 	uint32_t guarantee = vitrine_view_session_v1_get_guarantee(session);
 	wlr_log(WLR_INFO, "capture of %s by pid %d (%s)%s%s %s",
-		vitrine_view_session_v1_get_source_name(session), (int)pid, comm,
+		vitrine_view_session_v1_get_source_name(session), (int)client->pid, comm,
 		guarantee != 0 ? " with " : "", guarantee != 0 ? vitrine_guarantee_name(guarantee) : "",
 		what);
 }
