@@ -130,6 +130,9 @@ static void print_session(struct json_object *session, const char *event) {
 	printf("%s%s%" PRId64 ": ", cli_visible(&text, event), event[0] != '\0' ? " " : "",
 		json_object_get_int64(json_object_object_get(session, "id")));
 	printf("%s, ", cli_visible(&text, get_text(session, "source")));
+	if (get_text(session, "window")[0] != '\0') {
+		printf("window \"%s\", ", cli_visible(&text, get_text(session, "window")));
+	}
 	if (guarantee[0] != '\0') {
 		printf("%s in a ", cli_visible(&text, guarantee));
 		printf("%s, ", cli_visible(&text, get_text(session, "storage")));

@@ -235,8 +235,7 @@ static void session_update_allowed(struct vitrine_view_session_v1 *session) {
 		.client = session->subscriber.client,
 		.source = session->capture_source,
 		.output = session->output,
-		.window = session->capture_source != NULL ?
-			vt_capture_source_find_window(session->manager, session->capture_source) : NULL,
+		.window = vitrine_view_session_v1_get_window(session),
 		.acceptable = session->acceptable,
 		.storages = session->readable,
 		.options = session->subscriber.options,
@@ -356,6 +355,11 @@ const char *vitrine_view_session_v1_get_protocol(
 const char *vitrine_view_session_v1_get_source_name(
 		const struct vitrine_view_session_v1 *session) {
 	return session->output->name;
+}
+
+const char *vitrine_view_session_v1_get_window(const struct vitrine_view_session_v1 *session) {
+	return session->capture_source != NULL ?
+		vt_capture_source_find_window(session->manager, session->capture_source) : NULL;
 }
 
 void vitrine_view_session_v1_get_stats(const struct vitrine_view_session_v1 *session,

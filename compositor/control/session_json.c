@@ -68,6 +68,7 @@ struct json_object *session_json_create(const struct vitrine_view_session_v1 *se
 	bool failed = false;
 	add_number(object, "id", vitrine_view_session_v1_get_id(session), &failed);
 	add_text(object, "source", vitrine_view_session_v1_get_source_name(session), &failed);
+	add_text(object, "window", vitrine_view_session_v1_get_window(session), &failed);
 	// Before the first frame neither is known
 	add_text(object, "guarantee", guarantee != 0 ? vitrine_guarantee_name(guarantee) : NULL,
 		&failed);

@@ -223,6 +223,7 @@ TEST_WITH(controlled, list_tells_what_a_session_is) {
 	object = hear_object(f, fd);
 	check_int(json_object_get_int64(get(object, "id")), >, 0);
 	check_str(get_text(object, "source"), f->server.output->wlr_output->name);
+	check(get(object, "window") == NULL);
 	check_str(get_text(object, "guarantee"), "sealed");
 	check_str(get_text(object, "storage"), "memfd");
 	check_str(get_text(object, "protocol"), "xx_dmabuf_view_manager_v1");

@@ -489,6 +489,8 @@ def test_window_policy(policy):
     policy.hang_up()
     look(policy.compositor, 5)
     looker, _ = start_looking(policy.compositor)
+    windows = [session['window'] for session in list_sessions(policy.compositor)]
+    need(windows == [APP], f'windows that are looked at: {windows}')
     policy.write({'rules': [{'match': {'source': 'window:*'}, 'deny': True}], **ALLOW})
     policy.hang_up()
     output = finish(looker)

@@ -342,6 +342,12 @@ const char *vitrine_view_session_v1_get_protocol(
 /** The name of the output that is viewed. Valid as long as the session. */
 const char *vitrine_view_session_v1_get_source_name(
 	const struct vitrine_view_session_v1 *session);
+/**
+ * The app-id of the window that is viewed, as the window's client says. NULL if it is none,
+ * not known, or gone. Valid until the window changes it.
+ */
+const char *vitrine_view_session_v1_get_window(
+	const struct vitrine_view_session_v1 *session);
 void vitrine_view_session_v1_get_stats(
 	const struct vitrine_view_session_v1 *session,
 	struct vitrine_view_session_stats *stats);
