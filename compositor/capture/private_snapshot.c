@@ -7,6 +7,7 @@
 #include <wlr/render/allocator.h>
 #include <wlr/render/wlr_renderer.h>
 
+#include "budget.h"
 #include "gbm_buffer.h"
 #include "private_snapshot.h"
 
@@ -92,11 +93,11 @@ static bool snapshots_choose(struct vt_snapshots *snapshots, const struct vt_sub
 		snapshots->allocator, &subscriber->reader, device, output->render_format);
 }
 
-struct vt_snapshots *vt_private_snapshots_create(struct vt_manager *manager,
+/** Copies for a holder, which has room for them: so many bytes for each. NULL if it has not. */
+static struct vt_snapshots *snapshots_create(struct vt_manager *manager,
 		struct wlr_output *output, struct vt_snapshots_common *borrowed_common,
-		const struct vt_subscriber *subscriber, const struct vt_stream_interface *impl,
-		void *data, enum vitrine_view_stop_reason *reason) {
-	*reason = VITRINE_VIEW_STOP_NO_RESOURCES;
+		struct vt_subscriber *subscriber, size_t size, const struct vt_stream_interface *impl,
+		void *data) {
 	struct vt_snapshots *snapshots = calloc(1, sizeof(*snapshots));
 	if (snapshots == NULL) {
 		return NULL;
@@ -104,9 +105,37 @@ struct vt_snapshots *vt_private_snapshots_create(struct vt_manager *manager,
 	wl_list_init(&snapshots->link);
 	bool ok = vt_snapshots_init(snapshots, manager, output, borrowed_common, impl, data);
 	snapshots->stream.is_private = true;
-	if (!ok) {
-		goto err;
+	snapshots->stream.reserve_for = (struct vt_reserve_for){
+		.quota = vt_quota_ref(subscriber->quota),
+		.is_private = true,
+	};
+	if (!ok || !vt_charge_try(&snapshots->copier_charge, subscriber->quota, VT_QUOTA_COPIERS, 1) ||
+			!vt_stream_admit(&snapshots->stream, subscriber, size)) {
+		vt_private_snapshots_destroy(snapshots);
+		return NULL;
 	}
+	return snapshots;
+}
+
+struct vt_snapshots *vt_private_snapshots_create(struct vt_manager *manager,
+		struct wlr_output *output, struct vt_snapshots_common *borrowed_common,
+		struct vt_subscriber *subscriber, size_t size, const struct vt_stream_interface *impl,
+		void *data) {
+	return snapshots_create(manager, output, borrowed_common, subscriber, size, impl, data);
+}
+
+struct vt_snapshots *vt_given_snapshots_create(struct vt_manager *manager,
+		struct wlr_output *output, struct vt_snapshots_common *borrowed_common,
+		struct vt_subscriber *subscriber, const struct vt_stream_interface *impl,
+		void *data, enum vitrine_view_stop_reason *reason) {
+	*reason = VITRINE_VIEW_STOP_NO_RESOURCES;
+	size_t size = (size_t)output->width * (size_t)output->height * 4;
+	struct vt_snapshots *snapshots = snapshots_create(manager, output, borrowed_common,
+		subscriber, size, impl, data);
+	if (snapshots == NULL) {
+		return NULL;
+	}
+	snapshots->stream.is_given = true;
 	if (!snapshots_choose(snapshots, subscriber)) {
 		*reason = VITRINE_VIEW_STOP_UNSUPPORTED;
 		goto err;
@@ -121,8 +150,10 @@ err:
 }
 
 void vt_private_snapshots_destroy(struct vt_snapshots *snapshots) {
+	struct vt_quota *quota = snapshots->stream.reserve_for.quota;
 	wl_list_remove(&snapshots->link);
 	vt_snapshots_finish(snapshots);
+	vt_quota_unref(quota);
 	wlr_drm_format_finish(&snapshots->format);
 	free(snapshots);
 }

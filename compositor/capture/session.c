@@ -22,7 +22,6 @@ static void session_forget_listener(struct wl_listener *listener) {
 void vt_session_destroy(struct vitrine_view_session_v1 *session) {
 	struct vt_subscriber *subscriber = &session->subscriber;
 	session->impl->set_session(session->data, NULL);
-	wl_list_remove(&session->quota_exceeded.link);
 	wl_list_remove(&session->capture_source_destroy.link);
 	wl_list_remove(&session->output_destroy.link);
 	wl_list_remove(&session->link);
@@ -112,26 +111,13 @@ static void session_start(struct vitrine_view_session_v1 *session) {
 /** It is paid for by now, rather than at the end: there would be debts for others to wait for. */
 static void session_handle_turn(struct vt_waiter *waiter) {
 	struct vitrine_view_session_v1 *session = wl_container_of(waiter, session, waiter);
-	if (vt_retired_registry_has_room(&session->manager->retired, session->subscriber.quota, 0)) {
-		session_start(session);
-	} else {
-		vt_session_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
-	}
+	session_start(session);
 }
 
 /** Others need what the holder has most of: its newest session ends. */
 static void session_handle_pay(struct vt_charge *charge) {
 	struct vitrine_view_session_v1 *session = wl_container_of(charge, session, charge);
 	vt_session_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
-}
-
-/** A client that keeps too much memory alive sees no more. */
-static void session_handle_quota_exceeded(struct wl_listener *listener, void *data) {
-	struct vitrine_view_session_v1 *session = wl_container_of(listener, session, quota_exceeded);
-	if (session_has_started(session)) { // else it is refused when it is to start
-		session_handle_subscriber_stop_later(&session->subscriber,
-			VITRINE_VIEW_STOP_NO_RESOURCES);
-	}
 }
 
 static void session_handle_capture_source_destroy(struct wl_listener *listener, void *data) {
@@ -151,8 +137,6 @@ static void session_handle_output_destroy(struct wl_listener *listener, void *da
 }
 
 static void session_listen(struct vitrine_view_session_v1 *session) {
-	session->quota_exceeded.notify = session_handle_quota_exceeded;
-	wl_signal_add(&session->subscriber.quota->events.exceeded, &session->quota_exceeded);
 	session->output_destroy.notify = session_handle_output_destroy;
 	wl_signal_add(&session->output->events.destroy, &session->output_destroy);
 	session->capture_source_destroy.notify = session_handle_capture_source_destroy;
@@ -214,10 +198,8 @@ bool vt_session_create(struct vt_manager *manager, const struct vt_session_inter
 	if (quota == NULL) {
 		return false;
 	}
-	struct vitrine_view_session_v1 *session = NULL;
-	if (vt_retired_registry_has_room(&manager->retired, quota, 0)) {
-		session = session_create(manager, impl, data, request, options, quota);
-	}
+	struct vitrine_view_session_v1 *session =
+		session_create(manager, impl, data, request, options, quota);
 	vt_quota_unref(quota); // the session has its own reference
 	if (session == NULL) {
 		return false;

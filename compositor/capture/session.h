@@ -42,7 +42,6 @@ struct vitrine_view_session_v1 {
 
 	struct vt_charge charge; // one VT_QUOTA_OBJECTS, payable
 	struct vt_waiter waiter; // before it starts
-	struct wl_listener quota_exceeded;
 
 	struct wl_listener output_destroy; // until it has started
 	struct wlr_ext_image_capture_source_v1 *capture_source; // NULL if there is none, or no more

@@ -20,8 +20,8 @@
 /** Copies that may fail one after the other before the copier is given up. */
 #define FAILURES_CAP 3
 
-/** Buffers of a swapchain, which may all be made, and the one from which they are drawn. */
-#define PRIVATE_BUFFERS 5
+/** The buffer from which those of a swapchain are drawn. Those are reserved, see budget.h. */
+#define PRIVATE_BUFFERS 1
 
 static void snapshots_stop_all(struct vt_snapshots *snapshots,
 		enum vitrine_view_stop_reason reason) {
@@ -44,7 +44,7 @@ static uint32_t get_fourcc(struct wlr_buffer *buffer) {
 /** Copies of a deep source are as deep if all subscribers have asked for that. */
 static uint32_t snapshots_choose_fourcc(const struct vt_snapshots *snapshots,
 		struct wlr_buffer *source) {
-	if (snapshots->stream.is_private) {
+	if (snapshots->stream.is_given) {
 		return snapshots->format.format;
 	}
 	uint32_t fourcc = vt_format_get_deep(get_fourcc(source));
@@ -60,9 +60,10 @@ static uint32_t snapshots_choose_fourcc(const struct vt_snapshots *snapshots,
 
 static struct wlr_swapchain *create_memfd_swapchain(struct vt_snapshots *snapshots,
 		uint32_t fourcc, int width, int height) {
-	if (snapshots->allocator == NULL) {
-		snapshots->allocator = vt_memfd_allocator_create();
-		if (snapshots->allocator == NULL) {
+	struct vt_snapshots_common *common = snapshots->common;
+	if (common->memfd_allocator == NULL) {
+		common->memfd_allocator = vt_memfd_allocator_create();
+		if (common->memfd_allocator == NULL) {
 			return NULL;
 		}
 	}
@@ -73,7 +74,7 @@ static struct wlr_swapchain *create_memfd_swapchain(struct vt_snapshots *snapsho
 		.capacity = 1,
 		.modifiers = &modifier,
 	};
-	return wlr_swapchain_create(snapshots->allocator, width, height, &format);
+	return wlr_swapchain_create(common->memfd_allocator, width, height, &format);
 }
 
 /** The subscriber pays for what is for it alone, be it made or not. */
@@ -88,7 +89,7 @@ bool vt_snapshots_charge(struct vt_snapshots *snapshots, struct vt_quota *quota,
 	return vt_charge_try(&snapshots->charge, quota, VT_QUOTA_PRIVATE_BYTES, amount);
 }
 
-static struct wlr_swapchain *create_private_swapchain(struct vt_snapshots *snapshots, int width,
+static struct wlr_swapchain *create_given_swapchain(struct vt_snapshots *snapshots, int width,
 		int height) {
 	if (wl_list_empty(&snapshots->stream.subscribers)) {
 		return NULL;
@@ -111,8 +112,8 @@ static bool snapshots_configure(struct vt_snapshots *snapshots, struct wlr_buffe
 			old->format.format == fourcc) {
 		return true;
 	}
-	struct wlr_swapchain *swapchain = snapshots->stream.is_private ?
-		create_private_swapchain(snapshots, width, height) :
+	struct wlr_swapchain *swapchain = snapshots->stream.is_given ?
+		create_given_swapchain(snapshots, width, height) :
 		create_memfd_swapchain(snapshots, fourcc, width, height);
 	if (swapchain == NULL) {
 		return false;
@@ -199,7 +200,8 @@ bool vt_snapshots_common_take_missed(struct vt_snapshots_common *common) {
 void vt_snapshots_common_finish(struct vt_snapshots_common *common) {
 	assert(common->n_readers == 0);
 	wlr_allocator_destroy(common->allocator);
-	common->allocator = NULL;
+	wlr_allocator_destroy(common->memfd_allocator);
+	common->allocator = common->memfd_allocator = NULL;
 }
 
 /* Copies by the copier */
@@ -235,7 +237,7 @@ static void snapshots_drop_copier(struct vt_snapshots *snapshots) {
 static void snapshots_give_up_copier(struct vt_snapshots *snapshots, const char *reason) {
 	snapshots->has_no_copier = true;
 	snapshots_drop_copier(snapshots);
-	if (snapshots->stream.is_private) {
+	if (snapshots->stream.is_given) {
 		wlr_log(WLR_ERROR, "There are no copies of output %s in dma-bufs: %s",
 			snapshots->output->name, reason);
 		snapshots_stop_all(snapshots, VITRINE_VIEW_STOP_UNSUPPORTED);
@@ -366,7 +368,7 @@ static bool snapshots_start_copy(struct vt_snapshots *snapshots,
 		.fourcc = buffer->buffer->fourcc,
 		.region = &buffer->stale,
 	};
-	if (!snapshots->stream.is_private && !prepare_memory(copy.target, &copy)) {
+	if (!snapshots->stream.is_given && !prepare_memory(copy.target, &copy)) {
 		return false;
 	}
 	struct wlr_renderer *renderer = snapshots->output->renderer;
@@ -394,11 +396,11 @@ static void snapshots_drop_swapchain(struct vt_snapshots *snapshots) {
 	snapshots->must_replace = false;
 }
 
-void vt_snapshots_retire(struct vt_snapshots *snapshots) {
+void vt_snapshots_retire(struct vt_snapshots *snapshots, struct vt_quota *cause) {
 	// What was announced may be what is copied to
 	snapshots_cancel_copy(snapshots);
-	vt_stream_retire(&snapshots->stream);
-	if (snapshots->stream.is_private) {
+	vt_stream_retire(&snapshots->stream, cause);
+	if (snapshots->stream.is_given) {
 		snapshots_drop_swapchain(snapshots); // dma-bufs cannot get fresh memory
 	}
 }
@@ -446,7 +448,7 @@ static bool snapshots_replace_buffers(struct vt_snapshots *snapshots) {
 		return false;
 	}
 	vt_quota_take_token(quota, vt_now_ms());
-	vt_snapshots_retire(snapshots);
+	vt_snapshots_retire(snapshots, quota);
 	return true;
 }
 
@@ -478,7 +480,7 @@ static void snapshots_deliver(struct vt_snapshots *snapshots,
 		vt_stream_lose(stream, damage); // there is more once it can
 		return;
 	}
-	if (!by_copier && stream->is_private) {
+	if (!by_copier && stream->is_given) {
 		snapshots_stop_all(snapshots, VITRINE_VIEW_STOP_UNSUPPORTED);
 		return;
 	}
@@ -489,13 +491,28 @@ static void snapshots_deliver(struct vt_snapshots *snapshots,
 	wlr_buffer_unlock(target);
 }
 
+static void snapshots_add_stale(struct vt_snapshots *snapshots, const pixman_region32_t *damage) {
+	struct vt_stream_buffer *buffer;
+	wl_list_for_each(buffer, &snapshots->stream.buffers, link) {
+		vt_damage_add(&buffer->stale, damage);
+	}
+}
+
+bool vt_snapshots_need_turn(const struct vt_snapshots *snapshots, struct wlr_buffer *source) {
+	return snapshots->stream.is_private && !snapshots->stream.is_given &&
+		vt_stream_wants_frame(&snapshots->stream) &&
+		snapshots->output->renderer != NULL && !snapshots_needs_copier(snapshots, source);
+}
+
+void vt_snapshots_skip(struct vt_snapshots *snapshots, const pixman_region32_t *damage) {
+	snapshots_add_stale(snapshots, damage);
+	vt_stream_lose(&snapshots->stream, damage);
+}
+
 void vt_snapshots_push(struct vt_snapshots *snapshots,
 		const struct wlr_output_event_commit *event, const pixman_region32_t *damage) {
 	struct vt_stream *stream = &snapshots->stream;
-	struct vt_stream_buffer *buffer;
-	wl_list_for_each(buffer, &stream->buffers, link) {
-		vt_damage_add(&buffer->stale, damage);
-	}
+	snapshots_add_stale(snapshots, damage);
 	if (!vt_stream_wants_frame(stream)) {
 		// No subscriber could take it. One that can later on requests a frame then
 		vt_stream_lose(stream, damage);
@@ -529,9 +546,7 @@ void vt_snapshots_finish(struct vt_snapshots *snapshots) {
 	vt_stream_finish(&snapshots->stream);
 	snapshots_drop_swapchain(snapshots);
 	vt_charge_drop(&snapshots->charge);
-	if (!snapshots->stream.is_private) {
-		wlr_allocator_destroy(snapshots->allocator);
-	}
+	vt_charge_drop(&snapshots->copier_charge);
 }
 
 struct vt_snapshots *vt_snapshots_from_stream(struct vt_stream *stream) {

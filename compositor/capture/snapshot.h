@@ -11,7 +11,8 @@
 
 /** What all copies of an output have in common. Zero at first. */
 struct vt_snapshots_common {
-	struct wlr_allocator *allocator; // of private copies, NULL before the first one
+	struct wlr_allocator *allocator; // of private dma-bufs, NULL before the first one
+	struct wlr_allocator *memfd_allocator; // of all copies in memfds, NULL before the first one
 	/**
 	 * The buffer of the output that is read, NULL if none is: no more than one at a time
 	 * is kept from it, however many copies there are, and however long they take.
@@ -31,10 +32,11 @@ struct vt_snapshots {
 	struct vt_stream stream;
 	struct wlr_output *output;
 	struct vt_snapshots_common *common; // borrowed
-	struct wlr_allocator *allocator; // NULL before the first copy; borrowed by private ones
+	struct wlr_allocator *allocator; // of given ones, borrowed; else NULL
 	struct wlr_swapchain *swapchain; // NULL before the first copy
-	struct wlr_drm_format format; // of private ones
-	struct vt_charge charge; // VT_QUOTA_PRIVATE_BYTES, of private ones, which always have it
+	struct wlr_drm_format format; // of given ones
+	struct vt_charge charge; // VT_QUOTA_PRIVATE_BYTES, of given ones, which always have it
+	struct vt_charge copier_charge; // VT_QUOTA_COPIERS, of private ones
 
 	struct vt_copier *copier; // NULL before it is needed
 	bool copier_has_started;
@@ -71,7 +73,14 @@ void vt_snapshots_push(struct vt_snapshots *snapshots,
 	const struct wlr_output_event_commit *event, const pixman_region32_t *damage);
 /** Drops what was kept for subscribers, of which there are none. */
 void vt_snapshots_forget(struct vt_snapshots *snapshots);
-/** Sees to it that no announced copy is drawn to again. */
-void vt_snapshots_retire(struct vt_snapshots *snapshots);
+/**
+ * Whether a frame would be copied by the event loop, for one holder alone: of those there is
+ * one with each frame of the output, so that no number of them costs more.
+ */
+bool vt_snapshots_need_turn(const struct vt_snapshots *snapshots, struct wlr_buffer *source);
+/** Accounts for a frame that is not copied. */
+void vt_snapshots_skip(struct vt_snapshots *snapshots, const pixman_region32_t *damage);
+/** Sees to it that no announced copy is drawn to again; `cause` as for vt_stream_retire(). */
+void vt_snapshots_retire(struct vt_snapshots *snapshots, struct vt_quota *cause);
 
 #endif

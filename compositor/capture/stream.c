@@ -4,6 +4,7 @@
 #include <unistd.h>
 #include <wlr/util/log.h>
 
+#include "budget.h"
 #include "clock.h"
 #include "fence.h"
 #include "format.h"
@@ -57,28 +58,33 @@ static void stream_announce_retired(struct vt_stream *stream,
 	}
 }
 
-static void stream_watch_retired(struct vt_stream *stream, const struct vt_stream_buffer *buffer) {
-	vt_retired_registry_watch(&stream->manager->retired, buffer->buffer, buffer->quotas.data,
-		buffer->quotas.size / sizeof(struct vt_quota *));
+/** The memory that was announced is not the buffer's any more, or is not drawn to. */
+static void buffer_forget_memory(struct vt_stream_buffer *buffer, struct vt_quota *cause) {
+	buffer->announced = false;
+	if (buffer->memory != NULL) {
+		vt_announced_memory_retire(buffer->memory, cause);
+		buffer->memory = NULL;
+	} // else it had retired before, and was shown again since it had not changed
 }
 
 /** Retires one buffer, if it was announced. Returns whether it was not retired before. */
-static bool stream_retire_buffer(struct vt_stream *stream, struct vt_stream_buffer *buffer) {
-	if (!vt_stream_buffer_was_announced(buffer)) {
+static bool stream_retire_buffer(struct vt_stream *stream, struct vt_stream_buffer *buffer,
+		struct vt_quota *cause) {
+	if (!buffer->announced) {
 		return false;
 	}
 	bool is_first_time = !buffer->buffer->retired;
 	vt_buffer_retire(buffer->buffer);
 	// From here on the memory costs without being of use
-	stream_watch_retired(stream, buffer);
-	vt_stream_buffer_forget_quotas(buffer);
+	buffer_forget_memory(buffer, cause);
 	stream_announce_retired(stream, buffer);
 	return is_first_time;
 }
 
-void vt_stream_retire(struct vt_stream *stream) {
+void vt_stream_retire(struct vt_stream *stream, struct vt_quota *cause) {
+	cause = cause != NULL ? cause : vt_stream_find_cause(stream);
 	// For those that go on the newest frame would be in a view that is retired
-	if (stream->newest.buffer != NULL && vt_stream_buffer_was_announced(stream->newest.buffer) &&
+	if (stream->newest.buffer != NULL && stream->newest.buffer->announced &&
 			!wl_list_empty(&stream->subscribers)) {
 		stream_drop_newest(stream);
 	}
@@ -87,7 +93,7 @@ void vt_stream_retire(struct vt_stream *stream) {
 	size_t count = 0;
 	struct vt_stream_buffer *buffer, *tmp;
 	wl_list_for_each_safe(buffer, tmp, &stream->buffers, link) {
-		count += stream_retire_buffer(stream, buffer);
+		count += stream_retire_buffer(stream, buffer, cause);
 	}
 	if (count > 1) {
 		vt_stream_prepare_memory(stream); // the source has moved, and goes on to
@@ -117,7 +123,9 @@ bool vt_stream_is_known_to(const struct vt_stream *stream,
 /* Buffers */
 
 static void buffer_destroy(struct vt_stream_buffer *buffer) {
-	stream_retire_buffer(buffer->stream, buffer);
+	struct vt_quota *cause = vt_stream_find_cause(buffer->stream);
+	stream_retire_buffer(buffer->stream, buffer, cause);
+	buffer_forget_memory(buffer, cause); // if it was accounted for, and could not be derived
 	wlr_addon_finish(&buffer->addon);
 	wl_list_remove(&buffer->link);
 	vt_stream_buffer_finish(buffer);
@@ -142,7 +150,7 @@ static const struct wlr_addon_interface buffer_addon_impl = {
 static void stream_check_generation(struct vt_stream *stream, struct vt_stream_buffer *buffer) {
 	if (buffer->generation != buffer->buffer->generation) {
 		buffer->generation = buffer->buffer->generation;
-		vt_stream_buffer_forget_quotas(buffer);
+		buffer_forget_memory(buffer, NULL);
 		stream_announce_retired(stream, buffer);
 	}
 }
@@ -187,7 +195,7 @@ static uint32_t stream_get_guarantees(const struct vt_stream *stream,
 /** The file descriptors of a view for the subscriber, false if there are none. */
 static bool stream_derive(const struct vt_stream *stream, struct vt_subscriber *subscriber,
 		struct vt_buffer *buffer, struct vt_view_fds *fds) {
-	if (stream->is_private) {
+	if (stream->is_given) {
 		return vt_buffer_give(buffer, fds);
 	}
 	if (!vt_buffer_derive(buffer, stream->manager->derive,
@@ -201,6 +209,20 @@ static bool stream_derive(const struct vt_stream *stream, struct vt_subscriber *
 	return true;
 }
 
+/** Sees to it that the memory is accounted for. False if there is no room for it. */
+static bool stream_account(struct vt_stream *stream, struct vt_subscriber *subscriber,
+		struct vt_stream_buffer *buffer) {
+	if (buffer->memory != NULL || buffer->buffer->retired) {
+		return true; // it was announced, and has not changed since
+	}
+	if (!vt_stream_reserve(stream, subscriber, buffer->buffer->memory_size)) {
+		return false;
+	}
+	buffer->memory = vt_announced_memory_create(&stream->manager->retired, buffer->buffer,
+		&stream->reserve);
+	return buffer->memory != NULL;
+}
+
 /** Returns false if the subscriber cannot go on for lack of resources. */
 static bool stream_announce(struct vt_stream *stream, struct vt_subscriber *subscriber,
 		struct vt_stream_buffer *buffer) {
@@ -209,19 +231,14 @@ static bool stream_announce(struct vt_stream *stream, struct vt_subscriber *subs
 		return false;
 	}
 	struct vt_view_fds fds;
+	if (!stream_account(stream, subscriber, buffer)) {
+		return false;
+	}
 	if (!stream_derive(stream, subscriber, buffer->buffer, &fds)) {
 		return false;
 	}
-	// Last: a buffer with a quota counts as announced
-	if (!vt_stream_buffer_announce_to(buffer, subscriber->quota)) {
-		vt_view_fds_finish(&fds);
-		return false;
-	}
-	if (buffer->buffer->retired) {
-		// It has not changed since, and will get other memory when it does
-		vt_retired_registry_watch(&stream->manager->retired, buffer->buffer,
-			&subscriber->quota, 1);
-	}
+	buffer->announced = true;
+	vt_buffer_expect_retirement(buffer->buffer);
 	vt_subscriber_announce(subscriber, buffer, &fds,
 		stream->is_copy ? VITRINE_GUARANTEE_SNAPSHOT : fds.guarantee);
 	vt_view_fds_finish(&fds);
@@ -384,8 +401,9 @@ static void stream_send_or_part(struct vt_stream *stream, struct vt_subscriber *
 	if (stream_send(stream, subscriber)) {
 		return;
 	}
-	if (!stream->is_copy && subscriber->lacks_zero_copy &&
-			(subscriber->allowed & VITRINE_GUARANTEE_SNAPSHOT)) {
+	bool lacks_zero_copy = !stream->is_copy && subscriber->lacks_zero_copy;
+	bool lacks_room = !stream->is_private && subscriber->lacks_room;
+	if ((lacks_zero_copy || lacks_room) && vt_subscriber_takes_copies(subscriber)) {
 		// Such as guards, of which other processes of the same user can have taken all
 		subscriber->impl->move_later(subscriber);
 	} else {
@@ -593,7 +611,7 @@ bool vt_stream_has_foreign_fence(const struct vt_stream *stream) {
 	const struct vt_stream_buffer *buffer;
 	wl_list_for_each(buffer, &stream->buffers, link) {
 		// In one that nothing of ours uses, all that we began is finished
-		if (buffer->buffer->base.n_locks == 0 && vt_stream_buffer_was_announced(buffer) &&
+		if (buffer->buffer->base.n_locks == 0 && buffer->announced &&
 				vt_fence_is_on_dmabuf(&buffer->buffer->dmabuf)) {
 			return true;
 		}
@@ -762,6 +780,7 @@ bool vt_stream_init(struct vt_stream *stream, struct vt_manager *manager,
 		const struct vt_stream_interface *impl, void *data) {
 	*stream = (struct vt_stream){
 		.manager = manager,
+		.reserve_for = { .quota = &manager->quotas.all },
 		.impl = impl,
 		.data = data,
 		.newest.fence_fd = -1,
@@ -784,6 +803,7 @@ void vt_stream_finish(struct vt_stream *stream) {
 	wl_list_for_each_safe(buffer, tmp, &stream->buffers, link) {
 		buffer_destroy(buffer);
 	}
+	vt_reserve_drop(&stream->reserve);
 	pixman_region32_fini(&stream->newest.damage);
 	pixman_region32_fini(&stream->lost_damage);
 	if (stream->deadline_timer != NULL) {
@@ -798,6 +818,7 @@ void vt_stream_finish(struct vt_stream *stream) {
 
 void vt_stream_forget(struct vt_stream *stream) {
 	assert(wl_list_empty(&stream->subscribers));
+	vt_reserve_drop(&stream->reserve);
 	stream_drop_newest(stream);
 	stream->n_lost = 0;
 	stream_forget_failures(stream);
@@ -814,7 +835,7 @@ bool vt_stream_has_current_for(const struct vt_stream *stream,
 		return false;
 	}
 	uint32_t fourcc = stream->newest.buffer->buffer->fourcc;
-	return !stream->is_copy || stream->is_private || vt_format_get_deep(fourcc) == 0 ||
+	return !stream->is_copy || stream->is_given || vt_format_get_deep(fourcc) == 0 ||
 		vt_reader_names_cpu_format(&subscriber->reader, fourcc);
 }
 

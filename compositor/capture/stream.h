@@ -38,11 +38,18 @@ struct vt_stream {
 	const struct vt_stream_interface *impl;
 	void *data; // of the implementation
 	bool is_copy; // of private copies: views are snapshots, even if they are sealed
-	bool is_private; // of copies for its one subscriber alone, in dma-bufs
+	bool is_private; // of copies for the sessions of one holder alone
+	bool is_given; // of private copies in dma-bufs for one subscriber, which may write to them
 	bool is_scanned_out; // a display reads the buffers, and waits for all their fences
 	struct wl_list subscribers; // vt_subscriber.stream_link
 	struct wl_list buffers; // vt_stream_buffer.link
 	size_t n_implicit; // subscribers with implicit release
+
+	/** See budget.h. What is announced has its own. */
+	struct vt_reserve_for reserve_for;
+	struct vt_reserve reserve; // for buffers that are not announced
+	size_t reserved_size; // bytes of a buffer, by the last one that was asked about
+	bool is_rationed; // there was no room: it is for subscribers that take no copies
 	struct vt_step step; // what they may look at
 
 	/**
@@ -71,7 +78,10 @@ struct vt_stream {
 	bool deadline_armed;
 };
 
-/** `is_copy`, `is_private` and `is_scanned_out` are the caller's to set. Finish it also on failure. */
+/**
+ * `is_copy`, `is_private`, `is_given`, `is_scanned_out` and, if it is private, `reserve_for`
+ * are the caller's to set. Finish it also on failure.
+ */
 bool vt_stream_init(struct vt_stream *stream, struct vt_manager *manager,
 	const struct vt_stream_interface *impl, void *data);
 /** The stream must have no subscribers any more. */
@@ -132,9 +142,10 @@ void vt_stream_pull(struct vt_stream *stream, struct vt_subscriber *subscriber);
 
 /**
  * Retires the memory of each buffer that was announced, and tells the subscribers.
- * The caller sees to it that the producer does not draw to it again.
+ * The caller sees to it that the producer does not draw to it again. What is kept of it
+ * is charged to the holder that is the cause; NULL if it is none.
  */
-void vt_stream_retire(struct vt_stream *stream);
+void vt_stream_retire(struct vt_stream *stream, struct vt_quota *cause);
 /** The source is drawing: memory in the place of what is retired is soon needed. */
 void vt_stream_prepare_memory(struct vt_stream *stream);
 

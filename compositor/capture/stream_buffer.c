@@ -1,21 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
 
-#include "quota.h"
 #include "stream_buffer.h"
 
 void vt_stream_buffer_init(struct vt_stream_buffer *buffer, struct vt_buffer *vt_buffer) {
 	buffer->buffer = vt_buffer;
 	buffer->generation = vt_buffer->generation;
-	wl_array_init(&buffer->quotas);
 	pixman_region32_init_rect(&buffer->stale, 0, 0, (unsigned)vt_buffer->base.width,
 		(unsigned)vt_buffer->base.height);
 }
 
 void vt_stream_buffer_finish(struct vt_stream_buffer *buffer) {
 	assert(buffer->n_refs == 0 && buffer->n_holds == 0 && buffer->n_kept == 0);
-	vt_stream_buffer_forget_quotas(buffer);
-	wl_array_release(&buffer->quotas);
+	assert(buffer->memory == NULL);
 	pixman_region32_fini(&buffer->stale);
 }
 
@@ -60,32 +57,4 @@ void vt_stream_buffer_unkeep(struct vt_stream_buffer *buffer) {
 	assert(buffer->n_kept > 0);
 	buffer->n_kept--;
 	vt_stream_buffer_unref(buffer);
-}
-
-bool vt_stream_buffer_announce_to(struct vt_stream_buffer *buffer, struct vt_quota *quota) {
-	struct vt_quota **entry;
-	wl_array_for_each(entry, &buffer->quotas) {
-		if (*entry == quota) {
-			return true;
-		}
-	}
-	entry = wl_array_add(&buffer->quotas, sizeof(*entry));
-	if (entry == NULL) {
-		return false;
-	}
-	*entry = vt_quota_ref(quota);
-	vt_buffer_expect_retirement(buffer->buffer);
-	return true;
-}
-
-bool vt_stream_buffer_was_announced(const struct vt_stream_buffer *buffer) {
-	return buffer->quotas.size > 0;
-}
-
-void vt_stream_buffer_forget_quotas(struct vt_stream_buffer *buffer) {
-	struct vt_quota **quota;
-	wl_array_for_each(quota, &buffer->quotas) {
-		vt_quota_unref(*quota);
-	}
-	buffer->quotas.size = 0;
 }

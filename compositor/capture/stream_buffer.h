@@ -9,7 +9,7 @@
 
 #include "buffer.h"
 
-struct vt_quota;
+struct vt_announced_memory;
 struct vt_stream;
 
 /**
@@ -34,7 +34,9 @@ struct vt_stream_buffer {
 
 	pixman_region32_t stale; // of a copy: what the source has drawn since, or all
 	uint32_t generation; // of the buffer's memory that subscribers know
-	struct wl_array quotas; // struct vt_quota *, to whom it was announced
+	bool announced; // its memory, to any client
+	/** NULL unless it was announced, and has not retired since. */
+	struct vt_announced_memory *memory;
 };
 
 /**
@@ -79,14 +81,5 @@ void vt_stream_buffer_unhold(struct vt_stream_buffer *buffer);
 void vt_stream_buffer_keep(struct vt_stream_buffer *buffer);
 /** It is not kept any more; see vt_stream_buffer_unref(). */
 void vt_stream_buffer_unkeep(struct vt_stream_buffer *buffer);
-
-/**
- * Notes that the memory is announced to a client: when it is retired, the quota is
- * charged. Returns false on allocation failure.
- */
-bool vt_stream_buffer_announce_to(struct vt_stream_buffer *buffer, struct vt_quota *quota);
-bool vt_stream_buffer_was_announced(const struct vt_stream_buffer *buffer);
-/** The memory that was announced is charged, or is the buffer's no more. */
-void vt_stream_buffer_forget_quotas(struct vt_stream_buffer *buffer);
 
 #endif

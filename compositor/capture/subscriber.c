@@ -60,6 +60,7 @@ void vt_subscriber_init(struct vt_subscriber *subscriber, uint32_t depth) {
 
 void vt_subscriber_finish(struct vt_subscriber *subscriber) {
 	assert(subscriber->state == VT_SUBSCRIBER_APART && subscriber->n_held == 0);
+	vt_reserve_drop(&subscriber->reserve);
 	pixman_region32_fini(&subscriber->damage);
 	vt_reader_finish(&subscriber->reader);
 }
@@ -91,6 +92,11 @@ void vt_subscriber_announce_power(struct vt_subscriber *subscriber, bool is_on) 
 			subscriber->wire->send_power(subscriber, is_on);
 		}
 	}
+}
+
+bool vt_subscriber_takes_copies(const struct vt_subscriber *subscriber) {
+	return (subscriber->allowed & VITRINE_GUARANTEE_SNAPSHOT) &&
+		(subscriber->reader.storages & (VITRINE_STORAGE_MEMFD | VITRINE_STORAGE_DMABUF));
 }
 
 /* Views */

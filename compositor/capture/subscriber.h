@@ -6,6 +6,7 @@
 #include <vitrine/view_v1.h>
 
 #include "reader.h"
+#include "retired_memory.h"
 #include "stream_buffer.h"
 
 struct vt_quota;
@@ -126,6 +127,9 @@ struct vt_subscriber {
 	uint32_t guarantee; // of the last view, 0 before
 	uint32_t storage; // of the last view, 0 before
 	bool lacks_zero_copy; // there were no resources for a view: it gets copies from then on
+	bool lacks_room; // for memory that others are shown: it gets copies of its own from then on
+	/** Of one that takes no copies: for what others see if it leaves. See vt_stream_admit(). */
+	struct vt_reserve reserve;
 	bool takes_fences; // waits by itself for frames that are not finished
 	bool is_off; // the client was told that the source shows nothing
 
@@ -166,6 +170,9 @@ void vt_subscriber_set_state(struct vt_subscriber *subscriber, enum vt_subscribe
 
 /** Tells the client whether its source shows anything, if that is news. */
 void vt_subscriber_announce_power(struct vt_subscriber *subscriber, bool is_on);
+
+/** Whether it can go on with copies of its own, if there is no room for it in a stream. */
+bool vt_subscriber_takes_copies(const struct vt_subscriber *subscriber);
 
 /* Views */
 

@@ -9,8 +9,10 @@
 #include <wlr/backend/drm.h>
 #endif
 
+#include "budget.h"
 #include "capture_source.h"
 #include "fence.h"
+#include "memfd_buffer.h"
 #include "pacer.h"
 #include "private_snapshot.h"
 #include "viewed_output.h"
@@ -98,30 +100,75 @@ static uint32_t viewed_get_zero_copy(const struct vt_viewed_output *viewed,
 		subscriber->allowed & vt_buffer_get_readable(buffer, &subscriber->reader);
 }
 
-/** The stream that the subscriber can share with others, with this buffer. NULL if none. */
-static struct vt_stream *viewed_choose_stream(struct vt_viewed_output *viewed,
-		const struct vt_subscriber *subscriber, struct vt_buffer *buffer) {
-	uint32_t zero_copy = viewed_get_zero_copy(viewed, subscriber, buffer);
-	if (zero_copy != 0 && viewed_can_derive(viewed, buffer, zero_copy)) {
-		return &viewed->direct;
-	}
-	return viewed_can_have_shared_copies(subscriber) ? &viewed->snapshots.stream : NULL;
+/** Bytes of a copy of the output. */
+static size_t viewed_measure_copy(const struct vt_viewed_output *viewed) {
+	return vt_memfd_buffer_measure(viewed->output->width, viewed->output->height, 4);
 }
 
-/** A stream of copies for the subscriber alone; NULL, maybe with another reason, if it has none. */
-static struct vt_stream *viewed_add_private(struct vt_viewed_output *viewed,
-		const struct vt_subscriber *subscriber, enum vitrine_view_stop_reason *reason) {
+/** Whether there is room for the subscriber in a stream; if not, there will be in none. */
+static bool viewed_admit(struct vt_stream *stream, struct vt_subscriber *subscriber, size_t size) {
+	subscriber->lacks_room = subscriber->lacks_room ||
+		!vt_stream_admit(stream, subscriber, size);
+	return !subscriber->lacks_room;
+}
+
+/** The stream that the subscriber can share with others, with this buffer. NULL if none. */
+static struct vt_stream *viewed_choose_stream(struct vt_viewed_output *viewed,
+		struct vt_subscriber *subscriber, struct vt_buffer *buffer) {
+	struct vt_stream *copies = &viewed->snapshots.stream;
+	uint32_t zero_copy = viewed_get_zero_copy(viewed, subscriber, buffer);
+	if (zero_copy != 0 && viewed_can_derive(viewed, buffer, zero_copy) &&
+			viewed_admit(&viewed->direct, subscriber, buffer->memory_size)) {
+		return &viewed->direct;
+	}
+	return viewed_can_have_shared_copies(subscriber) &&
+		viewed_admit(copies, subscriber, viewed_measure_copy(viewed)) ? copies : NULL;
+}
+
+/** A stream of dma-bufs for the subscriber alone; NULL, maybe with another reason, if it has none. */
+static struct vt_stream *viewed_add_given(struct vt_viewed_output *viewed,
+		struct vt_subscriber *subscriber, enum vitrine_view_stop_reason *reason) {
 	if (!(subscriber->allowed & VITRINE_GUARANTEE_SNAPSHOT) ||
 			!(subscriber->reader.storages & VITRINE_STORAGE_DMABUF)) {
 		return NULL;
 	}
-	struct vt_snapshots *snapshots = vt_private_snapshots_create(viewed->manager,
+	struct vt_snapshots *snapshots = vt_given_snapshots_create(viewed->manager,
 		viewed->output, &viewed->snapshots_common, subscriber, &stream_impl, viewed, reason);
 	if (snapshots == NULL) {
 		return NULL;
 	}
 	wl_list_insert(&viewed->private_snapshots, &snapshots->link);
 	return &snapshots->stream;
+}
+
+/** A stream of copies in memfds for the sessions of the subscriber's holder. NULL if none. */
+static struct vt_stream *viewed_get_private(struct vt_viewed_output *viewed,
+		struct vt_subscriber *subscriber) {
+	struct vt_snapshots *snapshots;
+	wl_list_for_each(snapshots, &viewed->private_snapshots, link) {
+		if (!snapshots->stream.is_given &&
+				snapshots->stream.reserve_for.quota == subscriber->quota) {
+			return &snapshots->stream;
+		}
+	}
+	snapshots = vt_private_snapshots_create(viewed->manager, viewed->output,
+		&viewed->snapshots_common, subscriber, viewed_measure_copy(viewed), &stream_impl, viewed);
+	if (snapshots == NULL) {
+		return NULL;
+	}
+	wl_list_insert(viewed->private_snapshots.prev, &snapshots->link);
+	return &snapshots->stream;
+}
+
+/** A stream that is not shared with other holders; NULL, maybe with another reason, if none. */
+static struct vt_stream *viewed_add_private(struct vt_viewed_output *viewed,
+		struct vt_subscriber *subscriber, enum vitrine_view_stop_reason *reason) {
+	struct vt_stream *stream = NULL;
+	if (viewed_can_have_shared_copies(subscriber)) {
+		*reason = VITRINE_VIEW_STOP_NO_RESOURCES;
+		stream = viewed_get_private(viewed, subscriber);
+	}
+	return stream != NULL ? stream : viewed_add_given(viewed, subscriber, reason);
 }
 
 static void viewed_attach(struct vt_viewed_output *viewed, struct vt_subscriber *subscriber,
@@ -140,7 +187,8 @@ static void viewed_attach_all(struct vt_viewed_output *viewed, struct vt_buffer 
 		// What could not be derived, and was not refused either, may be another time
 		bool is_refused = buffer == NULL || vt_buffer_has_refused(buffer,
 			viewed_get_zero_copy(viewed, subscriber, buffer));
-		enum vitrine_view_stop_reason reason = is_refused && !subscriber->lacks_zero_copy ?
+		bool lacks_resources = subscriber->lacks_zero_copy || subscriber->lacks_room;
+		enum vitrine_view_stop_reason reason = is_refused && !lacks_resources ?
 			VITRINE_VIEW_STOP_UNSUPPORTED : VITRINE_VIEW_STOP_NO_RESOURCES;
 		if (stream == NULL) {
 			stream = viewed_add_private(viewed, subscriber, &reason);
@@ -163,7 +211,7 @@ static bool viewed_has_current(const struct vt_viewed_output *viewed,
 
 /** The stream whose newest frame the subscriber can begin with, NULL if there is none. */
 static struct vt_stream *viewed_choose_current(struct vt_viewed_output *viewed,
-		const struct vt_subscriber *subscriber) {
+		struct vt_subscriber *subscriber) {
 	struct vt_stream *direct = &viewed->direct, *stream = &viewed->snapshots.stream;
 	if (vt_stream_has_current(direct)) {
 		stream = viewed_choose_stream(viewed, subscriber, direct->newest.buffer->buffer);
@@ -238,6 +286,30 @@ static bool viewed_expects_home(struct vt_viewed_output *viewed, const struct vt
 	return ++viewed->n_foreign <= FOREIGN_FRAMES_CAP;
 }
 
+/** Copies for single holders: of those that the event loop makes, one with each frame. */
+static void viewed_push_private(struct vt_viewed_output *viewed,
+		const struct wlr_output_event_commit *event, const pixman_region32_t *damage) {
+	struct vt_snapshots *snapshots, *served = NULL;
+	bool any_waits = false;
+	wl_list_for_each(snapshots, &viewed->private_snapshots, link) {
+		bool needs_turn = vt_snapshots_need_turn(snapshots, event->state->buffer);
+		if (needs_turn && served != NULL) {
+			vt_snapshots_skip(snapshots, damage);
+			any_waits = true;
+			continue;
+		}
+		vt_snapshots_push(snapshots, event, damage);
+		served = needs_turn ? snapshots : served;
+	}
+	if (served != NULL) { // the next turn is that of all others
+		wl_list_remove(&served->link);
+		wl_list_insert(viewed->private_snapshots.prev, &served->link);
+	}
+	if (any_waits) {
+		vt_viewed_output_request_frame(viewed);
+	}
+}
+
 static void viewed_deliver(struct vt_viewed_output *viewed,
 		const struct wlr_output_event_commit *event, struct vt_buffer *vt_buffer,
 		bool may_come_home) {
@@ -264,10 +336,7 @@ static void viewed_deliver(struct vt_viewed_output *viewed,
 	} else {
 		vt_snapshots_forget(&viewed->snapshots);
 	}
-	struct vt_snapshots *snapshots;
-	wl_list_for_each(snapshots, &viewed->private_snapshots, link) {
-		vt_snapshots_push(snapshots, event, &damage);
-	}
+	viewed_push_private(viewed, event, &damage);
 	pixman_region32_fini(&damage);
 }
 
@@ -372,15 +441,15 @@ static bool viewed_must_drop(const struct vt_viewed_output *viewed,
  * announced buffers get other memory before they are drawn to. Those that cannot are
  * taken away from the output, which draws to new ones then.
  */
-static void viewed_retire_direct(struct vt_viewed_output *viewed) {
+static void viewed_retire_direct(struct vt_viewed_output *viewed, struct vt_quota *cause) {
 	struct wlr_output *output = viewed->output;
 	bool must_drop = false;
 	struct vt_stream_buffer *buffer;
 	wl_list_for_each(buffer, &viewed->direct.buffers, link) {
-		must_drop |= vt_stream_buffer_was_announced(buffer) &&
+		must_drop |= buffer->announced &&
 			viewed_must_drop(viewed, buffer->buffer);
 	}
-	vt_stream_retire(&viewed->direct);
+	vt_stream_retire(&viewed->direct, cause);
 	if (must_drop) {
 		// Buffers that no client holds are destroyed by this
 		wlr_swapchain_destroy(output->swapchain);
@@ -389,11 +458,12 @@ static void viewed_retire_direct(struct vt_viewed_output *viewed) {
 }
 
 /** The memory of a stream that a subscriber has left, which knows it, retires. */
-static void viewed_retire(struct vt_viewed_output *viewed, struct vt_stream *stream) {
+static void viewed_retire(struct vt_viewed_output *viewed, struct vt_stream *stream,
+		struct vt_quota *cause) {
 	if (stream == &viewed->direct) {
-		viewed_retire_direct(viewed);
+		viewed_retire_direct(viewed, cause);
 	} else {
-		vt_snapshots_retire(vt_snapshots_from_stream(stream));
+		vt_snapshots_retire(vt_snapshots_from_stream(stream), cause);
 	}
 	if (!wl_list_empty(&stream->subscribers)) {
 		vt_viewed_output_request_frame(viewed); // for those that waited for a retired one
@@ -407,18 +477,21 @@ void vt_viewed_output_check_fences(struct vt_viewed_output *viewed) {
 	viewed->n_fences_found++; // from the last one on the next frame moves the holders away
 	wlr_log(WLR_INFO, "A holder's fence on a buffer of %s, which is not drawn to any more",
 		viewed->output->name);
-	viewed_retire_direct(viewed);
+	viewed_retire_direct(viewed, NULL);
 	vt_viewed_output_request_frame(viewed);
 }
 
 static void viewed_detach(struct vt_viewed_output *viewed, struct vt_subscriber *subscriber) {
 	struct vt_stream *stream = subscriber->stream;
 	bool is_known = vt_stream_is_known_to(stream, subscriber);
+	// A holder pays for its own ends alone, and not if it moves for what others keep
+	bool is_end = subscriber->state != VT_SUBSCRIBER_MOVING;
 	vt_stream_remove_subscriber(stream, subscriber);
 	if (is_known) {
-		viewed_retire(viewed, stream);
+		viewed_retire(viewed, stream, is_end ? subscriber->quota : NULL);
 	}
-	if (stream->is_private) {
+	vt_stream_take_reserve(stream, subscriber);
+	if (stream->is_private && wl_list_empty(&stream->subscribers)) {
 		vt_private_snapshots_destroy(vt_snapshots_from_stream(stream));
 		if (vt_snapshots_common_take_missed(&viewed->snapshots_common)) {
 			vt_viewed_output_request_frame(viewed);

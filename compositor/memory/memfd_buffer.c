@@ -163,6 +163,13 @@ static const struct vt_buffer_kind memfd_buffer_kind = {
 
 /* Making them */
 
+size_t vt_memfd_buffer_measure(int width, int height, uint32_t bytes_per_pixel) {
+	size_t stride = ((size_t)width * bytes_per_pixel + STRIDE_ALIGN - 1) / STRIDE_ALIGN *
+		STRIDE_ALIGN;
+	size_t rows = ((size_t)height + HEIGHT_ALIGN - 1) / HEIGHT_ALIGN * HEIGHT_ALIGN;
+	return vt_memory_round_size(stride * rows);
+}
+
 /** Width and height become a stride and a size, or false if they cannot. */
 static bool layout_buffer(struct vt_buffer *buffer, const struct wlr_drm_format *format, int width,
 		int height) {

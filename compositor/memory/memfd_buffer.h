@@ -16,4 +16,7 @@ struct wlr_allocator *vt_memfd_allocator_create(void);
 /** Whether it is of that function, or of vitrine_allocator_create(). */
 bool vt_memfd_allocator_check(const struct wlr_allocator *allocator);
 
+/** Bytes of memory that a buffer takes. */
+size_t vt_memfd_buffer_measure(int width, int height, uint32_t bytes_per_pixel);
+
 #endif

@@ -166,8 +166,8 @@ bool vt_quota_has_room(const struct vt_quota *quota, enum vt_quota_kind kind, ui
 		(kind != VT_QUOTA_FDS || amount == 0 || registry_has_fds(quota->registry));
 }
 
-void vt_quota_emit_exceeded(struct vt_quota *quota) {
-	wl_signal_emit_mutable(&quota->events.exceeded, quota);
+bool vt_quota_is_over(const struct vt_quota *quota, enum vt_quota_kind kind) {
+	return !quota_has_own_room(quota, kind, 0);
 }
 
 /* Charges */
@@ -318,13 +318,11 @@ static void quota_init(struct vt_quota *quota, struct vt_quota *parent,
 	wl_list_init(&quota->link);
 	wl_list_init(&quota->children);
 	wl_list_init(&quota->payable);
-	wl_signal_init(&quota->events.exceeded);
 }
 
 static void quota_destroy(struct vt_quota *quota) {
 	assert(quota->n_refs == 0 && wl_list_empty(&quota->children));
 	assert(wl_list_empty(&quota->payable));
-	assert(wl_list_empty(&quota->events.exceeded.listener_list));
 	wl_list_remove(&quota->link);
 	free((char *)quota->key.engine);
 	free((char *)quota->key.app_id);

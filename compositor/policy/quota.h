@@ -19,7 +19,7 @@ enum vt_quota_kind {
 	VT_QUOTA_COPIERS, // threads that copy frames for one holder alone
 	VT_QUOTA_COPIES, // threads that copy a client's buffer
 	VT_QUOTA_PRIVATE_BYTES, // of copies of frames that are for one holder alone
-	VT_QUOTA_SHARED_BYTES, // of retired memory that another process may hold
+	VT_QUOTA_SHARED_BYTES, // of memory that more than one holder may be shown, or was
 	VT_QUOTA_SHARED_PIECES, // of that memory
 	VT_QUOTA_KINDS,
 };
@@ -68,11 +68,6 @@ struct vt_quota {
 	struct vt_bucket bucket;
 	uint64_t last_start; // of a holder, a number of vt_start_queue; 0 is none
 	struct wl_list payable; // vt_charge.link, the newest first; of a holder
-
-	struct {
-		/** The holder keeps more than it may: struct vt_quota. */
-		struct wl_signal exceeded;
-	} events;
 };
 
 /** The quotas of all clients. Knows neither what is charged nor why. */
@@ -116,8 +111,8 @@ void vt_quota_unref(struct vt_quota *quota);
  * process may have are open, for whatever.
  */
 bool vt_quota_has_room(const struct vt_quota *quota, enum vt_quota_kind kind, uint64_t amount);
-/** Tells the listeners of `exceeded`. */
-void vt_quota_emit_exceeded(struct vt_quota *quota);
+/** Whether a level has more of a kind than it may have, be it that those above have room. */
+bool vt_quota_is_over(const struct vt_quota *quota, enum vt_quota_kind kind);
 
 /** Charges without a look at the limit: for what is there already. */
 void vt_charge_add(struct vt_charge *charge, struct vt_quota *quota, enum vt_quota_kind kind,

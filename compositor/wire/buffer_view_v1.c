@@ -334,7 +334,7 @@ static void view_copy(struct buffer_view *view) {
 	}
 	view->has_turn = false;
 	// Planes may all be the same memory: it is the copies that count
-	if (vt_retired_registry_has_room(&view->manager->retired, view->quota, total)) {
+	if (vt_quota_has_room(view->quota, VT_QUOTA_PRIVATE_BYTES, total)) {
 		view->copy = copy_create(view, sizes);
 	}
 	if (view->copy == NULL) {
@@ -502,8 +502,7 @@ static struct buffer_view *view_create(struct vt_manager *manager,
 	if (view->quota == NULL) {
 		goto err_view;
 	}
-	if (!vt_retired_registry_has_room(&manager->retired, view->quota, 0) ||
-			!view_charge(view, dmabuf->n_planes)) {
+	if (!view_charge(view, dmabuf->n_planes)) {
 		goto err_quota;
 	}
 	// "The view lives on when the wl_buffer is destroyed"

@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -318,4 +319,14 @@ int main(int argc, char *argv[]) {
 	}
 	for_each_point(argc, argv, true, &ok);
 	return ok ? 0 : 1;
+}
+
+bool harness_kernel_tells_pins(void) {
+	struct utsname name;
+	int major = 0, minor = 0;
+	if (uname(&name) != 0 || sscanf(name.release, "%d.%d", &major, &minor) != 2) {
+		return false;
+	}
+	return access("/sys/kernel/mm/transparent_hugepage", F_OK) == 0 &&
+		(major > 6 || (major == 6 && minor >= 7)) && sysconf(_SC_PAGESIZE) == 4096;
 }

@@ -191,4 +191,10 @@ int harness_count_fds(void);
  */
 unsigned harness_get_slowdown(void);
 
+/**
+ * Whether the kernel is one that tells what keeps pages of a memfd: with huge pages, and from
+ * Linux 6.7 on.
+ */
+bool harness_kernel_tells_pins(void);
+
 #endif

@@ -738,6 +738,7 @@ TEST_WITH(fixture, threads_for_one_client_each_are_bounded,
 		.acceptable = SNAPSHOT, .auto_release = true) {
 	use_device(f);
 	f->server.manager->limits.starts_per_holder.burst = 100;
+	f->server.manager->limits.copiers = (struct vitrine_view_limit){ 100, 100, 100 };
 	f->server.manager->limits.contended_frame_deadline_ms = 1;
 	struct test_session *sessions[VT_COPIERS_PRIVATE_CAP + 1];
 	for (int i = 0; i < VT_COPIERS_PRIVATE_CAP; i++) {
@@ -868,6 +869,7 @@ TEST_WITH(fixture, nothing_is_drawn_for_a_session_that_ends_while_a_frame_is_rea
 
 TEST_WITH(fixture, copies_keep_one_buffer_of_the_output_at_a_time) {
 	use_device(f);
+	f->server.manager->limits.copiers.per_holder = 4;
 	struct server_output *output = f->server.output;
 	struct test_session *sessions[4];
 	gpu_close();

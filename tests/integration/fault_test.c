@@ -76,6 +76,10 @@ static void end_failing(void) {
 	}
 
 WRAP(void *, calloc, ENOMEM, NULL, (size_t n, size_t size), (n, size))
+WRAP(struct vt_announced_memory *, vt_announced_memory_create, ENOMEM, NULL,
+	(struct vt_retired_registry *registry, const struct vt_buffer *buffer,
+		struct vt_reserve *reserve),
+	(registry, buffer, reserve))
 WRAP(int, eventfd, EMFILE, -1, (unsigned value, int flags), (value, flags))
 WRAP(int, pthread_create, EAGAIN, EAGAIN,
 	(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *data), void *data),
@@ -479,7 +483,7 @@ TEST_WITH(fixture, session_can_fail_in_the_frame_that_it_asks_for) {
 	wl_signal_add(&f->server.output->wlr_output->events.needs_frame, &eager.needs_frame);
 	struct test_session *session = test_session_start(f->client, VITRINE_GUARANTEE_SEALED);
 	pump_until(&f->server, session->n_frames > 0);
-	begin_failing("wl_array_add");
+	begin_failing("vt_announced_memory_create");
 	// Of the CPU alone: it lists no formats, which would be the array to fail
 	struct test_session *other = test_session_create_with(f->client, &(struct test_setup){
 		.options = VITRINE_VIEW_OPTION_PAINT_CURSORS,

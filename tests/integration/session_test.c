@@ -1470,11 +1470,14 @@ static void move_to_copies(struct fixture *f, struct test_session *session, bool
 	wlr_allocator_destroy(stock);
 }
 
-TEST_WITH(fixture, session_that_changes_to_copies_and_keeps_too_much_is_stopped) {
+TEST_WITH(fixture, session_that_changes_to_copies_and_keeps_too_much_gets_its_own) {
 	f->server.manager->limits.shared_bytes.per_holder = 64 * 48 * 4;
 	struct test_session *session = test_session_start_reader(f->client, ALL);
 	move_to_copies(f, session, false);
-	test_session_check_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
+	check(!session->stopped);
+	struct test_view *view = &session->views[test_session_last_frame(session)->index];
+	check_int(view->guarantee, ==, SNAPSHOT);
+	check_int(test_view_get_pixel(view, 1, 1), ==, 0x445566);
 }
 
 TEST_PARAMS(fixture, swapchains, bool drop) = {
@@ -1491,15 +1494,27 @@ TEST_WITH_EACH(fixture, swapchains, session_that_changes_to_copies_forgets_the_v
 	check_int(test_view_get_pixel(view, 1, 1), ==, 0x445566);
 }
 
-TEST_WITH(fixture, running_session_that_keeps_too_much_is_stopped) {
-	f->server.manager->limits.shared_bytes.per_holder = 64 * 48 * 4 * 4;
-	struct test_session *session = test_session_start_reader(f->client, ALL);
-	// Each change of size retires a buffer, and this client closes nothing
-	for (int i = 0; i < 32 && !session->stopped; i++) {
+/** Each change of size retires a buffer, and the client closes nothing. */
+static void resize_until_it_stops(struct fixture *f, struct test_session *session,
+		uint32_t guarantee) {
+	for (int i = 0; i < 64 && !session->stopped; i++) {
 		output_resize(f->server.output, i % 2 == 0 ? 48 : 64, i % 2 == 0 ? 64 : 48);
 		fixture_paint(f, fixture_color((uint32_t)i));
 		client_roundtrip(f->client);
+		if (!session->stopped && session->views[session->n_views - 1].guarantee == guarantee) {
+			return;
+		}
 	}
+}
+
+TEST_WITH(fixture, running_session_that_keeps_too_much_gets_copies_at_its_own_charge) {
+	f->server.output->repaint = true;
+	f->server.manager->limits.shared_bytes.per_holder = 64 * 48 * 4 * 4;
+	f->server.manager->limits.private_bytes.per_holder = 64 * 48 * 4 * 8;
+	struct test_session *session = test_session_start_reader(f->client, ALL);
+	resize_until_it_stops(f, session, SNAPSHOT);
+	check(!session->stopped);
+	resize_until_it_stops(f, session, 0); // what it keeps of these is nobody else's
 	test_session_check_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
 }
 
@@ -1567,9 +1582,11 @@ static void end_by_output(struct fixture *f) {
 }
 
 static void end_by_quota(struct fixture *f) {
-	f->server.manager->limits.shared_bytes.per_holder = 1;
-	output_resize(f->server.output, 48, 64); // what was announced retires
+	f->server.manager->limits.shared_bytes.for_all = 0;
+	f->server.manager->limits.private_bytes.for_all = 0;
+	output_resize(f->server.output, 48, 64); // what was announced retires, and nothing is left
 	fixture_paint(f, 2);
+	fixture_paint(f, 3); // for those that would have copies of their own
 }
 
 TEST_PARAMS(fixture, ends, void (*end)(struct fixture *f)) = {

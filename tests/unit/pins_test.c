@@ -9,7 +9,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 #include <vitrine/derive.h>
@@ -84,18 +83,8 @@ static void memory_tear_down(struct memory *memory) {
 	close(memory->memfd);
 }
 
-/** Whether it is for the kernel that there is no answer. */
-static bool kernel_is_silent(void) {
-	struct utsname name;
-	int major = 0, minor = 0;
-	check_ok(uname(&name));
-	check_int(sscanf(name.release, "%d.%d", &major, &minor), ==, 2);
-	return access("/sys/kernel/mm/transparent_hugepage", F_OK) != 0 ||
-		major < 6 || (major == 6 && minor < 7) || sysconf(_SC_PAGESIZE) != 4096;
-}
-
 static void skip_if_silent(void) {
-	if (kernel_is_silent()) {
+	if (!harness_kernel_tells_pins()) {
 		harness_skip("the kernel has no huge pages, or does not say what is huge");
 	}
 }
@@ -114,7 +103,7 @@ static void check_none(const struct memory *memory) {
 
 TEST_WITH(memory, a_kernel_that_cannot_say_is_believed_nothing, .is_huge = true) {
 	size_t checked = 0;
-	if (kernel_is_silent()) {
+	if (!harness_kernel_tells_pins()) {
 		check_int(vt_pins_find(f->memfd, &checked), ==, VT_PINS_UNKNOWN);
 		check_int(checked, ==, 0);
 	} else {

@@ -407,26 +407,20 @@ TEST_WITH(quota_fixture, limits_are_read_anew) {
 	vt_charge_drop(&charge);
 }
 
-struct exceeded_listener {
-	struct wl_listener listener;
-	const struct vt_quota *quota;
-};
-
-static void handle_exceeded(struct wl_listener *listener, void *data) {
-	struct exceeded_listener *exceeded = wl_container_of(listener, exceeded, listener);
-	exceeded->quota = data;
-}
-
-TEST_WITH(quota_fixture, exceeded_is_told_to_the_listeners_of_that_quota) {
+TEST_WITH(quota_fixture, one_level_can_be_over_while_others_are_not) {
+	f->limits.shared_bytes = (struct vitrine_view_limit){ 100, 50, 10 };
 	struct vt_quota *other = get(f, PID + 1, START);
-	struct exceeded_listener ours = { .listener.notify = handle_exceeded };
-	struct exceeded_listener others = { .listener.notify = handle_exceeded };
-	wl_signal_add(&f->quota->events.exceeded, &ours.listener);
-	wl_signal_add(&other->events.exceeded, &others.listener);
-	vt_quota_emit_exceeded(f->quota);
-	check(ours.quota == f->quota && others.quota == NULL);
-	wl_list_remove(&ours.listener.link);
-	wl_list_remove(&others.listener.link);
+	struct vt_charge charge = { 0 };
+	vt_charge_add(&charge, other, VT_QUOTA_SHARED_BYTES, 10);
+	check(!vt_quota_is_over(other, VT_QUOTA_SHARED_BYTES));
+	vt_charge_drop(&charge);
+	vt_charge_add(&charge, other, VT_QUOTA_SHARED_BYTES, 51);
+	check(vt_quota_is_over(other, VT_QUOTA_SHARED_BYTES));
+	check(vt_quota_is_over(other->parent, VT_QUOTA_SHARED_BYTES));
+	check(!vt_quota_is_over(&f->registry.all, VT_QUOTA_SHARED_BYTES));
+	check(!vt_quota_is_over(f->quota, VT_QUOTA_SHARED_BYTES)); // of the same group
+	check(!vt_quota_has_room(f->quota, VT_QUOTA_SHARED_BYTES, 0));
+	vt_charge_drop(&charge);
 	vt_quota_unref(other);
 }
 
