@@ -418,19 +418,24 @@ struct client *client_create_on(struct server *server, int take_fd) {
 	return client;
 }
 
-struct client *client_create(struct server *server) {
-	int fds[2];
-	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
-	struct wl_client *wl_client = wl_client_create(server->display, fds[0]);
+struct client *client_create_between(struct server *server, int take_server_fd,
+		int take_client_fd) {
+	struct wl_client *wl_client = wl_client_create(server->display, take_server_fd);
 	check(wl_client != NULL);
-	struct client *client = client_create_on(server, fds[1]);
+	struct client *client = client_create_on(server, take_client_fd);
 	client->wl_client = wl_client;
 	client->wl_client_destroy.notify = client_handle_wl_client_destroy;
 	wl_client_add_destroy_listener(wl_client, &client->wl_client_destroy);
 	return client;
 }
 
-static void client_destroy_sessions(struct client *client) {
+struct client *client_create(struct server *server) {
+	int fds[2];
+	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
+	return client_create_between(server, fds[0], fds[1]);
+}
+
+void client_destroy_sessions(struct client *client) {
 	struct test_session *session, *tmp;
 	wl_list_for_each_safe(session, tmp, &client->sessions, link) {
 		test_session_destroy(session);

@@ -161,6 +161,11 @@ struct client {
 struct client *client_create(struct server *server);
 /** The same on a connected socket, which is taken over. */
 struct client *client_create_on(struct server *server, int take_fd);
+/** The same on a pair of sockets, which are taken over. */
+struct client *client_create_between(struct server *server, int take_server_fd,
+	int take_client_fd);
+/** Destroys its sessions, with all that they got. */
+void client_destroy_sessions(struct client *client);
 /** Destroys its sessions, disconnects and frees. */
 void client_destroy(struct client *client);
 /** Waits until the compositor has handled all that was sent, and all answers. */

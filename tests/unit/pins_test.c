@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <linux/io_uring.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -142,6 +143,11 @@ static void keep_in_unix_socket(struct keeper *keeper, const struct memory *memo
 
 static void keep_in_tcp_socket(struct keeper *keeper, const struct memory *memory,
 		size_t offset) {
+	// A packet that another processor has made waits to be freed until that one gets the next
+	cpu_set_t one;
+	CPU_ZERO(&one);
+	CPU_SET((size_t)sched_getcpu(), &one);
+	check_ok(sched_setaffinity(0, sizeof(one), &one));
 	struct sockaddr_in address = {
 		.sin_family = AF_INET,
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
