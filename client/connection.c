@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "ext-image-capture-source-v1-client-protocol.h"
@@ -373,13 +376,12 @@ static int client_check_globals(struct vitrine_client *client) {
 	return 0;
 }
 
-static int client_init(struct vitrine_client *client) {
+static int client_init(struct vitrine_client *client, const struct timespec *deadline) {
 	int ret = client_get_registry(client);
 	if (ret < 0) {
 		return ret;
 	}
-	struct timespec deadline = deadline_in(CONNECT_TIMEOUT_MS);
-	ret = client_roundtrip(client, &deadline); // globals
+	ret = client_roundtrip(client, deadline); // globals
 	if (ret < 0) {
 		return ret;
 	}
@@ -387,12 +389,12 @@ static int client_init(struct vitrine_client *client) {
 	if (ret < 0) {
 		return ret;
 	}
-	return client_roundtrip(client, &deadline); // outputs, guarantees
+	return client_roundtrip(client, deadline); // outputs, guarantees
 }
 
 /** Takes the display over. */
-static int client_create(struct wl_display *take_display, struct vitrine_client **client_ptr,
-		char **error) {
+static int client_create(struct wl_display *take_display, const struct timespec *deadline,
+		struct vitrine_client **client_ptr, char **error) {
 	struct vitrine_client *client = calloc(1, sizeof(*client));
 	if (client == NULL) {
 		wl_display_disconnect(take_display);
@@ -401,7 +403,7 @@ static int client_create(struct wl_display *take_display, struct vitrine_client 
 	client->display = take_display;
 	wl_list_init(&client->sessions);
 
-	int ret = client_init(client);
+	int ret = client_init(client, deadline);
 	if (ret < 0) {
 		if (error != NULL) {
 			*error = strdup(client->message.text);
@@ -427,17 +429,68 @@ static int fail_to_connect(int error, const char *name, char **message) {
 	return error;
 }
 
-int vitrine_client_connect(const char *name, struct vitrine_client **client, char **error) {
+/** Where wl_display_connect() finds it. Returns false if it would find nothing. */
+static bool find_socket(const char *name, struct sockaddr_un *address) {
+	const char *dir = getenv("XDG_RUNTIME_DIR");
+	if (name == NULL) {
+		name = getenv("WAYLAND_DISPLAY");
+	}
+	name = name != NULL ? name : "wayland-0";
+	if (name[0] != '/' && (dir == NULL || dir[0] != '/')) {
+		return false;
+	}
+	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	int len = snprintf(address->sun_path, sizeof(address->sun_path), "%s%s%s",
+		name[0] == '/' ? "" : dir, name[0] == '/' ? "" : "/", name);
+	return len > 0 && (size_t)len < sizeof(address->sun_path);
+}
+
+/**
+ * As wl_display_connect(), which waits without an end where so many wait for a compositor
+ * that its socket takes no more. NULL with errno.
+ */
+static struct wl_display *connect_within(const char *name, int timeout_ms) {
+	struct sockaddr_un address;
+	if (getenv("WAYLAND_SOCKET") != NULL) {
+		return wl_display_connect(name); // is connected
+	}
+	if (!find_socket(name, &address)) {
+		errno = ENOENT;
+		return NULL;
+	}
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	// None at all would be for ever
+	struct timeval wait = { timeout_ms / 1000, timeout_ms % 1000 * 1000 + 1 };
+	if (fd < 0) {
+		return NULL;
+	}
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait)) != 0 ||
+			connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
+		int error = errno;
+		close(fd);
+		errno = error == EAGAIN ? ETIMEDOUT : error;
+		return NULL;
+	}
+	return wl_display_connect_to_fd(fd);
+}
+
+int vitrine_client_connect_within(const char *name, int timeout_ms,
+		struct vitrine_client **client, char **error) {
 	*client = NULL;
 	if (error != NULL) {
 		*error = NULL;
 	}
+	struct timespec deadline = deadline_in(timeout_ms < 0 ? 0 : timeout_ms);
 	errno = 0;
-	struct wl_display *display = wl_display_connect(name);
+	struct wl_display *display = connect_within(name, timeout_ms < 0 ? 0 : timeout_ms);
 	if (display == NULL) {
 		return fail_to_connect(errno > 0 ? -errno : -ENOENT, name, error);
 	}
-	return client_create(display, client, error);
+	return client_create(display, &deadline, client, error);
+}
+
+int vitrine_client_connect(const char *name, struct vitrine_client **client, char **error) {
+	return vitrine_client_connect_within(name, CONNECT_TIMEOUT_MS, client, error);
 }
 
 int vitrine_client_connect_to_fd(int take_fd, struct vitrine_client **client, char **error) {
@@ -450,7 +503,8 @@ int vitrine_client_connect_to_fd(int take_fd, struct vitrine_client **client, ch
 	if (display == NULL) {
 		return -ENOMEM;
 	}
-	return client_create(display, client, error);
+	struct timespec deadline = deadline_in(CONNECT_TIMEOUT_MS);
+	return client_create(display, &deadline, client, error);
 }
 
 void vitrine_client_destroy(struct vitrine_client *client) {

@@ -39,7 +39,7 @@ struct cli {
 	uint32_t storages; // bitfield of enum vitrine_storage, 0 for what the CPU reads
 	bool implicit_release; // for commands that look at the newest frame alone
 	bool cursor, json;
-	int timeout_ms; // for the first frame
+	int timeout_ms; // for the connection, and then for the first frame
 
 	struct vitrine_client *client; // NULL if not connected
 };

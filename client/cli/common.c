@@ -38,7 +38,7 @@ static const struct {
 		"      --guarantee LIST    guarantees to accept, such as sealed,snapshot; all by default\n"
 		"      --storage LIST      storages to ask for: memfd,mapped-dmabuf by default, and dmabuf\n"
 		"      --cursor            have the cursor in the pixels\n" },
-	{ CLI_TIMEOUT, "      --timeout SECONDS   how long to wait for the first frame\n" },
+	{ CLI_TIMEOUT, "      --timeout SECONDS   how long to wait for an answer, and for the first frame\n" },
 	{ CLI_JSON, "      --json              print JSON\n" },
 	{ CLI_SOCKET, "      --socket NAME       the Wayland socket instead of $WAYLAND_DISPLAY\n" },
 	{ 0, "  -h, --help              print this help\n"
@@ -227,6 +227,8 @@ static const char *get_hint(int error) {
 		return "; start a compositor, set WAYLAND_DISPLAY, or name its socket with --socket";
 	case -EPROTONOSUPPORT:
 		return "; start the compositor with vitrine-run, and this program outside of a sandbox";
+	case -ETIMEDOUT:
+		return "; wait longer with --timeout";
 	case -EACCES:
 		return "; `vitrine info` shows what is allowed";
 	case -ENOTSUP:
@@ -243,7 +245,8 @@ int cli_fail_client(const struct cli *cli, int error) {
 
 int cli_connect(struct cli *cli) {
 	char *message = NULL;
-	int ret = vitrine_client_connect(cli->socket, &cli->client, &message);
+	int ret = vitrine_client_connect_within(cli->socket, cli->timeout_ms, &cli->client,
+		&message);
 	if (ret < 0) {
 		cli_fail("%s%s", message != NULL ? message : strerror(-ret), get_hint(ret));
 		free(message);

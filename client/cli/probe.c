@@ -74,7 +74,8 @@ static int print_text(const struct probe *probe) {
 /** No compositor is an answer too, and no error. */
 static void probe_compositor(struct probe *probe) {
 	char *message = NULL;
-	int ret = vitrine_client_connect(probe->cli.socket, &probe->cli.client, &message);
+	int ret = vitrine_client_connect_within(probe->cli.socket,
+		probe->cli.timeout_ms, &probe->cli.client, &message);
 	if (ret < 0) {
 		probe->compositor_error = message != NULL ? message : strdup(strerror(-ret));
 	}

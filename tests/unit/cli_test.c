@@ -261,6 +261,11 @@ TEST_WITH(fixture, no_frame, SCRIPT(0)) {
 	fails(f, 1, "--timeout", ARGS("shot", "--timeout", "0.1", "x.png"));
 }
 
+TEST_WITH(fixture, mute_compositor, SCRIPT(.mute = true)) {
+	fails(f, 1, "does not answer; wait longer with --timeout",
+		ARGS("shot", "--timeout", "0.1", "x.png"));
+}
+
 TEST_WITH(fixture, lying_compositor, .script = &fake_animation) {
 	fails(f, 1, "not accepted", ARGS("shot", "--guarantee", "guarded", "x.png"));
 }

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
@@ -322,6 +324,42 @@ TEST(mute_compositor_is_given_up_after_ten_seconds) {
 	waited_ms = 0;
 	expect_connect_error(&(struct fake_script){ .mute = true }, -ETIMEDOUT, "does not answer");
 	check_int(waited_ms, ==, 10000);
+}
+
+TEST(mute_compositor_is_given_up_when_the_caller_says) {
+	struct vitrine_client *client;
+	char *error, value[16];
+	pid_t pid;
+	int fd = fake_start(&(struct fake_script){ .mute = true }, &pid);
+	snprintf(value, sizeof(value), "%d", fd);
+	setenv("WAYLAND_SOCKET", value, 1);
+	waited_ms = 0;
+	check_int(vitrine_client_connect_within(NULL, 300, &client, &error), ==, -ETIMEDOUT);
+	check_int(waited_ms, ==, 300);
+	check(client == NULL && strstr(error, "does not answer") != NULL);
+	free(error);
+	check(fake_wait(pid));
+}
+
+/** A compositor that accepts no connection any more, and as many that wait as it takes. */
+TEST(socket_that_takes_no_more_is_given_up) {
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/full", getenv("XDG_RUNTIME_DIR"));
+	int listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	check_ok(bind(listen_fd, (struct sockaddr *)&address, sizeof(address)));
+	check_ok(listen(listen_fd, 0));
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	check_ok(connect(fd, (struct sockaddr *)&address, sizeof(address)));
+
+	struct vitrine_client *client;
+	char *error;
+	check_int(vitrine_client_connect_within("full", 200, &client, &error), ==, -ETIMEDOUT);
+	check(client == NULL && strstr(error, "full") != NULL);
+	free(error);
+	check_int(vitrine_client_connect_within("full", 0, &client, NULL), ==, -ETIMEDOUT);
+	check_int(vitrine_client_connect_within(address.sun_path, 0, &client, NULL), ==, -ETIMEDOUT);
+	close(fd);
+	close(listen_fd);
 }
 
 TEST(no_compositor) {

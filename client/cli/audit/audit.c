@@ -219,7 +219,8 @@ static int audit_find_compositor(struct audit *audit) {
 		return cli_connect(&audit->cli);
 	}
 	char *message = NULL;
-	int ret = vitrine_client_connect(NULL, &audit->cli.client, &message);
+	int ret = vitrine_client_connect_within(NULL, audit->cli.timeout_ms,
+		&audit->cli.client, &message);
 	bool is_alone = ret == -ENOENT || ret == -ECONNREFUSED;
 	audit->has_session = ret >= 0;
 	if (is_alone) {

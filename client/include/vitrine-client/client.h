@@ -51,6 +51,9 @@ struct vitrine_frame;
  */
 int vitrine_client_connect(const char *name, struct vitrine_client **client,
 	char **error);
+/** The same, within so many milliseconds. */
+int vitrine_client_connect_within(const char *name, int timeout_ms,
+	struct vitrine_client **client, char **error);
 /**
  * The same on a connected socket, which is taken over and closed also on
  * failure.
