@@ -47,8 +47,9 @@ dev_t vt_reader_find_node(dev_t node) {
 #define NODES_VALID_MS 1000
 
 /**
- * All nodes of this machine's devices: looked for at once, and not again for a while,
- * since clients may name as many nodes that do not exist as they like.
+ * All nodes of this machine's devices: looked for at once, which opens files, and not again
+ * before a node is named that is not among them. Not then for a while, since clients may
+ * name as many nodes that do not exist as they like.
  */
 static struct {
 	struct vt_reader_node nodes[NODES_CAP];
@@ -99,15 +100,24 @@ static void known_update(void) {
 	known.since_ms = now;
 }
 
-/** As vt_reader_find_node(), but of a moment ago. */
-static dev_t find_known_node(dev_t node) {
-	known_update();
+/** As vt_reader_find_node(), of what is known. 0 if it is not among that. */
+static dev_t known_find(dev_t node) {
 	for (size_t i = 0; i < known.n_nodes; i++) {
 		if (known.nodes[i].node == node) {
 			return known.nodes[i].device;
 		}
 	}
-	return node;
+	return 0;
+}
+
+/** As vt_reader_find_node(), but of a moment ago. */
+static dev_t find_known_node(dev_t node) {
+	dev_t device = known_find(node);
+	if (device == 0) {
+		known_update();
+		device = known_find(node);
+	}
+	return device != 0 ? device : node;
 }
 
 static size_t reader_count_formats(const struct vt_reader *reader) {

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* What a client can read, by itself. */
 #include <drm_fourcc.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <time.h>
+#include <unistd.h>
 #include <xf86drm.h>
 
 #include "harness.h"
@@ -31,6 +34,14 @@ int drmGetDevices2(uint32_t flags, drmDevicePtr devices[], int max_devices) {
 
 void drmFreeDevices(drmDevicePtr devices[], int count) {
 	check_int(count, ==, 1);
+}
+
+static int n_seconds_ahead; // the clock is, of what it would be
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+	int ret = (int)syscall(SYS_clock_gettime, clock, now);
+	now->tv_sec += n_seconds_ahead;
+	return ret;
 }
 
 struct reader_fixture {
@@ -139,6 +150,18 @@ TEST_WITH(reader_fixture, devices_are_looked_for_once_a_second) {
 		vt_reader_finish(&f->reader);
 		add_format(f, makedev(4093, i), DRM_FORMAT_XRGB8888, TILED);
 	}
+}
+
+TEST_WITH(reader_fixture, device_that_is_known_is_not_looked_for_again) {
+	add_format(f, PRIMARY, DRM_FORMAT_XRGB8888, TILED);
+	check_int(n_looks, >, 0); // else it would not be known
+	int looked = n_looks;
+	n_seconds_ahead += 2; // after which one that is not known is looked for
+	add_format(f, PRIMARY, DRM_FORMAT_ARGB8888, TILED);
+	add_format(f, RENDER, DRM_FORMAT_XRGB8888, TILED);
+	check_int(n_looks, ==, looked);
+	add_format(f, makedev(4093, 1), DRM_FORMAT_XRGB8888, TILED);
+	check_int(n_looks, >, looked);
 }
 
 TEST_WITH(reader_fixture, copy_is_the_same_and_apart) {
