@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <xf86drm.h>
@@ -606,6 +607,69 @@ TEST_EACH_EXPORTER(guards_are_bounded_per_user) {
 	set_guards_per_user(before);
 	check_int(before, ==, 4096);
 	dmabuf_check_references(f->inode, f->references + 7);
+}
+
+/* With no fd left of any: their memory is held all the same. */
+TEST_EACH_EXPORTER(guards_that_a_device_holds_count) {
+	int device = device_open(), vgem = drm_open("vgem");
+	unsigned before = set_guards_per_user(8);
+	int fds = harness_count_fds();
+	for (size_t i = 0; i < 8; i++) {
+		int guard = guard_create(f->fd, 0);
+		uint32_t handle;
+		if (drmPrimeFDToHandle(vgem, guard, &handle) < 0) {
+			check_int(errno, ==, EACCES);
+			printf("# vgem refuses the import\n");
+			set_guards_per_user(before);
+			return;
+		}
+		close(guard);
+	}
+	check_int(harness_count_fds(), ==, fds);
+	check_errno(guard_try(device, f->fd, 0), EDQUOT);
+	close(vgem);
+	/* Gone with the handles, which the kernel's worker gives up. */
+	dmabuf_check_references(f->inode, f->references);
+	close(guard_create(f->fd, 0));
+	set_guards_per_user(before);
+}
+
+/* How many objects there are in a cache of the kernel's allocator, -1 if there is none. */
+static long count_objects(const char *cache) {
+	FILE *file = fopen("/proc/slabinfo", "re");
+	char line[512], name[64];
+	long count, found = -1;
+	while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+		if (sscanf(line, "%63s %ld", name, &count) == 2 && strcmp(name, cache) == 0) {
+			found = count;
+		}
+	}
+	if (file != NULL) {
+		fclose(file);
+	}
+	return found;
+}
+
+/* What is allocated for a memory cgroup has caches of its own: a guard is two pointers. */
+TEST_WITH(buffer, guards_are_charged_to_the_memory_cgroup) {
+	enum { GUARDS = 1000, PRECISION = 256 };
+	static int guards[GUARDS];
+	if (count_objects("kmalloc-cg-16") < 0) {
+		harness_skip("this kernel has no memory cgroups");
+	}
+	int device = device_open();
+	const struct rlimit limit = {.rlim_cur = 4096, .rlim_max = 4096};
+	check_ok(setrlimit(RLIMIT_NOFILE, &limit));
+	long charged = count_objects("kmalloc-cg-16"), free_of_charge = count_objects("kmalloc-16");
+	for (size_t i = 0; i < GUARDS; i++) {
+		guards[i] = guard_try(device, f->fd, O_CLOEXEC);
+		check_int(guards[i], >=, 0);
+	}
+	check_int(count_objects("kmalloc-cg-16") - charged, >=, GUARDS - PRECISION);
+	check_int(count_objects("kmalloc-16") - free_of_charge, <, GUARDS - PRECISION);
+	for (size_t i = 0; i < GUARDS; i++) {
+		close(guards[i]);
+	}
 }
 
 static int limited_device = -1;
