@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the clients of several processes cost, together and each. */
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -8,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "ext-image-capture-source-v1-client-protocol.h"
 #include "fixture.h"
 #include "harness.h"
@@ -271,4 +273,64 @@ TEST_WITH(fixture, newcomer_waits_for_one_turn_of_each_other_process) {
 	for (int i = 0; i < 2; i++) {
 		process_end(&processes[i]);
 	}
+}
+
+/* What creating costs */
+
+static int64_t entered_ns, server_ns;
+
+/** Adds up what the compositor takes, and not what its clients do. */
+static void measure_server(bool enter) {
+	if (enter) {
+		entered_ns = vt_now_ns();
+	} else {
+		server_ns += vt_now_ns() - entered_ns;
+	}
+}
+
+/** To create 32 sessions and start them; the least of several times. */
+static int64_t measure_creation(struct client *client) {
+	struct ext_image_capture_source_v1 *source = client_get_source(client, 0);
+	int64_t least = INT64_MAX;
+	for (int i = 0; i < 9; i++) {
+		struct test_session *sessions[32];
+		client_roundtrip(client);
+		server_ns = 0;
+		fixture_enter_server = measure_server;
+		for (int j = 0; j < 32; j++) {
+			sessions[j] = test_session_create_for(client, source, 0, ALL);
+		}
+		client_roundtrip(client);
+		fixture_enter_server = NULL;
+		least = server_ns < least ? server_ns : least;
+		for (int j = 0; j < 32; j++) {
+			test_session_destroy(sessions[j]);
+		}
+	}
+	ext_image_capture_source_v1_destroy(source);
+	return least;
+}
+
+#define KEPT 254
+
+TEST_WITH(fixture, creation_costs_the_same_whatever_is_kept) {
+	int64_t before = measure_creation(f->client);
+	// A client that sees a frame, ends, and closes nothing
+	struct vt_manager *manager = get_manager(f);
+	for (uint32_t i = 0; manager->quotas.all.used[VT_QUOTA_SHARED_PIECES] < KEPT; i++) {
+		check_int(i, <, 4 * KEPT);
+		struct test_session *session = test_session_start(f->client, ALL);
+		fixture_paint(f, fixture_color(i));
+		test_session_end(session);
+		client_roundtrip(f->client);
+	}
+	int64_t after = measure_creation(f->client);
+	// And if it is more than the client may keep
+	f->server.manager->limits.shared_pieces.per_holder = KEPT / 2;
+	int64_t beyond = measure_creation(f->client);
+	check_int(manager->quotas.all.used[VT_QUOTA_SHARED_PIECES], >=, KEPT);
+	printf("# 32 sessions: %d us, %d us with %d pieces kept, %d us if that is too many\n",
+		(int)(before / 1000), (int)(after / 1000), KEPT, (int)(beyond / 1000));
+	check_int(after, <=, 2 * before);
+	check_int(beyond, <=, 2 * before);
 }
