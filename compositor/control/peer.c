@@ -108,12 +108,8 @@ static void peer_read(struct peer *peer) {
 
 /** Nothing more is to come of it. */
 static bool peer_is_over(const struct peer *peer, uint32_t mask) {
-	bool is_gone = mask & (WL_EVENT_HANGUP | WL_EVENT_ERROR);
-	return peer->is_broken ||
-		// What was sent before it went is read first
-		(is_gone && !(mask & WL_EVENT_READABLE)) ||
-		(peer->has_ended && (is_gone || !peer->stays) && !peer_has_unread(peer) &&
-			!peer->has_more);
+	return peer->is_broken || (mask & (WL_EVENT_HANGUP | WL_EVENT_ERROR)) ||
+		(peer->has_ended && !peer->stays && !peer_has_unread(peer) && !peer->has_more);
 }
 
 static int peer_handle_event(int fd, uint32_t mask, void *data) {
