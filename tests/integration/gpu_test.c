@@ -477,14 +477,14 @@ TEST_WITH(fixture, fence_on_the_outputs_own_buffers_costs_it_no_frame, WITH_GPU_
 }
 
 TEST_WITH(fixture, copies_for_one_client_are_charged_to_it, WITH_GPU) {
-	f->server.manager->limits.shared_bytes.per_holder = 4 * 64 * 48 * 4; // five are made
+	f->server.manager->limits.private_bytes.per_holder = 4 * 64 * 48 * 4; // five are made
 	struct gpu_reader reader;
 	reader_init(&reader, f->client);
 	check(output_paint(f->server.output, 1, NULL));
 	f->server.output->repaint = true;
 	pump_until(&f->server, reader.session->stopped);
 	test_session_check_stop(reader.session, VITRINE_VIEW_STOP_NO_RESOURCES);
-	f->server.manager->limits.shared_bytes.per_holder = 5 * 64 * 48 * 4;
+	f->server.manager->limits.private_bytes.per_holder = 5 * 64 * 48 * 4;
 	reader_finish(&reader);
 	reader_init(&reader, f->client);
 	show_reader(f, &reader, 0x123456);
