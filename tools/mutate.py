@@ -9,8 +9,9 @@ usage: ./run test --mutants [WORD...]
 The lists are tools/mutants/*.toml: what to replace by what, in which file, which test must fail
 then, and which sentence is broken by it. Each mutant is built in a copy of the tree that all
 share, so that only its file is compiled anew. Prints TAP: a point passes if the mutant was
-killed. A text that is not there exactly once is an error, as is a mutant that does not build
-and a test that fails, or is skipped, without any mutant. What each point takes is on stderr.
+killed, and is skipped if its test is skipped here. A text that is not there exactly once is an
+error, as is a mutant that does not build and a test that fails without any mutant. What each
+point takes is on stderr.
 """
 import collections
 import json
@@ -80,12 +81,12 @@ def split_test(text):
 
 
 def judge(status, output):
-    """Whether a test passed, failed, or neither: None. A status of None is that of one too slow."""
+    """What a test did, None if that cannot be told. A status of None is that of one too slow."""
     if status is None or NOT_OK.search(output):
         return "failed"
-    if status == 0 and PLANNED.search(output) and not SKIPPED.search(output):
-        return "passed"
-    return None
+    if status != 0 or not PLANNED.search(output):
+        return None
+    return "skipped" if SKIPPED.search(output) else "passed"
 
 
 class Tree:
@@ -178,13 +179,17 @@ class Tree:
 
 
 def check_tests(tree, mutants):
-    """The positive case: without a mutant each test passes."""
+    """The positive case: without a mutant each test passes. Returns those that are skipped."""
+    skipped = set()
     texts = {mutant.test for mutant in mutants}
     tree.build_tests({split_test(text)[0] for text in texts})
     for text in sorted(texts):
         verdict, output = tree.test(text)
-        if verdict != "passed":
+        if verdict == "skipped":
+            skipped.add(text)
+        elif verdict != "passed":
             raise Error(f"without a mutant this does not pass: {text}\n{output[-2000:]}")
+    return skipped
 
 
 def try_mutant(tree, mutant):
@@ -192,16 +197,19 @@ def try_mutant(tree, mutant):
     tree.write(mutant.file, mutate(read(os.path.join(tree.top, mutant.file)), mutant))
     tree.build_tests([split_test(mutant.test)[0]])
     verdict, output = tree.test(mutant.test)
-    if verdict is None:
+    if verdict not in ("failed", "passed"):
         raise Error(f"no verdict: {mutant.test}\n{output[-2000:]}")
     return verdict == "failed"
 
 
-def run_mutants(tree, mutants):
-    """Prints a point for each. Returns whether all were killed."""
+def run_mutants(tree, mutants, skipped=()):
+    """Prints a point for each. Returns whether all were killed, but for those that are skipped."""
     all_killed = True
     print(f"TAP version 13\n1..{len(mutants)}", flush=True)
     for number, mutant in enumerate(mutants, 1):
+        if mutant.test in skipped:
+            print(f"ok {number} - {mutant.file}: {mutant.why} # SKIP as is {mutant.test}")
+            continue
         start = time.monotonic()
         try:
             killed = try_mutant(tree, mutant)
@@ -235,8 +243,8 @@ def main(words):
         tree.update()
         tree.configure()
         tree.read_tests()
-        check_tests(tree, mutants)
-        return 0 if run_mutants(tree, mutants) else 1
+        skipped = check_tests(tree, mutants)
+        return 0 if run_mutants(tree, mutants, skipped) else 1
     except Error as error:
         print(f"Bail out! {str(error).splitlines()[0]}")
         print(error, file=sys.stderr)

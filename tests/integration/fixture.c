@@ -329,7 +329,13 @@ void client_roundtrip(struct client *client) {
 
 void client_expect_error(struct client *client, const struct wl_interface *interface,
 		uint32_t code) {
-	pump_until(client->server, wl_display_get_error(client->display) != 0);
+	// It comes before the answer to anything that was asked later, or not at all
+	bool done = false;
+	struct wl_callback *callback = wl_display_sync(client->display);
+	wl_callback_add_listener(callback, &callback_listener, &done);
+	pump_until(client->server, done || wl_display_get_error(client->display) != 0);
+	check(!done);
+	wl_callback_destroy(callback);
 	const struct wl_interface *error_interface = NULL;
 	uint32_t id;
 	uint32_t error = wl_display_get_protocol_error(client->display, &error_interface, &id);

@@ -215,6 +215,34 @@ TEST_WITH(fixture, bytes_in_pipes_are_bounded) {
 	holder_finish(&holder);
 }
 
+TEST_PARAMS(fixture, other_caps, bool is_of_fds) = {
+	{ "pieces" },
+	{ "file descriptors", .is_of_fds = true },
+};
+
+/** Memory may be small: it is not only bytes that count. */
+TEST_WITH_EACH(fixture, other_caps, what_is_kept_is_bounded_also_by) {
+	set_limits(f);
+	struct vitrine_view_limits *limits = &f->server.manager->limits;
+	struct vitrine_view_limit *limit = param->is_of_fds ? &limits->fds : &limits->shared_pieces;
+	*limit = (struct vitrine_view_limit){ 24, 24, 24 };
+	const uint64_t *used = &get_manager(f)->quotas.all.used[param->is_of_fds ? VT_QUOTA_FDS :
+		VT_QUOTA_SHARED_PIECES];
+	limits->shared_bytes = (struct vitrine_view_limit){ 1000 * SET, 1000 * SET, 1000 * SET };
+	limits->private_bytes.per_holder = 0; // else it goes on with copies, which cost these too
+	struct holder holder;
+	holder_init(&holder, &f->server);
+	check(look_and_end(f, &holder, ALL)); // the positive case
+	uint32_t n_shared = 1;
+	for (uint32_t i = 1; i < 24; i++) {
+		n_shared += look_and_end(f, &holder, ALL); // with file descriptors that it keeps
+		check_int(*used, <=, 24);
+	}
+	check_int(*used, >, 0);
+	check_int(n_shared, <, 24);
+	holder_finish(&holder);
+}
+
 /* B2: what two holders keep costs a third one nothing */
 
 TEST_PARAMS(fixture, honest, uint32_t acceptable) = {

@@ -94,6 +94,17 @@ TEST_WITH(fixture, session_asks_a_static_output_for_its_first_frame) {
 	check_int(test_session_get_pixel(session, 1, 1), ==, 0x777777);
 }
 
+/** What is kept is of the output's own buffers, of which this one can have no view. */
+TEST_WITH(fixture, snapshot_session_asks_for_a_frame_where_none_is_kept) {
+	f->server.output->repaint = true;
+	struct test_session *sealed = test_session_start_reader(f->client, SEALED);
+	pump_until(&f->server, sealed->n_frames > 0);
+	uint32_t n_requests = f->server.output->n_frame_requests;
+	struct test_session *snapshot = test_session_start(f->client, SNAPSHOT);
+	pump_until(&f->server, snapshot->n_frames == 1);
+	check_int(f->server.output->n_frame_requests, >, n_requests);
+}
+
 TEST_WITH(fixture, nothing_is_sent_when_nothing_changes) {
 	f->server.output->repaint = true;
 	struct test_session *session = test_session_create(f->client, 0, ALL);

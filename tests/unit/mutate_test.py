@@ -60,9 +60,9 @@ def test_judge():
     need_equal(mutate.judge(0, PASSED), 'passed')
     need_equal(mutate.judge(1, FAILED), 'failed')
     need_equal(mutate.judge(None, ''), 'failed')
-    # Neither: no such test, no point, a skipped one, a program that does not start
+    need_equal(mutate.judge(0, 'TAP version 13\n1..1\nok 1 - point # SKIP no device\n'), 'skipped')
+    # Neither: no such test, no point, a program that does not start
     for status, output in ((1, 'TAP version 13\n1..0\n'), (0, 'TAP version 13\n1..0\n'),
-                           (0, 'TAP version 13\n1..1\nok 1 - point # SKIP no device\n'),
                            (127, ''), (1, PASSED)):
         need_equal(mutate.judge(status, output), None)
 
@@ -105,14 +105,14 @@ class FakeTree:
         return mutate.judge(0 if is_good else 1, output), output
 
 
-def run(mutants, **how):
+def run(mutants, skipped=(), **how):
     """Whether all were killed, and what was printed."""
     with tempfile.TemporaryDirectory() as top:
         pathlib.Path(top, 'a.c').write_text('x = 1;\n')
         tree = FakeTree(top, **how)
         stdout, stderr = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-            all_killed = mutate.run_mutants(tree, mutants)
+            all_killed = mutate.run_mutants(tree, mutants, skipped)
         need_equal(tree.content, 'x = 1;\n')
         return all_killed, stdout.getvalue()
 
@@ -140,6 +140,16 @@ def test_positive():
         tree.content = 'x = 2;'
         need_error('without a mutant this does not pass: one: point', mutate.check_tests, tree,
                    [MUTANT])
+
+
+def test_skipped():
+    """a mutant whose test is skipped here is skipped, and is no failure"""
+    tree = FakeTree('/')
+    tree.test = lambda text: ('skipped' if text == 'one: point' else 'passed', '')
+    skipped = mutate.check_tests(tree, [MUTANT, MUTANT._replace(test='two')])
+    need_equal(skipped, {'one: point'})
+    killed, output = run([MUTANT, MUTANT._replace(test='two')], skipped=skipped)
+    need(killed and '\nok 1 - a.c: why # SKIP as is one: point\nok 2 - killed' in output, output)
 
 
 def test_tree():

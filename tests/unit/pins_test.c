@@ -210,7 +210,6 @@ TEST_PARAMS(memory, keepers, void (*keep)(struct keeper *keeper, const struct me
 TEST_WITH_EACH(memory, keepers, a_byte_that_is_kept_is_found_until_it_is_not) {
 	skip_if_silent();
 	for (size_t i = 0; i < 3; i++) {
-		check_none(f);
 		size_t offset = i * (f->size - 1) / 2, checked = 0; // in the first and the last page
 		struct keeper keeper = { .fds = { -1, -1, -1 } };
 		param->keep(&keeper, f, offset);
@@ -220,6 +219,9 @@ TEST_WITH_EACH(memory, keepers, a_byte_that_is_kept_is_found_until_it_is_not) {
 		}
 		let_go(&keeper);
 		check_none(f);
+		// A look that finds nothing leaves small pages behind
+		memory_tear_down(f);
+		memory_set_up(f, &param->options);
 	}
 }
 
