@@ -392,7 +392,7 @@ static bool is_own_socket(const char *path) {
 }
 
 static bool bind_socket(int fd, const struct sockaddr_un *address) {
-	// The mode of the file that bind() makes: no one connects before it is right
+	// The mode of the file that bind() makes: it is right from the start
 	if (fchmod(fd, 0600) != 0) {
 		return false;
 	}

@@ -14,7 +14,7 @@ bool peer_has_unread(const struct peer *peer) {
 void peer_give_up(struct peer *peer) {
 	if (!peer->is_broken) {
 		peer->is_broken = true;
-		shutdown(peer->fd, SHUT_RDWR); // wakes the event loop whatever it waits for
+		shutdown(peer->fd, SHUT_RDWR); // wakes the event loop
 	}
 }
 
