@@ -396,10 +396,11 @@ static void snapshots_drop_swapchain(struct vt_snapshots *snapshots) {
 	snapshots->must_replace = false;
 }
 
-void vt_snapshots_retire(struct vt_snapshots *snapshots, struct vt_quota *cause) {
+void vt_snapshots_retire(struct vt_snapshots *snapshots, const struct vt_subscriber *leaver,
+		struct vt_quota *cause) {
 	// What was announced may be what is copied to
 	snapshots_cancel_copy(snapshots);
-	vt_stream_retire(&snapshots->stream, cause);
+	vt_stream_retire(&snapshots->stream, leaver, cause);
 	if (snapshots->stream.is_given) {
 		snapshots_drop_swapchain(snapshots); // dma-bufs cannot get fresh memory
 	}
@@ -448,7 +449,7 @@ static bool snapshots_replace_buffers(struct vt_snapshots *snapshots) {
 		return false;
 	}
 	vt_quota_take_token(quota, vt_now_ms());
-	vt_snapshots_retire(snapshots, quota);
+	vt_snapshots_retire(snapshots, NULL, quota);
 	return true;
 }
 

@@ -80,7 +80,8 @@ void vt_snapshots_forget(struct vt_snapshots *snapshots);
 bool vt_snapshots_need_turn(const struct vt_snapshots *snapshots, struct wlr_buffer *source);
 /** Accounts for a frame that is not copied. */
 void vt_snapshots_skip(struct vt_snapshots *snapshots, const pixman_region32_t *damage);
-/** Sees to it that no announced copy is drawn to again; `cause` as for vt_stream_retire(). */
-void vt_snapshots_retire(struct vt_snapshots *snapshots, struct vt_quota *cause);
+/** Sees to it that no copy which was announced is drawn to again: see vt_stream_retire(). */
+void vt_snapshots_retire(struct vt_snapshots *snapshots, const struct vt_subscriber *leaver,
+	struct vt_quota *cause);
 
 #endif

@@ -81,10 +81,17 @@ static bool stream_retire_buffer(struct vt_stream *stream, struct vt_stream_buff
 	return is_first_time;
 }
 
-void vt_stream_retire(struct vt_stream *stream, struct vt_quota *cause) {
+bool vt_stream_buffer_is_known(const struct vt_stream_buffer *buffer,
+		const struct vt_subscriber *leaver) {
+	return buffer->announced && (leaver == NULL || vt_subscriber_knows(leaver, buffer));
+}
+
+void vt_stream_retire(struct vt_stream *stream, const struct vt_subscriber *leaver,
+		struct vt_quota *cause) {
 	cause = cause != NULL ? cause : vt_stream_find_cause(stream);
 	// For those that go on the newest frame would be in a view that is retired
-	if (stream->newest.buffer != NULL && stream->newest.buffer->announced &&
+	if (stream->newest.buffer != NULL &&
+			vt_stream_buffer_is_known(stream->newest.buffer, leaver) &&
 			!wl_list_empty(&stream->subscribers)) {
 		stream_drop_newest(stream);
 	}
@@ -93,7 +100,10 @@ void vt_stream_retire(struct vt_stream *stream, struct vt_quota *cause) {
 	size_t count = 0;
 	struct vt_stream_buffer *buffer, *tmp;
 	wl_list_for_each_safe(buffer, tmp, &stream->buffers, link) {
-		count += stream_retire_buffer(stream, buffer, cause);
+		// What it was never shown is nothing that it could have kept
+		if (vt_stream_buffer_is_known(buffer, leaver)) {
+			count += stream_retire_buffer(stream, buffer, cause);
+		}
 	}
 	if (count > 1) {
 		vt_stream_prepare_memory(stream); // the source has moved, and goes on to

@@ -141,11 +141,16 @@ void vt_stream_release(struct vt_stream *stream, struct vt_subscriber *subscribe
 void vt_stream_pull(struct vt_stream *stream, struct vt_subscriber *subscriber);
 
 /**
- * Retires the memory of each buffer that was announced, and tells the subscribers.
- * The caller sees to it that the producer does not draw to it again. What is kept of it
- * is charged to the holder that is the cause; NULL if it is none.
+ * Retires the memory of each buffer that was announced to a subscriber, which has left the
+ * stream, or of all if that is NULL, and tells the others. The caller sees to it that the
+ * producer does not draw to it again. What is kept of it is charged to the holder that is
+ * the cause; NULL if it is none.
  */
-void vt_stream_retire(struct vt_stream *stream, struct vt_quota *cause);
+void vt_stream_retire(struct vt_stream *stream, const struct vt_subscriber *leaver,
+	struct vt_quota *cause);
+/** Whether a buffer's memory is to retire by this. */
+bool vt_stream_buffer_is_known(const struct vt_stream_buffer *buffer,
+	const struct vt_subscriber *leaver);
 /** The source is drawing: memory in the place of what is retired is soon needed. */
 void vt_stream_prepare_memory(struct vt_stream *stream);
 

@@ -441,15 +441,16 @@ static bool viewed_must_drop(const struct vt_viewed_output *viewed,
  * announced buffers get other memory before they are drawn to. Those that cannot are
  * taken away from the output, which draws to new ones then.
  */
-static void viewed_retire_direct(struct vt_viewed_output *viewed, struct vt_quota *cause) {
+static void viewed_retire_direct(struct vt_viewed_output *viewed,
+		const struct vt_subscriber *leaver, struct vt_quota *cause) {
 	struct wlr_output *output = viewed->output;
 	bool must_drop = false;
 	struct vt_stream_buffer *buffer;
 	wl_list_for_each(buffer, &viewed->direct.buffers, link) {
-		must_drop |= buffer->announced &&
+		must_drop |= vt_stream_buffer_is_known(buffer, leaver) &&
 			viewed_must_drop(viewed, buffer->buffer);
 	}
-	vt_stream_retire(&viewed->direct, cause);
+	vt_stream_retire(&viewed->direct, leaver, cause);
 	if (must_drop) {
 		// Buffers that no client holds are destroyed by this
 		wlr_swapchain_destroy(output->swapchain);
@@ -459,11 +460,11 @@ static void viewed_retire_direct(struct vt_viewed_output *viewed, struct vt_quot
 
 /** The memory of a stream that a subscriber has left, which knows it, retires. */
 static void viewed_retire(struct vt_viewed_output *viewed, struct vt_stream *stream,
-		struct vt_quota *cause) {
+		const struct vt_subscriber *leaver, struct vt_quota *cause) {
 	if (stream == &viewed->direct) {
-		viewed_retire_direct(viewed, cause);
+		viewed_retire_direct(viewed, leaver, cause);
 	} else {
-		vt_snapshots_retire(vt_snapshots_from_stream(stream), cause);
+		vt_snapshots_retire(vt_snapshots_from_stream(stream), leaver, cause);
 	}
 	if (!wl_list_empty(&stream->subscribers)) {
 		vt_viewed_output_request_frame(viewed); // for those that waited for a retired one
@@ -477,7 +478,7 @@ void vt_viewed_output_check_fences(struct vt_viewed_output *viewed) {
 	viewed->n_fences_found++; // from the last one on the next frame moves the holders away
 	wlr_log(WLR_INFO, "A holder's fence on a buffer of %s, which is not drawn to any more",
 		viewed->output->name);
-	viewed_retire_direct(viewed, NULL);
+	viewed_retire_direct(viewed, NULL, NULL);
 	vt_viewed_output_request_frame(viewed);
 }
 
@@ -488,7 +489,7 @@ static void viewed_detach(struct vt_viewed_output *viewed, struct vt_subscriber 
 	bool is_end = subscriber->state != VT_SUBSCRIBER_MOVING;
 	vt_stream_remove_subscriber(stream, subscriber);
 	if (is_known) {
-		viewed_retire(viewed, stream, is_end ? subscriber->quota : NULL);
+		viewed_retire(viewed, stream, subscriber, is_end ? subscriber->quota : NULL);
 	}
 	vt_stream_take_reserve(stream, subscriber);
 	if (stream->is_private && wl_list_empty(&stream->subscribers)) {

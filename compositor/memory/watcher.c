@@ -22,16 +22,17 @@
 #define FIRST_MS 50
 #define LAST_MS 3200
 /** So many looks, of which the kernel answers none, and there is no other one. */
-#define UNKNOWN_CAP 4
+#define UNKNOWN_CAP 2
 /** Drawing goes first. */
 #define NICENESS 10
 
 struct vt_watched {
-	struct wl_list link; // vt_watcher.pending or .free, or none while the thread looks at it
+	struct wl_list link; // vt_watcher.pending or .ended, or none while the thread looks at it
 	struct vt_watcher *watcher;
 	int memfd, dmabuf_fd; // -1 if it is none
-	void (*handle_free)(void *data);
+	void (*handle_end)(void *data, bool is_free);
 	void *data;
+	bool is_free; // of `ended`
 
 	int64_t next_ms; // when to look, CLOCK_MONOTONIC
 	uint32_t interval_ms;
@@ -48,10 +49,9 @@ struct vt_watcher {
 	pthread_mutex_t mutex;
 	pthread_cond_t changed; // for the thread to look at what follows
 	bool ends;
-	int free_fd; // eventfd: there is something in `free`
+	int ended_fd; // eventfd: there is something in `ended`
 	struct wl_list pending; // vt_watched.link
-	struct wl_list free; // vt_watched.link, to be told
-	struct wl_list lost; // vt_watched.link, of which it will never be known
+	struct wl_list ended; // vt_watched.link, to be told
 };
 
 /* Looking */
@@ -133,11 +133,10 @@ static struct vt_watched *watcher_find_first(struct vt_watcher *watcher) {
 static void watcher_sort(struct vt_watcher *watcher, struct vt_watched *watched,
 		enum vt_pins pins) {
 	watched->n_unknown = pins == VT_PINS_UNKNOWN ? watched->n_unknown + 1 : 0;
-	if (pins == VT_PINS_NONE) {
-		wl_list_insert(&watcher->free, &watched->link);
-		eventfd_write(watcher->free_fd, 1);
-	} else if (watched->n_unknown >= UNKNOWN_CAP) {
-		wl_list_insert(&watcher->lost, &watched->link);
+	watched->is_free = pins == VT_PINS_NONE;
+	if (watched->is_free || watched->n_unknown >= UNKNOWN_CAP) {
+		wl_list_insert(&watcher->ended, &watched->link);
+		eventfd_write(watcher->ended_fd, 1);
 	} else {
 		watched->next_ms = vt_now_ms() + watched->interval_ms;
 		if (watched->interval_ms < LAST_MS) {
@@ -184,9 +183,8 @@ static void list_destroy(struct wl_list *list) {
 
 static void watcher_free(struct vt_watcher *watcher) {
 	list_destroy(&watcher->pending);
-	list_destroy(&watcher->free);
-	list_destroy(&watcher->lost);
-	close_fd(&watcher->free_fd);
+	list_destroy(&watcher->ended);
+	close_fd(&watcher->ended_fd);
 	pthread_cond_destroy(&watcher->changed);
 	pthread_mutex_destroy(&watcher->mutex);
 	free(watcher);
@@ -210,11 +208,11 @@ static void *watcher_run(void *data) {
 
 /* The main thread */
 
-static struct vt_watched *watcher_take_free(struct vt_watcher *watcher) {
+static struct vt_watched *watcher_take_ended(struct vt_watcher *watcher) {
 	struct vt_watched *watched = NULL;
 	pthread_mutex_lock(&watcher->mutex);
-	if (!wl_list_empty(&watcher->free)) {
-		watched = wl_container_of(watcher->free.next, watched, link);
+	if (!wl_list_empty(&watcher->ended)) {
+		watched = wl_container_of(watcher->ended.next, watched, link);
 		wl_list_remove(&watched->link);
 		wl_list_init(&watched->link);
 	}
@@ -222,13 +220,13 @@ static struct vt_watched *watcher_take_free(struct vt_watcher *watcher) {
 	return watched;
 }
 
-static int watcher_handle_free(int fd, uint32_t mask, void *data) {
+static int watcher_handle_ended(int fd, uint32_t mask, void *data) {
 	struct vt_watcher *watcher = data;
 	eventfd_t count;
 	eventfd_read(fd, &count);
 	struct vt_watched *watched;
-	while ((watched = watcher_take_free(watcher)) != NULL) {
-		watched->handle_free(watched->data);
+	while ((watched = watcher_take_ended(watcher)) != NULL) {
+		watched->handle_end(watched->data, watched->is_free);
 		vt_watched_destroy(watched);
 	}
 	return 0;
@@ -240,17 +238,16 @@ struct vt_watcher *vt_watcher_create(struct wl_event_loop *loop) {
 		return NULL;
 	}
 	wl_list_init(&watcher->pending);
-	wl_list_init(&watcher->free);
-	wl_list_init(&watcher->lost);
+	wl_list_init(&watcher->ended);
 	pthread_condattr_t attr;
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&watcher->changed, &attr);
 	pthread_condattr_destroy(&attr);
 	pthread_mutex_init(&watcher->mutex, NULL);
-	watcher->free_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	watcher->event_source = watcher->free_fd < 0 ? NULL : wl_event_loop_add_fd(loop,
-		watcher->free_fd, WL_EVENT_READABLE, watcher_handle_free, watcher);
+	watcher->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	watcher->event_source = watcher->ended_fd < 0 ? NULL : wl_event_loop_add_fd(loop,
+		watcher->ended_fd, WL_EVENT_READABLE, watcher_handle_ended, watcher);
 	if (watcher->event_source == NULL) {
 		watcher_free(watcher);
 		return NULL;
@@ -320,9 +317,10 @@ void vt_watched_destroy(struct vt_watched *watched) {
 	free(watched);
 }
 
-void vt_watched_start(struct vt_watched *watched, void (*handle_free)(void *data), void *data) {
+void vt_watched_start(struct vt_watched *watched, void (*handle_end)(void *data, bool is_free),
+		void *data) {
 	struct vt_watcher *watcher = watched->watcher;
-	watched->handle_free = handle_free;
+	watched->handle_end = handle_end;
 	watched->data = data;
 	watched->interval_ms = FIRST_MS;
 	watched->next_ms = vt_now_ms() + FIRST_MS;

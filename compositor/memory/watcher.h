@@ -2,6 +2,7 @@
 #ifndef MEMORY_WATCHER_H
 #define MEMORY_WATCHER_H
 
+#include <stdbool.h>
 #include <wayland-server-core.h>
 
 /**
@@ -15,7 +16,7 @@ struct vt_watched;
 
 /** NULL for lack of resources. */
 struct vt_watcher *vt_watcher_create(struct wl_event_loop *loop);
-/** Lets go of all that is watched, without a call of its `handle_free`. Accepts NULL. */
+/** Lets go of all that is watched, without a call of its `handle_end`. Accepts NULL. */
 void vt_watcher_destroy(struct vt_watcher *watcher);
 
 /**
@@ -28,9 +29,11 @@ struct vt_watched *vt_watched_create(struct vt_watcher *watcher, int borrowed_me
 /** Of what is not watched. Accepts NULL. */
 void vt_watched_destroy(struct vt_watched *watched);
 /**
- * Watches it from now on: it is the watcher's. `handle_free` is called once no other process
- * has it, from the event loop; it is gone then.
+ * Watches it from now on: it is the watcher's. `handle_end` is called from the event loop once
+ * no other process has it, or once it is clear that the kernel will not say: then it is not
+ * known to be free. No file descriptor of it is open any more then.
  */
-void vt_watched_start(struct vt_watched *watched, void (*handle_free)(void *data), void *data);
+void vt_watched_start(struct vt_watched *watched, void (*handle_end)(void *data, bool is_free),
+	void *data);
 
 #endif

@@ -88,17 +88,24 @@ static struct vt_announced_memory *memory_create(struct vt_retired_registry *reg
 	return memory;
 }
 
-/** It is retired, and the watcher has let go of it. */
-static void memory_handle_free(void *data) {
-	struct vt_announced_memory *memory = data;
+static void memory_destroy(struct vt_announced_memory *memory) {
 	vt_reserve_drop(&memory->reserve);
 	wl_list_remove(&memory->link);
 	free(memory);
 }
 
+/** It is retired, and the watcher has let go of it; what it does not know to be free counts. */
+static void memory_handle_end(void *data, bool is_free) {
+	struct vt_announced_memory *memory = data;
+	vt_charge_drop(&memory->reserve.fds);
+	if (is_free) {
+		memory_destroy(memory);
+	}
+}
+
 static void memory_watch(struct vt_announced_memory *memory) {
 	wl_list_insert(&memory->registry->memory, &memory->link);
-	vt_watched_start(memory->watched, memory_handle_free, memory);
+	vt_watched_start(memory->watched, memory_handle_end, memory);
 }
 
 struct vt_announced_memory *vt_announced_memory_create(struct vt_retired_registry *registry,
@@ -150,6 +157,6 @@ void vt_retired_registry_finish(struct vt_retired_registry *registry) {
 	registry->watcher = NULL;
 	struct vt_announced_memory *memory, *tmp;
 	wl_list_for_each_safe(memory, tmp, &registry->memory, link) {
-		memory_handle_free(memory);
+		memory_destroy(memory);
 	}
 }

@@ -781,6 +781,7 @@ TEST_WITH(viewing, planes_of_one_memory_are_charged_each, .fourcc = DRM_FORMAT_N
 
 TEST_WITH(viewing, buffer_view_can_go_while_it_is_copied,
 		.size = LARGE_SIZE, .offset = LARGE_SIZE - 8192, .leaves_copies = true) {
+	f->server.manager->limits.fds = (struct vitrine_view_limit){ 1000, 1000, 1000 };
 	for (int i = 0; i < 16; i++) {
 		struct buffer_view *dying = viewing_get(f, SNAPSHOT);
 		struct buffer_view *waiting = viewing_get(f, SNAPSHOT);

@@ -362,3 +362,20 @@ TEST_WITH(fixture, session_without_copies_has_a_reserve_or_does_not_start) {
 	fixture_paint(f, 3);
 	check(!session->stopped);
 }
+
+/** An end costs those that stay no more than what the other one knew. */
+TEST_WITH(fixture, what_a_session_was_not_shown_does_not_retire_with_it) {
+	struct test_session *session = test_session_start_reader(f->client, ALL);
+	for (uint32_t i = 0; i < 4; i++) {
+		fixture_paint(f, fixture_color(i));
+	}
+	check_int(session->n_views, >, 1);
+	struct test_session *other = test_session_start(f->client, ALL); // sees the newest frame
+	check_int(other->n_views, ==, 1);
+	test_session_end(other);
+	client_roundtrip(f->client);
+	check_int(session->n_retired, ==, 1);
+	fixture_check_unchanged(f, other);
+	// The others are drawn to, and all that it knew before it saw them go on
+	check_int(session->n_retired, ==, 1);
+}
