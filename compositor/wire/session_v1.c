@@ -65,13 +65,27 @@ static const char *explain_buffers(const struct wlr_output *output) {
 	return is_to_choose ? NULL : "buffers of an allocator that is not Vitrine's";
 }
 
-/** If it is known, and not what the client knows. What is longer than it may be is cut. */
+/** "It is in UTF-8": what is too long is cut between characters. */
+static size_t count_bytes(const char *text) {
+	size_t len = strnlen(text, EXPLANATION_CAP + 1);
+	if (len > EXPLANATION_CAP) {
+		for (len = EXPLANATION_CAP; len > 0 && (text[len] & 0xc0) == 0x80; len--) {
+			// within a character, which began before
+		}
+	}
+	return len;
+}
+
+/** If it is known, and not what the client knows. */
 static void session_explain(struct session_v1 *session_v1) {
 	const char *text = explain_buffers(session_v1->session->output);
-	if (text == NULL || strncmp(session_v1->explanation, text, EXPLANATION_CAP) == 0) {
+	size_t len = text != NULL ? count_bytes(text) : 0;
+	if (text == NULL || (strlen(session_v1->explanation) == len &&
+			memcmp(session_v1->explanation, text, len) == 0)) {
 		return;
 	}
-	snprintf(session_v1->explanation, sizeof(session_v1->explanation), "%s", text);
+	memcpy(session_v1->explanation, text, len);
+	session_v1->explanation[len] = '\0';
 	xx_dmabuf_view_session_v1_send_explanation(session_v1->resource, session_v1->explanation);
 }
 

@@ -199,16 +199,32 @@ const char *__wrap_vitrine_allocator_describe(struct wlr_allocator *allocator) {
 	return description != NULL ? description : __real_vitrine_allocator_describe(allocator);
 }
 
-/** "has no more than 512 bytes" */
-TEST_WITH(fixture, explanation_has_no_more_than_512_bytes) {
-	char text[601] = {0};
-	memset(text, 'x', sizeof(text) - 1);
+static const struct {
+	const char *name, *character;
+	size_t len; // of what is left of a byte and many of them
+} characters[] = {
+	{ "ascii", "x", 512 },
+	{ "of two bytes", "\u00e9", 511 },
+	{ "of three bytes", "\u2026", 511 },
+	{ "of four bytes", "\U0001f600", 509 },
+};
+
+/** "It is in UTF-8, has no more than 512 bytes" */
+TEST_EACH(characters, explanation_has_no_more_than_512_bytes) {
+	struct fixture fixture, *f = &fixture;
+	fixture_set_up(f, &(struct fixture_options){0});
+	char text[600] = "x";
+	while (strlen(text) <= 512) {
+		strcat(text, param->character);
+	}
 	description = text;
 	struct test_session *session = test_session_start(f->client, ALL);
-	check_int(strlen(session->explanation), ==, 512);
+	check_int(strlen(session->explanation), ==, param->len);
+	check(strncmp(session->explanation, text, param->len) == 0);
 	fixture_paint(f, 0x123456); // of which it still is the explanation
 	check_int(session->n_explanations, ==, 1);
 	check_int(session->n_frames, ==, 1);
+	fixture_tear_down(f);
 }
 
 /* Serials */
