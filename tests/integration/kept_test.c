@@ -243,6 +243,27 @@ TEST_WITH_EACH(fixture, other_caps, what_is_kept_is_bounded_also_by) {
 	holder_finish(&holder);
 }
 
+TEST_WITH(fixture, what_holders_of_a_group_keep_is_bounded_together) {
+	set_limits(f);
+	struct vitrine_view_limits *limits = &f->server.manager->limits;
+	limits->shared_bytes = (struct vitrine_view_limit){ 1000 * SET, 4 * SET, 1000 * SET };
+	struct holder holders[2];
+	for (size_t i = 0; i < 2; i++) {
+		holder_init(&holders[i], &f->server);
+		check(look_and_end(f, &holders[i], ALL)); // the positive case
+	}
+	uint32_t n_shared = 2;
+	for (uint32_t i = 2; i < 24; i++) {
+		n_shared += look_and_end(f, &holders[i % 2], ALL); // with file descriptors that it keeps
+	}
+	check_int(n_shared, <, 24);
+	// Their share, and what the last session was shown
+	check_int(get_shared(f), <=, limits->shared_bytes.per_group + SET);
+	for (size_t i = 0; i < 2; i++) {
+		holder_finish(&holders[i]);
+	}
+}
+
 /* B2: what two holders keep costs a third one nothing */
 
 TEST_PARAMS(fixture, honest, uint32_t acceptable) = {
