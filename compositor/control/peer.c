@@ -138,6 +138,9 @@ struct peer *peer_create(struct wl_event_loop *loop, int take_fd,
 		close(take_fd);
 		return NULL;
 	}
+	// A byte that is out of band, and so not in the line, would be readable for ever
+	const int on = 1;
+	setsockopt(take_fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
 	peer->impl = impl;
 	peer->data = data;
 	peer->fd = take_fd;

@@ -652,6 +652,17 @@ TEST_WITH(controlled, file_descriptors_that_are_passed_are_closed) {
 	close(fd);
 }
 
+TEST_WITH(controlled, byte_out_of_band_is_one_of_its_line) {
+	int fd = connect_peer(f);
+	check_asked(f, fd, "{\"list\":true}\n", "{\"end\":true}");
+	if (send(fd, "\n", 1, MSG_OOB) != 1) {
+		harness_skip("this kernel has no bytes out of band in Unix sockets");
+	}
+	check_answer(f, fd, UNKNOWN); // else it would be readable for as long as it is there
+	check_asked(f, fd, "{\"list\":true}\n", "{\"end\":true}");
+	close(fd);
+}
+
 TEST_WITH(controlled, random_bytes_hurt_no_other_peer) {
 	uint32_t state = 7;
 	for (int i = 0; i < 20; i++) {
