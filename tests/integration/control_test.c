@@ -778,6 +778,11 @@ TEST_WITH(controlled, path_is_beside_the_wayland_socket) {
 	struct sockaddr_un address;
 	check(control_path_get(&address, "/run/x/wayland-7"));
 	check_str(address.sun_path, "/run/x/vitrine-wayland-7.control");
+	char expected[256];
+	snprintf(expected, sizeof(expected), "%s/x/vitrine-wayland-7.control",
+		getenv("XDG_RUNTIME_DIR"));
+	check(control_path_get(&address, "x/wayland-7")); // as libwayland has it
+	check_str(address.sun_path, expected);
 	char name[200], error[CONTROL_ERROR_SIZE];
 	memset(name, 'n', sizeof(name));
 	name[sizeof(name) - 1] = '\0';
