@@ -62,7 +62,7 @@ static void usage(FILE *file) {
 static void take_policy(const char *name) {
 	char path[PATH_MAX];
 	struct rules_error error;
-	struct rules *rules = rules_read(realpath(name, path) != NULL ? path : name, &error);
+	struct rules *rules = rules_get_path(path, name, &error) ? rules_read(path, &error) : NULL;
 	if (rules == NULL) {
 		fprintf(stderr, "vitrine-run: %s\n", error.text);
 		exit(2);

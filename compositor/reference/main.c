@@ -116,8 +116,8 @@ static void read_policy(const char *name, struct server_options *options) {
 	struct rules_error error;
 	char path[PATH_MAX];
 	// It is opened again later
-	if (!policy_file_init(options->policy_file, realpath(name, path) != NULL ? path : name,
-			&error)) {
+	if (!rules_get_path(path, name, &error) ||
+			!policy_file_init(options->policy_file, path, &error)) {
 		fprintf(stderr, "vitrine-compositor: %s\n", error.text);
 		exit(2);
 	}

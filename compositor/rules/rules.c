@@ -463,6 +463,23 @@ struct rules *rules_read(const char *path, struct rules_error *error) {
 	return rules;
 }
 
+bool rules_get_path(char path[static PATH_MAX], const char *name, struct rules_error *error) {
+	bool is_relative = name[0] != '/';
+	char *dir = is_relative ? getcwd(NULL, 0) : NULL;
+	if (is_relative && dir == NULL) {
+		lines_fail(error, name, 0, "%s", strerror(errno));
+		return false;
+	}
+	int len = snprintf(path, PATH_MAX, "%s%s%s", is_relative ? dir : "", is_relative ? "/" : "",
+		name);
+	free(dir);
+	if (len < 0 || len >= PATH_MAX) {
+		lines_fail(error, name, 0, "%s", strerror(ENAMETOOLONG));
+		return false;
+	}
+	return true;
+}
+
 /* Decisions */
 
 /** What is not known matches no pattern. */

@@ -2,6 +2,7 @@
 #ifndef RULES_RULES_H
 #define RULES_RULES_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -52,6 +53,13 @@ struct rules *rules_parse(const char *name, const char *text, size_t len,
 	struct rules_error *error);
 /** `rules` may be NULL. */
 void rules_destroy(struct rules *rules);
+
+/**
+ * Writes where a file is that is to be read again, maybe from another directory. Symbolic links
+ * stay in it: what they lead to may be another file by then. Returns false and fills in `error`
+ * if that cannot be found out.
+ */
+bool rules_get_path(char path[static PATH_MAX], const char *name, struct rules_error *error);
 
 /**
  * What the first rule that matches says. Where none does: the file's default, which gives

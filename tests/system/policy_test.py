@@ -106,6 +106,25 @@ def test_wrong_reload(policy):
     policy.shot(status=1)
 
 
+def start_with_link(path):
+    link = pathlib.Path(path).with_name('link-to-policy.json')
+    link.symlink_to(path)
+    return ReferenceCompositor('-v', '--policy', str(link))
+
+
+@given(policy_fixture, DENY, start_with_link, 'stderr')
+def test_link(policy):
+    """a symbolic link is followed to where it leads when the file is read again"""
+    policy.shot(status=1)
+    other = policy.path.with_name('other.json')
+    other.write_text(json.dumps(ALLOW))
+    link = policy.path.with_name('link-to-policy.json')
+    link.unlink()
+    link.symlink_to(other)
+    policy.hang_up()
+    policy.shot()
+
+
 SANDBOXED = {'match': {'engine': '*', 'app-id': 'org.example.*'}, 'allow': ['snapshot']}
 
 

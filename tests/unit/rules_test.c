@@ -432,6 +432,26 @@ TEST(example_is_a_policy_that_means_what_it_says) {
 	rules_destroy(rules);
 }
 
+TEST(path_of_a_file_keeps_its_symbolic_links) {
+	char path[PATH_MAX], expected[PATH_MAX + 16], name[PATH_MAX];
+	struct rules_error error;
+	check_ok(chdir(getenv("XDG_RUNTIME_DIR")));
+	check_ok(symlink("/etc/passwd", "link.json"));
+	char *dir = getcwd(NULL, 0);
+	snprintf(expected, sizeof(expected), "%s/link.json", dir);
+	free(dir);
+	check(rules_get_path(path, "link.json", &error));
+	check_str(path, expected);
+	check(rules_get_path(name, path, &error));
+	check_str(name, expected);
+	memset(name, '/', sizeof(name));
+	name[sizeof(name) - 1] = '\0';
+	check(rules_get_path(path, name, &error));
+	name[0] = 'n';
+	check(!rules_get_path(path, name, &error));
+	check(strstr(error.text, "n//") == error.text);
+}
+
 TEST(file_that_is_none_is_refused) {
 	const char *path = write_file("", 0, 0600);
 	unlink(path);
