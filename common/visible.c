@@ -22,11 +22,14 @@ static const struct {
 	uint32_t first, last;
 } hidden[] = {
 	{ 0x00ad, 0x00ad }, // soft hyphen
+	{ 0x034f, 0x034f }, { 0x17b4, 0x17b5 }, // no width, and not on a character either
+	{ 0x115f, 0x1160 }, { 0x3164, 0x3164 }, { 0xffa0, 0xffa0 }, // letters that are blank
 	{ 0x061c, 0x061c }, { 0x200e, 0x200f }, // marks of direction
 	{ 0x180b, 0x180f }, { 0x200b, 0x200b }, // no width; joiners have a use in words
 	{ 0x2028, 0x202e }, // separators of lines and paragraphs, embeddings and overrides
 	{ 0x2060, 0x206f }, // isolates, and more without width
 	{ 0xfeff, 0xfeff }, { 0xfff9, 0xfffb }, // a byte order mark, annotations
+	{ 0x13430, 0x1343f }, { 0x1bca0, 0x1bca3 }, { 0x1d173, 0x1d17a }, // controls of scripts
 	{ 0xe0000, 0xe0fff }, // tags
 };
 
