@@ -28,26 +28,38 @@ struct wlr_output *vt_capture_source_find_output(struct vt_manager *manager,
 		wlr_output_try_from_ext_image_capture_source_v1(wlr_source);
 }
 
-/** The first toplevel among the surfaces: there may be popups and such as well. */
-static void window_handle_buffer(struct wlr_scene_buffer *buffer, int sx, int sy, void *data) {
-	const char **app_id = data;
+static const char *buffer_get_app_id(struct wlr_scene_buffer *buffer) {
 	const struct wlr_scene_surface *scene_surface = wlr_scene_surface_try_from_buffer(buffer);
 	const struct wlr_xdg_toplevel *toplevel = scene_surface != NULL ?
 		wlr_xdg_toplevel_try_from_wlr_surface(
 			wlr_surface_get_root_surface(scene_surface->surface)) : NULL;
-	if (*app_id == NULL && toplevel != NULL) {
-		*app_id = toplevel->app_id;
+	return toplevel != NULL ? toplevel->app_id : NULL;
+}
+
+/**
+ * The first toplevel among the surfaces: there may be popups and such as well. Not by
+ * wlr_scene_node_for_each_buffer(), which leaves out what is not shown just now: a window
+ * that is hidden keeps its name, by which it may be denied.
+ */
+static const char *node_find_app_id(struct wlr_scene_node *node) {
+	if (node->type == WLR_SCENE_NODE_BUFFER) {
+		return buffer_get_app_id(wlr_scene_buffer_from_node(node));
+	} else if (node->type != WLR_SCENE_NODE_TREE) {
+		return NULL;
 	}
+	const char *app_id = NULL;
+	struct wlr_scene_node *child;
+	wl_list_for_each(child, &wlr_scene_tree_from_node(node)->children, link) {
+		app_id = app_id != NULL ? app_id : node_find_app_id(child);
+	}
+	return app_id;
 }
 
 const char *vt_capture_source_find_window(struct vt_manager *manager,
 		struct wlr_ext_image_capture_source_v1 *wlr_source) {
 	const struct vt_capture_source *capture_source = find_capture_source(manager, wlr_source);
-	const char *app_id = NULL;
-	if (capture_source != NULL && capture_source->node != NULL) {
-		wlr_scene_node_for_each_buffer(capture_source->node, window_handle_buffer, &app_id);
-	}
-	return app_id;
+	return capture_source != NULL && capture_source->node != NULL ?
+		node_find_app_id(capture_source->node) : NULL;
 }
 
 struct vt_capture_source *vt_capture_source_from_output(struct vt_manager *manager,
