@@ -12,10 +12,12 @@ static void restore(void) {
 }
 
 void nofile_raise(void) {
-	if (getrlimit(RLIMIT_NOFILE, &before) != 0 || before.rlim_cur == before.rlim_max) {
-		return;
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) {
+		return; // also if it is raised already: what was before that is known
 	}
-	const struct rlimit raised = { .rlim_cur = before.rlim_max, .rlim_max = before.rlim_max };
+	const struct rlimit raised = { .rlim_cur = limit.rlim_max, .rlim_max = limit.rlim_max };
+	before = limit;
 	// First of all: no child may be left with what is not its own
 	if (pthread_atfork(NULL, NULL, restore) == 0) {
 		setrlimit(RLIMIT_NOFILE, &raised);
