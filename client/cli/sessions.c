@@ -33,7 +33,7 @@ static int connect_socket(const struct sessions *sessions, const struct sockaddr
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct timeval timeout = {
 		.tv_sec = sessions->cli.timeout_ms / 1000,
-		.tv_usec = sessions->cli.timeout_ms % 1000 * 1000,
+		.tv_usec = sessions->cli.timeout_ms % 1000 * 1000 + 1, // none at all would be for ever
 	};
 	if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) == 0 &&
 			setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) == 0 &&
