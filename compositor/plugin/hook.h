@@ -28,7 +28,7 @@ struct hook {
 	size_t n_pending; // commands that are not done
 };
 
-/** Takes the socket over, also on failure. False if it is none. */
+/** Takes the socket over. False if it is none: then it belongs to another, and is left alone. */
 bool hook_init(struct hook *hook, int take_fd);
 void hook_finish(struct hook *hook);
 /**

@@ -37,10 +37,17 @@ static int take_env_fd(const char *name) {
 	return fd > STDERR_FILENO ? fd : -1;
 }
 
-/** Takes a variable out of the environment. Returns NULL, or a copy to be freed. */
+/**
+ * Takes a variable out of the environment. Returns NULL, or a copy to be freed. Without memory
+ * the process ends: what the user forbids must not be allowed for want of it.
+ */
 static char *take_env(const char *name) {
 	const char *value = getenv(name);
 	char *copy = value != NULL ? strdup(value) : NULL;
+	if (value != NULL && copy == NULL) {
+		fputs("vitrine: out of memory\n", stderr);
+		_exit(EXIT_FAILURE);
+	}
 	unsetenv(name);
 	return copy;
 }
@@ -86,8 +93,10 @@ static int open_log(const char *path) {
 	if (path == NULL) {
 		return STDERR_FILENO;
 	}
-	// A FIFO that is not read yet does not hold the compositor up, here or later
-	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0600);
+	// A FIFO that is not read yet does not hold the compositor up, here or later; nor does
+	// a terminal become that of the compositor
+	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+		0600);
 	if (fd < 0) {
 		fprintf(stderr, "vitrine: cannot open %s: %s\n", path, strerror(errno));
 		return STDERR_FILENO;

@@ -132,8 +132,8 @@ static void run_hook(const struct plugin_event *event, const struct names *names
 	hook_env_describe(&hook_env, event, names, guarantee);
 	if (!hook_run(&hook, hook_env.env)) {
 		if (n_unrun++ == 0) {
-			plugin_log("the command for events is not run: %zu before are not done yet",
-				hook.n_pending);
+			plugin_log("the command for events is not run: its helper takes no more, and "
+				"%zu before are not done yet", hook.n_pending);
 		}
 	} else if (n_unrun > 0) {
 		plugin_log("the command for events is run again, %" PRIu64 " times it was not", n_unrun);
