@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include <vitrine/view_v1.h>
+#include <wlr/util/log.h>
 
 #include "buffer.h"
 #include "quota.h"
@@ -94,12 +96,39 @@ static void memory_destroy(struct vt_announced_memory *memory) {
 	free(memory);
 }
 
-/** It is retired, and the watcher has let go of it; what it does not know to be free counts. */
+static void registry_arm(struct vt_retired_registry *registry) {
+	uint32_t interval_ms = registry->limits->unknown_interval_ms;
+	wl_event_source_timer_update(registry->unknown_timer, interval_ms > 0 ? (int)interval_ms : 1);
+}
+
+static int registry_handle_timer(void *data) {
+	struct vt_retired_registry *registry = data;
+	struct vt_announced_memory *oldest = wl_container_of(registry->unknown.next, oldest, link);
+	memory_destroy(oldest);
+	if (!wl_list_empty(&registry->unknown)) {
+		registry_arm(registry);
+	}
+	return 0;
+}
+
+/** It is retired, and the watcher has let go of it; what it does not know to be free counts on. */
 static void memory_handle_end(void *data, bool is_free) {
 	struct vt_announced_memory *memory = data;
+	struct vt_retired_registry *registry = memory->registry;
 	vt_charge_drop(&memory->reserve.fds);
 	if (is_free) {
 		memory_destroy(memory);
+		return;
+	}
+	if (wl_list_empty(&registry->unknown)) {
+		registry_arm(registry);
+	}
+	wl_list_remove(&memory->link);
+	wl_list_insert(registry->unknown.prev, &memory->link);
+	if (!registry->told_unknown) {
+		registry->told_unknown = true;
+		wlr_log(WLR_INFO, "The kernel cannot tell whether clients keep memory: "
+			"what they had counts for some minutes after they have ended");
 	}
 }
 
@@ -146,17 +175,34 @@ bool vt_retired_registry_watch_copy(struct vt_retired_registry *registry, struct
 	return true;
 }
 
-bool vt_retired_registry_init(struct vt_retired_registry *registry, struct wl_event_loop *loop) {
-	*registry = (struct vt_retired_registry){ .watcher = vt_watcher_create(loop) };
+bool vt_retired_registry_init(struct vt_retired_registry *registry, struct wl_event_loop *loop,
+		const struct vitrine_view_limits *borrowed_limits) {
+	*registry = (struct vt_retired_registry){ .limits = borrowed_limits };
 	wl_list_init(&registry->memory);
-	return registry->watcher != NULL;
+	wl_list_init(&registry->unknown);
+	registry->unknown_timer = wl_event_loop_add_timer(loop, registry_handle_timer, registry);
+	if (registry->unknown_timer == NULL) {
+		return false;
+	}
+	registry->watcher = vt_watcher_create(loop);
+	if (registry->watcher == NULL) {
+		wl_event_source_remove(registry->unknown_timer);
+		return false;
+	}
+	return true;
+}
+
+static void list_destroy(struct wl_list *list) {
+	struct vt_announced_memory *memory, *tmp;
+	wl_list_for_each_safe(memory, tmp, list, link) {
+		memory_destroy(memory);
+	}
 }
 
 void vt_retired_registry_finish(struct vt_retired_registry *registry) {
 	vt_watcher_destroy(registry->watcher);
 	registry->watcher = NULL;
-	struct vt_announced_memory *memory, *tmp;
-	wl_list_for_each_safe(memory, tmp, &registry->memory, link) {
-		memory_destroy(memory);
-	}
+	wl_event_source_remove(registry->unknown_timer);
+	list_destroy(&registry->memory);
+	list_destroy(&registry->unknown);
 }

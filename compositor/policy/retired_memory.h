@@ -8,6 +8,7 @@
 
 #include "quota.h"
 
+struct vitrine_view_limits;
 struct vt_buffer;
 struct vt_watched;
 struct vt_watcher;
@@ -21,7 +22,8 @@ struct vt_watcher;
  * - It is given back when it is certain that no other process has it, see vt_watcher.
  *
  * So the sum of what is reserved and what is kept is never more than the budget,
- * whatever clients do. Memory that one holder alone is shown is the same, with the bytes
+ * whatever clients do. Where the kernel cannot tell it is given back slowly instead, so
+ * that screens can be captured for ever: see vitrine_view_limits.unknown_interval_ms. Memory that one holder alone is shown is the same, with the bytes
  * of its own quota from the start.
  */
 struct vt_reserve {
@@ -51,10 +53,15 @@ void vt_reserve_drop(struct vt_reserve *reserve);
 struct vt_retired_registry {
 	struct vt_watcher *watcher;
 	struct wl_list memory; // vt_announced_memory.link
+	struct wl_list unknown; // the same: those that the kernel tells nothing of, the oldest first
+	struct wl_event_source *unknown_timer; // gives the oldest of them back
+	bool told_unknown; // the log
+	const struct vitrine_view_limits *limits; // borrowed, read anew at each use
 };
 
 /** Returns false on allocation failure. */
-bool vt_retired_registry_init(struct vt_retired_registry *registry, struct wl_event_loop *loop);
+bool vt_retired_registry_init(struct vt_retired_registry *registry, struct wl_event_loop *loop,
+	const struct vitrine_view_limits *borrowed_limits);
 /** Gives everything back that is charged. */
 void vt_retired_registry_finish(struct vt_retired_registry *registry);
 

@@ -30,6 +30,7 @@ static const struct vitrine_view_limits default_limits = {
 	.private_bytes = { 2048 * MIB, 1024 * MIB, 256 * MIB },
 	.shared_bytes = { 2048 * MIB, 1024 * MIB, 256 * MIB },
 	.shared_pieces = { 2048, 1024, 256 },
+	.unknown_interval_ms = 60000,
 	.starts_per_group = { .burst = 32, .interval_ms = 250 },
 	.starts_per_holder = { .burst = 16, .interval_ms = 100 },
 };
@@ -273,7 +274,8 @@ struct vitrine_view_manager_v1 *vitrine_view_manager_v1_create(struct wl_display
 
 	manager->gpu_fd = -1;
 	manager->derive = vitrine_derive_create();
-	if (manager->derive == NULL || !vt_retired_registry_init(&manager->retired, manager->loop)) {
+	if (manager->derive == NULL || !vt_retired_registry_init(&manager->retired, manager->loop,
+			&manager->base.limits)) {
 		goto err;
 	}
 	if (!vt_start_queue_init(&manager->start_queue, manager->loop)) {

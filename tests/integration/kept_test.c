@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -140,6 +141,34 @@ TEST_WITH(fixture, what_is_closed_is_given_back) {
 	check_int(get_shared(f), >, 0); // the fds are open
 	holder_finish(&holder);
 	pump_until(&f->server, get_shared(f) == 0);
+}
+
+/** A kernel that cannot tell what keeps pages: huge pages are off for this process. */
+static size_t retire_unknown(struct fixture *f, uint32_t interval_ms) {
+	check_ok(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
+	set_limits(f);
+	f->server.manager->limits.unknown_interval_ms = interval_ms;
+	struct holder holder;
+	holder_init(&holder, &f->server);
+	check(look_and_end(f, &holder, ALL));
+	size_t n_pieces = (size_t)(get_shared(f) / BUFFER);
+	check_int(n_pieces, >, 1);
+	holder_finish(&holder);
+	return n_pieces;
+}
+
+TEST_WITH(fixture, what_may_be_kept_is_given_back_slowly) {
+	size_t n_pieces = retire_unknown(f, 20);
+	for (size_t i = 1; i <= n_pieces; i++) { // one after the other
+		pump_until(&f->server, get_shared(f) == (n_pieces - i) * BUFFER);
+	}
+}
+
+TEST_WITH(fixture, what_may_be_kept_is_not_given_back_before_its_time) {
+	size_t n_pieces = retire_unknown(f, 1000000000);
+	const struct wl_list *unknown = &get_manager(f)->retired.unknown;
+	pump_until(&f->server, (size_t)wl_list_length(unknown) == n_pieces);
+	check_int(get_shared(f), ==, n_pieces * BUFFER);
 }
 
 /** B1: a byte of each buffer, and nothing else that leads to it. */

@@ -172,6 +172,14 @@ struct vitrine_view_limits {
 	struct vitrine_view_limit shared_bytes;
 	struct vitrine_view_limit shared_pieces;
 	/**
+	 * Memory is given back when it is certain that no client has it any more. A kernel
+	 * before Linux 6.7, without huge pages, or with pages of other than 4 KiB cannot tell that
+	 * of memory that clients have closed. Then one piece of it is given back in each
+	 * interval, in ms: the bounds on memory grow by that much for clients that hide what they
+	 * keep. 0 is at once.
+	 */
+	uint32_t unknown_interval_ms;
+	/**
 	 * Starts of sessions, and copies of clients' buffers. Sessions and copies beyond
 	 * that start later.
 	 */
