@@ -30,6 +30,7 @@ def forget(session):
                 os.unlink(os.path.join(directory, name))
     shutil.rmtree(guests_of(session), ignore_errors=True)
     os.environ["VITRINE_COVERAGE"] = guests_of(session)
+    os.environ["VITRINE_BUILD"] = build_of(session)  # guests have it, and not the plain one
 
 
 def find_trees(session):
@@ -82,6 +83,7 @@ def percent_of(files):
 
 
 def report(session, summary):
+    """Its figures, one point for each component, and the list of what has not run."""
     session.stage("counting the lines that ran")
     parts = collect(session)
     path = os.path.join(session.builds, "coverage.txt")

@@ -16,6 +16,7 @@
 #include "fixture.h"
 #include "fuzz.h"
 #include "harness.h"
+#include "linux-dmabuf-v1-client-protocol.h"
 #include "single-pixel-buffer-v1-client-protocol.h"
 #include "wire.h"
 #include "wlr-export-dmabuf-unstable-v1-client-protocol.h"
@@ -79,6 +80,7 @@ static void bed_connect(struct bed *bed) {
 	add_proxy(&bed->wire, &wl_output_interface, client->outputs[0]);
 	add_proxy(&bed->wire, &wl_shm_interface, client->shm);
 	add_proxy(&bed->wire, &wp_single_pixel_buffer_manager_v1_interface, client->single_pixel);
+	add_proxy(&bed->wire, &zwp_linux_dmabuf_v1_interface, client->linux_dmabuf);
 	add_proxy(&bed->wire, &zwlr_export_dmabuf_manager_v1_interface, client->export_dmabuf);
 	wire_add(&bed->wire, &wl_display_interface, 1);
 	for (uint32_t id = 1; id < 64; id++) {
@@ -242,7 +244,11 @@ static void bed_check(struct bed *bed) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
 	static int n_fds;
 	struct bed bed = {0};
-	fixture_set_up(&bed.f, &(struct fixture_options){ .acceptable = ALL, .auto_release = true });
+	fixture_set_up(&bed.f, &(struct fixture_options){
+		.server.linux_dmabuf_device = "/dev/null", // see fake_drm.c
+		.acceptable = ALL,
+		.auto_release = true,
+	});
 	bed.honest = bed.f.session;
 	bed.f.server.manager->limits.frame_deadline_ms = 10;
 	bed.f.server.manager->limits.contended_frame_deadline_ms = 1;
