@@ -151,6 +151,7 @@ static void serve(struct fixture *f, struct victim *victim, struct test_session 
 		*other = NULL;
 	}
 	if (victim->wants_stop && victim->wl_client != NULL) {
+		victim->wants_stop = false; // not the next one as well
 		stop_sessions_of(server, victim->wl_client);
 	}
 	pump_wait(server);
@@ -183,6 +184,18 @@ static const struct {
 	{ "SIGSTOP, sealed", VITRINE_GUARANTEE_SEALED, SIGSTOP },
 };
 
+/** The session gets each of these frames, if not at once. */
+static void show_frames(struct fixture *f, uint32_t first, uint32_t last) {
+	f->server.output->repaint = true; // as compositors do when a session asks for a frame
+	for (uint32_t n = first; n <= last; n++) {
+		uint32_t n_frames = f->session->n_frames;
+		fixture_paint(f, fixture_color(n));
+		pump_until(&f->server, f->session->n_frames > n_frames);
+		check_int(test_session_get_pixel(f->session, 0, 0), ==, fixture_color(n));
+	}
+	f->server.output->repaint = false;
+}
+
 /** What the compositor has open once nothing of it goes any more. */
 static int count_settled_fds(struct server *server) {
 	int n_fds = harness_count_fds();
@@ -209,7 +222,7 @@ static bool live(struct fixture *f, const struct life *life, unsigned n, struct 
 	victim_start(victim, &f->server, life->signal, n);
 	bool is_ended = serve_until_step(f, victim, &status);
 	check(is_ended || status == 0);
-	fixture_show_frames(f, f->session, 5, 12); // whether the other is stopped or dead
+	show_frames(f, 5, 12); // whether the other is stopped or dead
 	if (WIFSTOPPED(status)) {
 		check_ok(kill(victim->pid, SIGKILL));
 		check_int(waitpid(victim->pid, &status, 0), ==, victim->pid);
@@ -222,7 +235,7 @@ static bool live(struct fixture *f, const struct life *life, unsigned n, struct 
 /** The output comes to have as many buffers as it may. */
 static void hold_frames(struct fixture *f) {
 	struct test_session *holder = test_session_start(f->client, ALL);
-	fixture_show_frames(f, f->session, 5, 12);
+	show_frames(f, 5, 12);
 	test_session_close(holder);
 }
 
@@ -235,14 +248,14 @@ static bool run_life(struct life *life, unsigned n, struct victim *victim) {
 	});
 	f.server.manager->limits.frame_deadline_ms = 20;
 	f.server.manager->limits.contended_frame_deadline_ms = 2;
-	fixture_show_frames(&f, f.session, 1, 4);
+	show_frames(&f, 1, 4);
 	bool is_whole = true;
 	if (life->n_fds == 0) {
 		hold_frames(&f);
 	} else {
 		is_whole = live(&f, life, n, victim);
 	}
-	fixture_show_frames(&f, f.session, 13, 16);
+	show_frames(&f, 13, 16);
 	test_session_close(f.session);
 	if (life->n_fds == 0) {
 		life->n_fds = count_settled_fds(&f.server);

@@ -33,11 +33,10 @@ static struct {
 	struct zwp_linux_dmabuf_v1 *linux_dmabuf;
 	int signal;
 	unsigned steps_left;
-	/** Frames from this one on are released as they come, others when they are revoked. */
-	uint32_t first_released;
-	bool releases; // unless that is implicit
-	// Of the newest frame, and of all
-	uint32_t serial;
+	bool releases; // frames that come, rather than those that are revoked
+	bool is_implicit; // neither
+	uint32_t held[16];
+	unsigned n_held;
 	unsigned n_frames, n_damage, n_revoked, n_retired, n_off, n_on, n_stopped, n_answers, n_guarantees;
 } victim;
 
@@ -83,18 +82,29 @@ static void count_event(const char *interface, const char *name, const union wl_
 			++*counted[i].count;
 		}
 	}
-	if (strcmp(name, "frame") == 0) {
-		victim.serial = args[1].u;
+}
+
+/** If it is held: a release and an event that revokes it may cross. */
+static void release_frame(void *session, uint32_t serial) {
+	for (unsigned i = 0; i < victim.n_held; i++) {
+		if (victim.held[i] == serial) {
+			victim.held[i] = victim.held[--victim.n_held];
+			REQUEST(xx_dmabuf_view_session_v1, release, session, serial);
+			return;
+		}
 	}
 }
 
-static void release_what_is_due(void *session, const char *name,
-		const union wl_argument *args) {
-	bool is_new = strcmp(name, "frame") == 0 && args[1].u >= victim.first_released;
-	bool is_old = strcmp(name, "revoked") == 0 && args[0].u < victim.first_released;
-	if (victim.releases && (is_new || is_old)) {
-		uint32_t serial = is_new ? args[1].u : args[0].u;
-		REQUEST(xx_dmabuf_view_session_v1, release, session, serial);
+static void hold_or_release(void *session, const char *name, const union wl_argument *args) {
+	bool is_frame = strcmp(name, "frame") == 0;
+	if (victim.is_implicit || !(is_frame || strcmp(name, "revoked") == 0)) {
+		return;
+	}
+	if (is_frame) {
+		victim.held[victim.n_held++ % 16] = args[1].u;
+	}
+	if (!is_frame || victim.releases) {
+		release_frame(session, is_frame ? args[1].u : args[0].u);
 	}
 }
 
@@ -108,7 +118,7 @@ static int handle_event(const void *data, void *target, uint32_t opcode,
 	}
 	count_event(interface, message->name, args);
 	take_step("event", interface, message->name);
-	release_what_is_due(target, message->name, args);
+	hold_or_release(target, message->name, args);
 	return 0;
 }
 
@@ -170,7 +180,7 @@ static struct xx_dmabuf_view_session_v1 *start_session(bool implicit_release) {
 		0, 0);
 	REQUEST(xx_dmabuf_view_session_v1, set_cursors, session,
 		XX_DMABUF_VIEW_SESSION_V1_CURSORS_PAINTED);
-	victim.releases = !implicit_release;
+	victim.is_implicit = implicit_release;
 	if (implicit_release) {
 		REQUEST(xx_dmabuf_view_session_v1, set_implicit_release, session);
 	}
@@ -182,11 +192,13 @@ static struct xx_dmabuf_view_session_v1 *start_session(bool implicit_release) {
 }
 
 static void watch_output(void) {
-	victim.first_released = UINT32_MAX;
 	struct xx_dmabuf_view_session_v1 *session = start_session(false);
 	// It comes with a frame after some that were missed
 	WAIT_UNTIL(victim.n_revoked > 0 && victim.n_damage > 0);
-	victim.first_released = victim.serial + 1;
+	victim.releases = true;
+	while (victim.n_held > 0) {
+		release_frame(session, victim.held[0]);
+	}
 	tell("please", "output", "off");
 	WAIT_UNTIL(victim.n_off > 0);
 	tell("please", "output", "on");
