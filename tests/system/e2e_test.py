@@ -6,13 +6,14 @@ usage: e2e_test.py [machine], with the built commands on PATH. With "machine", o
 needs no compositor. What there is to test depends on the place: the host needs no device.
 """
 
+import collections
 import functools
 import json
 import os
 import subprocess
 import sys
 
-from harness import PLACE, Group, ReferenceCompositor, find_card, need, run, run_groups
+from harness import PLACE, Group, ReferenceCompositor, find_card, need, note, run, run_groups
 
 ALL = {'sealed', 'guarded', 'fd_read_only', 'snapshot'}
 BACKENDS = {
@@ -61,9 +62,13 @@ def watch(compositor, guarantee, frames):
         'vitrine', 'watch', '--json', '--guarantee', guarantee, '--frames', str(frames)).stdout)
 
 
-def need_kept(report):
+def need_kept(report, guarantee=None):
     """No attack that a promise excludes got through."""
     need(report['audit'], 'nothing was tried')
+    kinds = collections.Counter(f"{guarantee or row['guarantee']} {row.get('exporter') or 'session'}"
+                                for row in report['audit'])
+    for kind, number in kinds.items():
+        note(f'figure: {number} attacks: {kind}')
     broken = [row for row in report['audit']
               if row['expected'] == 'refused' and row['result'] == 'allowed']
     need(not broken, f'broken: {broken}')
@@ -84,7 +89,7 @@ def test_frames(compositor, guarantee):
 def test_audit(compositor, guarantee):
     """the guarantee is kept against each attack"""
     need_kept(json.loads(compositor.run(
-        'vitrine', 'audit', '--no-machine', '--json', '--guarantee', guarantee).stdout))
+        'vitrine', 'audit', '--no-machine', '--json', '--guarantee', guarantee).stdout), guarantee)
 
 
 def test_fence_attack(compositor, guarantee):
