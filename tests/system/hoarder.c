@@ -11,8 +11,9 @@
  *   --seed N       for what is random (default: 1)
  *
  * The kinds are in `kinds`, below. An honest client prints what it has got so far, four times
- * a second: `TIME FRAMES SKIPPED`, in seconds of CLOCK_MONOTONIC. At the end, and when
- * `--pieces` are kept, a line of JSON tells what all have got.
+ * a second: `TIME FRAMES SKIPPED MISSED`, in seconds of CLOCK_MONOTONIC. MISSED are the
+ * refreshes at 60 Hz for which the output had no frame in time. At the end, and when `--pieces`
+ * are kept, a line of JSON tells what all have got.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -50,6 +51,8 @@
 /** Frames after which a session is ended that gets no more views. */
 #define FRAMES_OF_A_SESSION 8
 #define TELL_MS 250
+/** Of an output at 60 Hz. What comes half of that late has missed a refresh. */
+#define PERIOD_NS 16666667
 
 struct kind {
 	const char *name;
@@ -82,13 +85,14 @@ static const struct kind kinds[] = {
 struct counters {
 	atomic_uint connections, disconnected;
 	atomic_ullong sessions, shown, stopped[REASONS];
-	atomic_ullong frames, skipped;
+	atomic_ullong frames, skipped, missed;
 };
 
 struct session {
 	struct client *client;
 	struct xx_dmabuf_view_session_v1 *proxy; // NULL if there is none
 	uint32_t serial; // of the last frame, 0 before the first
+	int64_t time_ns; // of that frame
 	uint32_t n_frames, n_views;
 	bool is_over;
 };
@@ -162,8 +166,18 @@ static void tell(const struct counters *counters) {
 	int64_t now = now_ms();
 	if (now - state.told_ms >= TELL_MS) {
 		state.told_ms = now;
-		printf("%.3f %llu %llu\n", (double)now / 1000, counters->frames, counters->skipped);
+		printf("%.3f %llu %llu %llu\n", (double)now / 1000, counters->frames,
+			counters->skipped, counters->missed);
 		fflush(stdout);
+	}
+}
+
+/** A frame that this client did not get was there in time, as far as it knows. */
+static void count_missed(struct session *session, uint32_t n_skipped, int64_t time_ns) {
+	int64_t periods = (time_ns - session->time_ns + PERIOD_NS / 2) / PERIOD_NS;
+	if (periods > n_skipped + 1) {
+		atomic_fetch_add(&session->client->counters->missed,
+			(unsigned long long)periods - n_skipped - 1);
 	}
 }
 
@@ -172,12 +186,15 @@ static void handle_frame(void *data, struct xx_dmabuf_view_session_v1 *proxy, ui
 		uint32_t width, uint32_t height) {
 	struct session *session = data;
 	struct client *client = session->client;
+	int64_t time_ns = (int64_t)((uint64_t)sec_hi << 32 | sec_lo) * 1000000000 + nsec;
 	if (session->n_frames++ == 0) {
 		atomic_fetch_add(&client->counters->shown, 1);
 	} else {
 		atomic_fetch_add(&client->counters->skipped, serial - session->serial - 1);
+		count_missed(session, serial - session->serial - 1, time_ns);
 	}
 	session->serial = serial;
+	session->time_ns = time_ns;
 	atomic_fetch_add(&client->counters->frames, 1);
 	if (client->kind->releases) {
 		xx_dmabuf_view_session_v1_release(proxy, serial);
