@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 #include <wlr/util/log.h>
@@ -22,8 +21,6 @@
 #define SIZE_MIN ((size_t)2 << 20)
 /** Unused for so long: the memory is better used elsewhere. */
 #define KEEP_S 10
-/** Drawing goes first. */
-#define NICENESS 10
 
 /** A copy of memory that is going to be replaced. */
 struct copy {
@@ -195,9 +192,12 @@ static bool pool_add_copy(struct vt_memory_pool *pool) {
 	return false;
 }
 
+/**
+ * Not at a lower priority: it maps memory, and the event loop that does so too would wait
+ * for whatever goes before this thread.
+ */
 static void *pool_run(void *data) {
 	struct vt_memory_pool *pool = data;
-	setpriority(PRIO_PROCESS, (id_t)gettid(), NICENESS);
 	pthread_mutex_lock(&pool->mutex);
 	while (!pool->ends) {
 		if (pool_free_useless(pool) || pool_add_copy(pool) || pool_add_spare(pool)) {

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 #include <wlr/util/log.h>
@@ -23,8 +22,6 @@
 #define LAST_MS 3200
 /** So many looks, of which the kernel answers none, and there is no other one. */
 #define UNKNOWN_CAP 2
-/** Drawing goes first. */
-#define NICENESS 10
 
 struct vt_watched {
 	struct wl_list link; // vt_watcher.pending or .ended, or none while the thread looks at it
@@ -190,9 +187,12 @@ static void watcher_free(struct vt_watcher *watcher) {
 	free(watcher);
 }
 
+/**
+ * Not at a lower priority: it maps memory, and the event loop that does so too would wait
+ * for whatever goes before this thread.
+ */
 static void *watcher_run(void *data) {
 	struct vt_watcher *watcher = data;
-	setpriority(PRIO_PROCESS, (id_t)gettid(), NICENESS);
 	pthread_mutex_lock(&watcher->mutex);
 	while (!watcher->ends) {
 		struct vt_watched *first = watcher_find_first(watcher);
