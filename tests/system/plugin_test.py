@@ -377,11 +377,11 @@ def test_full_log(compositor):
 
 
 def read_children(compositor):
-    """Processes that the compositor has to wait for: (state, name)."""
+    """Processes that the compositor has to wait for: (whether it is a zombie, name)."""
     pid = compositor.process.pid
     children = pathlib.Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
     stats = (pathlib.Path(f'/proc/{child}/stat').read_text() for child in children)
-    return sorted((stat.rpartition(')')[2].split()[0], stat.partition('(')[2].rpartition(')')[0])
+    return sorted((stat.rpartition(')')[2].split()[0] == 'Z', stat.partition('(')[2].rpartition(')')[0])
                   for stat in stats)
 
 
