@@ -58,13 +58,29 @@ static void stream_announce_retired(struct vt_stream *stream,
 	}
 }
 
-/** The memory that was announced is not the buffer's any more, or is not drawn to. */
-static void buffer_forget_memory(struct vt_stream_buffer *buffer, struct vt_quota *cause) {
+/** What is kept is not the buffer's any more: nobody is shown it again. */
+static void buffer_let_go(struct vt_stream_buffer *buffer) {
+	if (buffer->kept != NULL) {
+		vt_announced_memory_let_go(buffer->kept);
+		buffer->kept = NULL;
+	}
+}
+
+/** The memory that was announced is not drawn to any more. */
+static void buffer_keep_memory(struct vt_stream_buffer *buffer, struct vt_quota *cause) {
 	buffer->announced = false;
 	if (buffer->memory != NULL) {
+		buffer_let_go(buffer);
 		vt_announced_memory_retire(buffer->memory, cause);
+		buffer->kept = buffer->memory;
 		buffer->memory = NULL;
 	} // else it had retired before, and was shown again since it had not changed
+}
+
+/** The memory that was announced is not the buffer's any more. */
+static void buffer_forget_memory(struct vt_stream_buffer *buffer, struct vt_quota *cause) {
+	buffer_keep_memory(buffer, cause);
+	buffer_let_go(buffer);
 }
 
 /** Retires one buffer, if it was announced. Returns whether it was not retired before. */
@@ -76,7 +92,7 @@ static bool stream_retire_buffer(struct vt_stream *stream, struct vt_stream_buff
 	bool is_first_time = !buffer->buffer->retired;
 	vt_buffer_retire(buffer->buffer);
 	// From here on the memory costs without being of use
-	buffer_forget_memory(buffer, cause);
+	buffer_keep_memory(buffer, cause);
 	stream_announce_retired(stream, buffer);
 	return is_first_time;
 }
@@ -222,7 +238,7 @@ static bool stream_derive(const struct vt_stream *stream, struct vt_subscriber *
 /** Sees to it that the memory is accounted for. False if there is no room for it. */
 static bool stream_account(struct vt_stream *stream, struct vt_subscriber *subscriber,
 		struct vt_stream_buffer *buffer) {
-	if (buffer->memory != NULL || buffer->buffer->retired) {
+	if (buffer->memory != NULL || buffer->kept != NULL) {
 		return true; // it was announced, and has not changed since
 	}
 	if (!vt_stream_reserve(stream, subscriber, buffer->buffer->memory_size)) {
@@ -833,6 +849,10 @@ void vt_stream_forget(struct vt_stream *stream) {
 	stream->n_lost = 0;
 	stream_forget_failures(stream);
 	pixman_region32_clear(&stream->lost_damage);
+	struct vt_stream_buffer *buffer;
+	wl_list_for_each(buffer, &stream->buffers, link) {
+		stream_check_generation(stream, buffer); // no frame in it comes, which would do so
+	}
 }
 
 bool vt_stream_has_current(const struct vt_stream *stream) {

@@ -12,7 +12,7 @@ void vt_stream_buffer_init(struct vt_stream_buffer *buffer, struct vt_buffer *vt
 
 void vt_stream_buffer_finish(struct vt_stream_buffer *buffer) {
 	assert(buffer->n_refs == 0 && buffer->n_holds == 0 && buffer->n_kept == 0);
-	assert(buffer->memory == NULL);
+	assert(buffer->memory == NULL && buffer->kept == NULL);
 	pixman_region32_fini(&buffer->stale);
 }
 

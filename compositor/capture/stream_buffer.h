@@ -37,6 +37,8 @@ struct vt_stream_buffer {
 	bool announced; // its memory, to any client
 	/** NULL unless it was announced, and has not retired since. */
 	struct vt_announced_memory *memory;
+	/** What has retired, and may be shown again, since nothing was drawn since. NULL if none. */
+	struct vt_announced_memory *kept;
 };
 
 /**

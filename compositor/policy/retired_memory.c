@@ -16,9 +16,9 @@
 #define FDS_PER_PIECE 2
 
 struct vt_announced_memory {
-	struct wl_list link; // vt_retired_registry.memory, once it is retired
+	struct wl_list link; // vt_retired_registry.memory, once it is watched
 	struct vt_retired_registry *registry;
-	struct vt_watched *watched; // the watcher's, once it is retired
+	struct vt_watched *watched; // the watcher's, once it is watched
 	struct vt_reserve reserve;
 };
 
@@ -149,6 +149,9 @@ struct vt_announced_memory *vt_announced_memory_create(struct vt_retired_registr
 
 void vt_announced_memory_retire(struct vt_announced_memory *memory, struct vt_quota *cause) {
 	reserve_charge(&memory->reserve, cause);
+}
+
+void vt_announced_memory_let_go(struct vt_announced_memory *memory) {
 	memory_watch(memory);
 }
 

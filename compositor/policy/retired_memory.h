@@ -19,7 +19,9 @@ struct vt_watcher;
  *
  * - Before it is announced it is reserved, at the quota of all.
  * - When it retires it is kept: charged to the holder whose end was the cause.
- * - It is given back when it is certain that no other process has it, see vt_watcher.
+ * - A still screen shows it again, at no further charge.
+ * - When it is shown no more, it is given back once it is certain that no other process has
+ *   it, see vt_watcher.
  *
  * So the sum of what is reserved and what is kept is never more than the budget,
  * whatever clients do. Where the kernel cannot tell it is given back slowly instead, so
@@ -75,10 +77,15 @@ struct vt_announced_memory;
 struct vt_announced_memory *vt_announced_memory_create(struct vt_retired_registry *registry,
 	const struct vt_buffer *buffer, struct vt_reserve *reserve);
 /**
- * Nothing draws to it any more: it is watched, and gone once no other process has it. The
- * cause is the holder whose end it was, NULL if it was none.
+ * Nothing draws to it any more: it is kept from here on. The cause is the holder whose end it
+ * was, NULL if it was none.
  */
 void vt_announced_memory_retire(struct vt_announced_memory *memory, struct vt_quota *cause);
+/**
+ * It is retired, and will be shown to nobody any more: it is watched, and gone once no other
+ * process has it. Not before, since whoever is shown it again may keep it as well.
+ */
+void vt_announced_memory_let_go(struct vt_announced_memory *memory);
 
 /**
  * Watches a copy that is about to be sent to a client, at that one's charge, and that no

@@ -140,6 +140,7 @@ TEST_WITH(fixture, what_is_closed_is_given_back) {
 	check(look_and_end(f, &holder, ALL));
 	check_int(get_shared(f), >, 0); // the fds are open
 	holder_finish(&holder);
+	fixture_paint(f, 1); // what a still screen shows again is not free
 	pump_until(&f->server, get_shared(f) == 0);
 }
 
@@ -154,6 +155,7 @@ static size_t retire_unknown(struct fixture *f, uint32_t interval_ms) {
 	size_t n_pieces = (size_t)(get_shared(f) / BUFFER);
 	check_int(n_pieces, >, 1);
 	holder_finish(&holder);
+	fixture_paint(f, 1);
 	return n_pieces;
 }
 
@@ -201,6 +203,7 @@ TEST_WITH(fixture, bytes_in_a_pipe_keep_memory_counted) {
 	uint64_t both = get_shared(f);
 	check_int(both, >, n_views * BUFFER);
 	client_destroy_sessions(holder.client);
+	fixture_paint(f, 1);
 	pump_until(&f->server, get_shared(f) < both);
 	for (int i = 0; i < 20; i++) { // and is looked at again
 		pump(&f->server);
@@ -428,4 +431,35 @@ TEST_WITH(fixture, what_a_session_was_not_shown_does_not_retire_with_it) {
 	fixture_check_unchanged(f, other);
 	// The others are drawn to, and all that it knew before it saw them go on
 	check_int(session->n_retired, ==, 1);
+}
+
+/** Memory that a still screen shows again may have been closed by all that had it before. */
+TEST_WITH(fixture, what_a_still_screen_shows_again_goes_on_to_count) {
+	skip_if_silent();
+	set_limits(f);
+	struct holder holder;
+	holder_init(&holder, &f->server);
+	struct test_session *session = test_session_start(f->client, ALL);
+	fixture_paint(f, 1);
+	check_int(session->n_views, ==, 1);
+	ino_t inode = get_inode(session, 0);
+	test_session_close(session);
+	for (int i = 0; i < 30; i++) { // until it has been looked at
+		pump(&f->server);
+		poll(NULL, 0, 10);
+	}
+	session = test_session_start(holder.client, ALL);
+	client_roundtrip(holder.client);
+	check_int(session->n_views, ==, 1);
+	check(get_inode(session, 0) == inode);
+	test_session_end(session); // with a file descriptor that it keeps
+	client_roundtrip(holder.client);
+	fixture_paint(f, 2);
+	for (int i = 0; i < 30; i++) {
+		pump(&f->server);
+		poll(NULL, 0, 10);
+		check_int(get_shared(f), ==, BUFFER);
+	}
+	holder_finish(&holder);
+	pump_until(&f->server, get_shared(f) == 0);
 }
