@@ -25,13 +25,27 @@ static bool stream_fill(struct vt_stream *stream, size_t size) {
 	return vt_reserve_try(&stream->reserve, &stream->reserve_for, size, n_missing);
 }
 
+/** Whether a subscriber has a reserve of its own for so many buffers, after a try. */
+static bool subscriber_fill(struct vt_subscriber *subscriber, const struct vt_reserve_for *whom,
+		size_t size, size_t n_buffers) {
+	if (vt_reserve_has(&subscriber->reserve, size, n_buffers)) {
+		return true;
+	}
+	// What it has, for smaller buffers, goes with success alone
+	struct vt_reserve reserve = {0};
+	if (!vt_reserve_try(&reserve, whom, size, SET_LEN)) {
+		return false;
+	}
+	vt_reserve_move(&reserve, &subscriber->reserve);
+	return true;
+}
+
 /** Whether each subscriber that takes no copies has a reserve of its own, after a try. */
 static bool stream_fill_own(struct vt_stream *stream, size_t size) {
 	struct vt_subscriber *subscriber;
 	wl_list_for_each(subscriber, &stream->subscribers, stream_link) {
 		if (!vt_subscriber_takes_copies(subscriber) &&
-				!vt_reserve_has(&subscriber->reserve, size, 1) &&
-				!vt_reserve_try(&subscriber->reserve, &stream->reserve_for, size, SET_LEN)) {
+				!subscriber_fill(subscriber, &stream->reserve_for, size, 1)) {
 			return false;
 		}
 	}
@@ -55,8 +69,7 @@ bool vt_stream_admit(struct vt_stream *stream, struct vt_subscriber *subscriber,
 	}
 	return !stream->is_rationed && stream_fill(stream, size) &&
 		(vt_subscriber_takes_copies(subscriber) ||
-		vt_reserve_has(&subscriber->reserve, size, SET_LEN) ||
-		vt_reserve_try(&subscriber->reserve, &stream->reserve_for, size, SET_LEN));
+		subscriber_fill(subscriber, &stream->reserve_for, size, SET_LEN));
 }
 
 /** From here on the stream is for those that take no copies, each with its own reserve. */
@@ -103,7 +116,9 @@ bool vt_stream_reserve(struct vt_stream *stream, struct vt_subscriber *subscribe
 		return true;
 	}
 	subscriber->lacks_room = takes_copies;
-	return !takes_copies && stream_take_own(stream, size);
+	// What was reserved is too little once the output has grown, and there may be room again
+	return !takes_copies && (stream_take_own(stream, size) ||
+		(stream->is_rationed && stream_fill(stream, size)));
 }
 
 void vt_stream_take_reserve(struct vt_stream *stream, struct vt_subscriber *subscriber) {

@@ -416,6 +416,40 @@ TEST_WITH(fixture, session_without_copies_has_a_reserve_or_does_not_start) {
 	check(!session->stopped);
 }
 
+TEST_PARAMS(fixture, newcomers, bool comes_another) = {
+	{ "alone" },
+	{ "with a newcomer", .comes_another = true },
+};
+
+/** What a session reserved at its start is too little once the output has grown fourfold. */
+TEST_WITH_EACH(fixture, newcomers, session_without_copies_goes_on_in_a_larger_mode_if_there_is_room) {
+	set_limits(f);
+	struct vitrine_view_limits *limits = &f->server.manager->limits;
+	limits->shared_bytes = (struct vitrine_view_limit){ 3 * SET, 1000 * SET, 1000 * SET };
+	struct test_session *session = test_session_start_reader(f->client, SEALED);
+	struct test_session *other = test_session_start_reader(f->client, SEALED);
+	fixture_paint(f, 1);
+	test_session_end(other); // what it was shown takes the room of what the stream reserves
+	client_roundtrip(f->client);
+	check(!session->stopped);
+	check_cap(f);
+	limits->shared_bytes.for_all = 1000 * SET;
+	uint32_t n_frames = session->n_frames;
+	if (param->comes_another) {
+		other = test_session_try(f->client, SEALED);
+	}
+	for (uint32_t i = 0; i < 3; i++) {
+		check(output_paint_mode(f->server.output, 256, 200, fixture_color(i), NULL));
+		client_roundtrip(f->client);
+	}
+	check(!session->stopped);
+	check_int(session->n_frames, >, n_frames);
+	if (param->comes_another) {
+		check(!other->stopped);
+		check_int(other->n_frames, >, 0);
+	}
+}
+
 /** An end costs those that stay no more than what the other one knew. */
 TEST_WITH(fixture, what_a_session_was_not_shown_does_not_retire_with_it) {
 	struct test_session *session = test_session_start_reader(f->client, ALL);
