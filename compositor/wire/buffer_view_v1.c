@@ -54,6 +54,7 @@ struct view_copy {
 	struct vt_manager *manager;
 	struct vt_charge charge; // one VT_QUOTA_COPIES
 	struct vt_charge fds_charge; // VT_QUOTA_FDS
+	struct vt_charge bytes_charge; // VT_QUOTA_PRIVATE_BYTES, until it is handed over
 	struct buffer_view *view; // NULL if it is gone
 	struct vt_buffer_copy *buffer_copy;
 	struct wl_event_source *event_source;
@@ -213,6 +214,7 @@ static void view_handle_turn(struct vt_waiter *waiter);
 static void copy_destroy(struct view_copy *copy) {
 	vt_charge_drop(&copy->charge);
 	vt_charge_drop(&copy->fds_charge);
+	vt_charge_drop(&copy->bytes_charge);
 	if (copy->view != NULL) {
 		copy->view->copy = NULL;
 	}
@@ -226,6 +228,7 @@ static void copy_destroy(struct view_copy *copy) {
 static int copy_charge(struct view_copy *copy,
 		const struct vitrine_derived_fd derived[static WLR_DMABUF_MAX_PLANES],
 		const struct vt_buffer_copy_layout *layout) {
+	vt_charge_drop(&copy->bytes_charge); // each plane is charged by itself
 	for (int i = 0; i < layout->n_planes; i++) {
 		if (!vt_retired_registry_watch_copy(&copy->manager->retired, copy->charge.quota,
 				derived[i].fd, layout->sizes[i])) {
@@ -287,15 +290,16 @@ static int copy_handle_done(int fd, uint32_t mask, void *data) {
 }
 
 static struct view_copy *copy_create(struct buffer_view *view,
-		const uint64_t sizes[static WLR_DMABUF_MAX_PLANES]) {
+		const uint64_t sizes[static WLR_DMABUF_MAX_PLANES], uint64_t total) {
 	struct view_copy *copy = calloc(1, sizeof(*copy));
 	if (copy == NULL) {
 		return NULL;
 	}
+	// Others of its group may begin before it ends
 	if (!vt_charge_try(&copy->fds_charge, view->quota, VT_QUOTA_FDS,
-			COPY_FDS(view->dmabuf.n_planes))) {
-		free(copy);
-		return NULL;
+			COPY_FDS(view->dmabuf.n_planes)) ||
+			!vt_charge_try(&copy->bytes_charge, view->quota, VT_QUOTA_PRIVATE_BYTES, total)) {
+		goto err_charge;
 	}
 	copy->manager = view->manager;
 	copy->view = view;
@@ -316,6 +320,7 @@ static struct view_copy *copy_create(struct buffer_view *view,
 
 err_charge:
 	vt_charge_drop(&copy->fds_charge);
+	vt_charge_drop(&copy->bytes_charge);
 	free(copy);
 	return NULL;
 }
@@ -334,9 +339,7 @@ static void view_copy(struct buffer_view *view) {
 	}
 	view->has_turn = false;
 	// Planes may all be the same memory: it is the copies that count
-	if (vt_quota_has_room(view->quota, VT_QUOTA_PRIVATE_BYTES, total)) {
-		view->copy = copy_create(view, sizes);
-	}
+	view->copy = copy_create(view, sizes, total);
 	if (view->copy == NULL) {
 		view_fail(view, XX_DMABUF_VIEW_V1_FAILURE_NO_RESOURCES);
 	}

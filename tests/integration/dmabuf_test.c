@@ -754,6 +754,22 @@ TEST_WITH(viewing, copies_that_a_client_keeps_are_charged) {
 	}
 }
 
+/** Else copies of several holders begin together, and take more than there may be. */
+TEST_WITH(viewing, copy_is_charged_before_it_is_made, .fence = true) {
+	const struct vt_manager *manager = wl_container_of(f->server.manager, manager, base);
+	struct buffer_view *view = viewing_get(f, SNAPSHOT);
+	client_roundtrip(f->client);
+	fence_signal(&f->fence);
+	while (wl_list_empty(&manager->copies)) {
+		check(!view->done && !view->failed);
+		wl_event_loop_dispatch(f->server.loop, -1);
+	}
+	check_int(manager->quotas.all.used[VT_QUOTA_PRIVATE_BYTES], ==, COPY_SIZE);
+	viewing_wait(f, view);
+	check(view->done);
+	check_int(manager->quotas.all.used[VT_QUOTA_PRIVATE_BYTES], ==, COPY_SIZE);
+}
+
 TEST_WITH(viewing, copies_that_wait_for_each_other_are_charged_together) {
 	f->server.manager->limits.private_bytes.per_holder = 4 * COPY_SIZE;
 	for (int i = 0; i < 8; i++) {
