@@ -17,14 +17,15 @@
 #include "thread.h"
 #include "watcher.h"
 
-/** First look, and the longest time between two looks. */
+/** From the start to the first look; it is twice as long from look to look, */
 #define FIRST_MS 50
-#define LAST_MS 3200
+/** but no longer than with the last of so many intervals: 3200 ms. */
+#define N_INTERVALS 7
 /** So many looks, of which the kernel answers none, and there is no other one. */
 #define UNKNOWN_CAP 2
 
 struct vt_watched {
-	struct wl_list link; // vt_watcher.pending or .ended, or none while the thread looks at it
+	struct wl_list link; // one of vt_watcher.pending or .ended; none while the thread looks at it
 	struct vt_watcher *watcher;
 	int memfd, dmabuf_fd; // -1 if it is none
 	void (*handle_end)(void *data, bool is_free);
@@ -32,7 +33,7 @@ struct vt_watched {
 	bool is_free; // of `ended`
 
 	int64_t next_ms; // when to look, CLOCK_MONOTONIC
-	uint32_t interval_ms;
+	uint32_t interval; // of the next look, its place in vt_watcher.pending
 	// The thread's alone
 	size_t checked; // see vt_pins_find()
 	uint32_t n_unknown;
@@ -47,7 +48,11 @@ struct vt_watcher {
 	pthread_cond_t changed; // for the thread to look at what follows
 	bool ends;
 	int ended_fd; // eventfd: there is something in `ended`
-	struct wl_list pending; // vt_watched.link
+	/**
+	 * vt_watched.link, by interval: so each is in the order of time. There can be tens of
+	 * thousands, and each is looked at again and again.
+	 */
+	struct wl_list pending[N_INTERVALS];
 	struct wl_list ended; // vt_watched.link, to be told
 };
 
@@ -116,14 +121,30 @@ static enum vt_pins watched_look(struct vt_watched *watched) {
 
 /* The thread: the mutex is held but while it looks */
 
-static struct vt_watched *watcher_find_first(struct vt_watcher *watcher) {
-	struct vt_watched *first = NULL, *watched;
-	wl_list_for_each(watched, &watcher->pending, link) {
+/**
+ * The one to look at next. Of those that it is time for one that was looked at less often:
+ * what is kept for long, and takes long to look at, holds up nothing that is given back soon.
+ */
+static struct vt_watched *watcher_find_first(struct vt_watcher *watcher, int64_t now_ms) {
+	struct vt_watched *first = NULL;
+	for (size_t i = 0; i < N_INTERVALS; i++) {
+		if (wl_list_empty(&watcher->pending[i])) {
+			continue;
+		}
+		struct vt_watched *watched = wl_container_of(watcher->pending[i].next, watched, link);
+		if (watched->next_ms <= now_ms) {
+			return watched;
+		}
 		if (first == NULL || watched->next_ms < first->next_ms) {
 			first = watched;
 		}
 	}
 	return first;
+}
+
+static void watcher_add(struct vt_watcher *watcher, struct vt_watched *watched) {
+	watched->next_ms = vt_now_ms() + ((int64_t)FIRST_MS << watched->interval);
+	wl_list_insert(watcher->pending[watched->interval].prev, &watched->link);
 }
 
 /** Puts it where it belongs by what was found. */
@@ -135,11 +156,8 @@ static void watcher_sort(struct vt_watcher *watcher, struct vt_watched *watched,
 		wl_list_insert(&watcher->ended, &watched->link);
 		eventfd_write(watcher->ended_fd, 1);
 	} else {
-		watched->next_ms = vt_now_ms() + watched->interval_ms;
-		if (watched->interval_ms < LAST_MS) {
-			watched->interval_ms *= 2;
-		}
-		wl_list_insert(&watcher->pending, &watched->link);
+		watched->interval += watched->interval < N_INTERVALS - 1;
+		watcher_add(watcher, watched);
 	}
 }
 
@@ -179,7 +197,9 @@ static void list_destroy(struct wl_list *list) {
 }
 
 static void watcher_free(struct vt_watcher *watcher) {
-	list_destroy(&watcher->pending);
+	for (size_t i = 0; i < N_INTERVALS; i++) {
+		list_destroy(&watcher->pending[i]);
+	}
 	list_destroy(&watcher->ended);
 	close_fd(&watcher->ended_fd);
 	pthread_cond_destroy(&watcher->changed);
@@ -195,8 +215,9 @@ static void *watcher_run(void *data) {
 	struct vt_watcher *watcher = data;
 	pthread_mutex_lock(&watcher->mutex);
 	while (!watcher->ends) {
-		struct vt_watched *first = watcher_find_first(watcher);
-		if (first != NULL && first->next_ms <= vt_now_ms()) {
+		int64_t now_ms = vt_now_ms();
+		struct vt_watched *first = watcher_find_first(watcher, now_ms);
+		if (first != NULL && first->next_ms <= now_ms) {
 			watcher_look(watcher, first);
 		} else {
 			watcher_wait(watcher, first);
@@ -237,7 +258,9 @@ struct vt_watcher *vt_watcher_create(struct wl_event_loop *loop) {
 	if (watcher == NULL) {
 		return NULL;
 	}
-	wl_list_init(&watcher->pending);
+	for (size_t i = 0; i < N_INTERVALS; i++) {
+		wl_list_init(&watcher->pending[i]);
+	}
 	wl_list_init(&watcher->ended);
 	pthread_condattr_t attr;
 	pthread_condattr_init(&attr);
@@ -322,10 +345,9 @@ void vt_watched_start(struct vt_watched *watched, void (*handle_end)(void *data,
 	struct vt_watcher *watcher = watched->watcher;
 	watched->handle_end = handle_end;
 	watched->data = data;
-	watched->interval_ms = FIRST_MS;
-	watched->next_ms = vt_now_ms() + FIRST_MS;
+	watched->interval = 0;
 	pthread_mutex_lock(&watcher->mutex);
-	wl_list_insert(&watcher->pending, &watched->link);
+	watcher_add(watcher, watched);
 	pthread_cond_signal(&watcher->changed);
 	pthread_mutex_unlock(&watcher->mutex);
 }
