@@ -9,6 +9,8 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <vitrine/derive.h>
+#include <vitrine/export_dmabuf_v1.h>
 #include <vitrine/view_v1.h>
 #include <wlr/types/wlr_output.h>
 
@@ -27,6 +29,48 @@
 /** What a step does that is no message; the numbers follow STEP_MESSAGES. */
 enum action { PUMP, PAINT, PAINT_PART, RESIZE, LOCK, ALLOW, STOP, RAW, FDS, READ, WAIT, POWER,
 	REPLACE_OUTPUT, RECONNECT, N_ACTIONS };
+
+/* Memfds that pass for dma-bufs, to clients that accept nothing but these */
+
+int __wrap_vitrine_udmabuf_create(struct vitrine_derive *derive, int memfd, uint64_t size);
+int __wrap_vitrine_derive_fd(struct vitrine_derive *derive,
+	const struct vitrine_derive_source *source, uint32_t acceptable,
+	struct vitrine_derived_fd *derived);
+int __real_vitrine_derive_fd(struct vitrine_derive *derive,
+	const struct vitrine_derive_source *source, uint32_t acceptable,
+	struct vitrine_derived_fd *derived);
+int __wrap_vitrine_verify_fd(int borrowed_fd, uint32_t storage, uint32_t guarantee, uint64_t size,
+	const char **reason);
+int __real_vitrine_verify_fd(int borrowed_fd, uint32_t storage, uint32_t guarantee, uint64_t size,
+	const char **reason);
+
+int __wrap_vitrine_udmabuf_create(struct vitrine_derive *derive, int memfd, uint64_t size) {
+	int fd = fcntl(memfd, F_DUPFD_CLOEXEC, 0);
+	return fd < 0 ? -errno : fd;
+}
+
+int __wrap_vitrine_derive_fd(struct vitrine_derive *derive,
+		const struct vitrine_derive_source *source, uint32_t acceptable,
+		struct vitrine_derived_fd *derived) {
+	const uint32_t fake = VITRINE_GUARANTEE_GUARDED | VITRINE_GUARANTEE_FD_READ_ONLY;
+	if (source->dmabuf_fd < 0 || (acceptable & ~fake) || !(acceptable & fake)) {
+		return __real_vitrine_derive_fd(derive, source, acceptable, derived);
+	}
+	*derived = (struct vitrine_derived_fd){
+		.fd = fcntl(source->dmabuf_fd, F_DUPFD_CLOEXEC, 0),
+		.storage = VITRINE_STORAGE_DMABUF,
+		.guarantee = acceptable & VITRINE_GUARANTEE_FD_READ_ONLY ?
+			VITRINE_GUARANTEE_FD_READ_ONLY : VITRINE_GUARANTEE_GUARDED,
+	};
+	return derived->fd < 0 ? -errno : 0;
+}
+
+/** The honest client accepts nothing else, either, where policy allows nothing else. */
+int __wrap_vitrine_verify_fd(int borrowed_fd, uint32_t storage, uint32_t guarantee, uint64_t size,
+		const char **reason) {
+	return storage != VITRINE_STORAGE_MEMFD ? 0 :
+		__real_vitrine_verify_fd(borrowed_fd, storage, guarantee, size, reason);
+}
 
 struct bed {
 	struct fixture f;
@@ -252,6 +296,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
 	bed.honest = bed.f.session;
 	bed.f.server.manager->limits.frame_deadline_ms = 10;
 	bed.f.server.manager->limits.contended_frame_deadline_ms = 1;
+	fuzz_must(vitrine_export_dmabuf_manager_v1_create(bed.f.server.manager) != NULL);
 	bed_connect(&bed);
 	steps_run(data, len, bed_run_step, &bed);
 	bed_check(&bed);
