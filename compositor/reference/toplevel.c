@@ -165,6 +165,8 @@ static void toplevel_handle_commit(struct wl_listener *listener, void *data) {
 	if (!xdg_toplevel->base->initial_commit) {
 		toplevel_place(toplevel);
 		toplevel_update_foreign_handle(toplevel);
+		// The scene has the new size, or the first picture, only now
+		seat_update_pointer_focus(toplevel->server);
 		return;
 	}
 	// The column is there before the window: its first frame has the right size
@@ -186,7 +188,6 @@ static void toplevel_handle_map(struct wl_listener *listener, void *data) {
 	struct toplevel *toplevel = wl_container_of(listener, toplevel, listeners.map);
 	toplevel_update_foreign_handle(toplevel);
 	toplevel_focus(toplevel->server, toplevel);
-	seat_update_pointer_focus(toplevel->server);
 }
 
 static void toplevel_handle_unmap(struct wl_listener *listener, void *data) {
