@@ -19,6 +19,7 @@
 #include "buffer_copy.h"
 #include "copier.h"
 #include "copy_gl.h"
+#include "faults.h"
 #include "fixture.h"
 #include "harness.h"
 #include "subscriber.h"
@@ -27,105 +28,28 @@
 
 #define ALL VITRINE_GUARANTEE_ALL
 
-/** Calls of the code under test until one fails; 0 is never. */
-static unsigned calls_left;
-static _Thread_local bool in_server;
-static bool failed;
-/** A call that fails each time, or NULL. */
-static const char *fails_for_ever;
-
-static bool fails(const char *call) {
-	if (in_server && fails_for_ever != NULL && strcmp(call, fails_for_ever) == 0) {
-		failed = true;
-		return true;
-	}
-	if (!in_server || calls_left == 0 || --calls_left > 0) {
-		return false;
-	}
-	failed = true;
-	return true;
-}
-
 static void enter_server(bool enter) {
-	in_server = enter;
+	fault_in_server = enter;
 }
 
 /** From now on, this call of the compositor fails each time. */
 static void begin_failing(const char *call) {
 	fixture_enter_server = enter_server;
-	fails_for_ever = call;
-	failed = false;
+	fault_for_ever = call;
+	fault_failed = false;
 }
 
 static void end_failing(void) {
 	fixture_enter_server = NULL;
-	fails_for_ever = NULL;
-	in_server = false;
+	fault_for_ever = NULL;
+	fault_in_server = false;
 }
 
-/** Defines what the linker calls instead of a function. */
-#define WRAP(type, name, error, result, parameters, arguments) \
-	type __real_##name parameters; \
-	type __wrap_##name parameters; \
-	type __wrap_##name parameters { \
-		if (fails(#name)) { \
-			errno = (error); \
-			return result; \
-		} \
-		return __real_##name arguments; \
-	}
-
-WRAP(void *, calloc, ENOMEM, NULL, (size_t n, size_t size), (n, size))
 WRAP(struct vt_announced_memory *, vt_announced_memory_create, ENOMEM, NULL,
 	(struct vt_retired_registry *registry, const struct vt_buffer *buffer,
 		struct vt_reserve *reserve),
 	(registry, buffer, reserve))
-WRAP(int, eventfd, EMFILE, -1, (unsigned value, int flags), (value, flags))
-WRAP(int, pthread_create, EAGAIN, EAGAIN,
-	(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *data), void *data),
-	(thread, attr, run, data))
-WRAP(int, ftruncate, ENOSPC, -1, (int fd, off_t size), (fd, size))
-WRAP(int, ftruncate64, ENOSPC, -1, (int fd, off64_t size), (fd, size))
-WRAP(int, memfd_create, EMFILE, -1, (const char *name, unsigned flags), (name, flags))
-WRAP(void *, mmap, ENOMEM, MAP_FAILED,
-	(void *addr, size_t len, int prot, int flags, int fd, off_t offset),
-	(addr, len, prot, flags, fd, offset))
-WRAP(void *, mmap64, ENOMEM, MAP_FAILED,
-	(void *addr, size_t len, int prot, int flags, int fd, off64_t offset),
-	(addr, len, prot, flags, fd, offset))
-WRAP(void *, mremap, ENOMEM, MAP_FAILED,
-	(void *addr, size_t old_len, size_t new_len, int flags, void *new_addr),
-	(addr, old_len, new_len, flags, new_addr))
-WRAP(int, fcntl, EMFILE, -1, (int fd, int command, long argument), (fd, command, argument))
-WRAP(int, fcntl64, EMFILE, -1, (int fd, int command, long argument), (fd, command, argument))
-WRAP(int, open, EMFILE, -1, (const char *path, int flags, mode_t mode), (path, flags, mode))
-WRAP(int, open64, EMFILE, -1, (const char *path, int flags, mode_t mode), (path, flags, mode))
-WRAP(void *, wl_array_add, ENOMEM, NULL, (struct wl_array *array, size_t size), (array, size))
-WRAP(int, wl_array_copy, ENOMEM, -1, (struct wl_array *array, struct wl_array *source),
-	(array, source))
-WRAP(struct wl_event_source *, wl_event_loop_add_fd, ENOMEM, NULL,
-	(struct wl_event_loop *loop, int fd, uint32_t mask, wl_event_loop_fd_func_t func,
-		void *data),
-	(loop, fd, mask, func, data))
-WRAP(struct wl_event_source *, wl_event_loop_add_idle, ENOMEM, NULL,
-	(struct wl_event_loop *loop, wl_event_loop_idle_func_t func, void *data),
-	(loop, func, data))
-WRAP(struct wl_event_source *, wl_event_loop_add_timer, ENOMEM, NULL,
-	(struct wl_event_loop *loop, wl_event_loop_timer_func_t func, void *data),
-	(loop, func, data))
-WRAP(struct wl_resource *, wl_resource_create, ENOMEM, NULL,
-	(struct wl_client *client, const struct wl_interface *interface, int version, uint32_t id),
-	(client, interface, version, id))
-WRAP(struct wlr_render_pass *, wlr_renderer_begin_buffer_pass, ENOMEM, NULL,
-	(struct wlr_renderer *renderer, struct wlr_buffer *buffer,
-		const struct wlr_buffer_pass_options *options),
-	(renderer, buffer, options))
-WRAP(struct wlr_buffer *, wlr_swapchain_acquire, ENOMEM, NULL,
-	(struct wlr_swapchain *swapchain), (swapchain))
-WRAP(struct wlr_swapchain *, wlr_swapchain_create, ENOMEM, NULL,
-	(struct wlr_allocator *allocator, int width, int height,
-		const struct wlr_drm_format *format),
-	(allocator, width, height, format))
+
 /** Leaves a region that counts as empty behind, as it does; only if it fails each time. */
 pixman_bool_t __real_pixman_region32_union(pixman_region32_t *dst,
 	const pixman_region32_t *a, const pixman_region32_t *b);
@@ -133,7 +57,7 @@ pixman_bool_t __wrap_pixman_region32_union(pixman_region32_t *dst,
 	const pixman_region32_t *a, const pixman_region32_t *b);
 pixman_bool_t __wrap_pixman_region32_union(pixman_region32_t *dst,
 		const pixman_region32_t *a, const pixman_region32_t *b) {
-	if (fails_for_ever != NULL && fails("pixman_region32_union")) {
+	if (fault_for_ever != NULL && fault_fails("pixman_region32_union")) {
 		pixman_region32_clear(dst);
 		return false;
 	}
@@ -147,16 +71,13 @@ pixman_bool_t __wrap_pixman_region32_intersect_rect(pixman_region32_t *dst,
 	const pixman_region32_t *a, int x, int y, unsigned width, unsigned height);
 pixman_bool_t __wrap_pixman_region32_intersect_rect(pixman_region32_t *dst,
 		const pixman_region32_t *a, int x, int y, unsigned width, unsigned height) {
-	if (fails_for_ever != NULL && pixman_region32_n_rects((pixman_region32_t *)a) > 1 &&
-			fails("pixman_region32_intersect_rect")) {
+	if (fault_for_ever != NULL && pixman_region32_n_rects((pixman_region32_t *)a) > 1 &&
+			fault_fails("pixman_region32_intersect_rect")) {
 		pixman_region32_clear(dst);
 		return false;
 	}
 	return __real_pixman_region32_intersect_rect(dst, a, x, y, width, height);
 }
-
-WRAP(struct wlr_texture *, wlr_texture_from_buffer, ENOMEM, NULL,
-	(struct wlr_renderer *renderer, struct wlr_buffer *buffer), (renderer, buffer))
 
 /**
  * Paints, which may fail: then there is no frame. What the last frame of a session with
@@ -225,17 +146,17 @@ TEST(each_call_of_a_sessions_life_can_fail) {
 	harness_set_timeout(120);
 	unsigned n = 0;
 	do {
-		failed = false;
-		calls_left = ++n;
+		fault_failed = false;
+		fault_calls_left = ++n;
 		struct server server;
 		server_init(&server, NULL);
 		run_scenario(&server);
-		calls_left = 0;
+		fault_calls_left = 0;
 		check_int(server.output->wlr_output->software_cursor_locks, ==, 0);
 		check_int(server.output->wlr_output->attach_render_locks, ==, 0);
 		check_still_works(&server);
 		server_finish(&server);
-	} while (failed);
+	} while (fault_failed);
 	harness_count(n - 1, "faults injected");
 	check_int(n, >, 50); // else nothing was wrapped
 }
@@ -255,7 +176,7 @@ TEST_WITH(fixture, drawing_goes_on_without_fresh_memory,
 		fixture_paint(f, i);
 		check_int(test_view_get_pixel(&kept->views[0], 0, 0), ==, 0x111111);
 	}
-	check(failed); // else no memory was asked for
+	check(fault_failed); // else no memory was asked for
 	// What is drawn to private pages is never shown, and not in old memory either
 	struct test_session *late = test_session_try(f->client, VITRINE_GUARANTEE_SEALED);
 	for (uint32_t i = 0; i < 8 && !late->stopped; i++) {
@@ -271,7 +192,7 @@ TEST_WITH(fixture, drawing_goes_on_without_fresh_memory,
 TEST_WITH_EACH(fixture, each_guarantee, frame_that_was_lost_for_lack_of_memory_is_drawn_again) {
 	begin_failing("calloc");
 	fixture_paint(f, 0x111111);
-	check(failed && !f->session->stopped);
+	check(fault_failed && !f->session->stopped);
 	check_int(f->session->n_frames, ==, 0);
 	end_failing();
 	// The screen stands still: it is only us that ask for a frame
@@ -317,7 +238,7 @@ TEST_WITH_EACH(fixture, waiting_sessions, output_that_never_has_the_memory_is_gi
 		check_int(f->session->stop_reason, ==, VITRINE_VIEW_STOP_NO_RESOURCES);
 		check_int(counter.n, <, 20);
 	}
-	check(failed && f->session->n_frames == 0);
+	check(fault_failed && f->session->n_frames == 0);
 	wl_list_remove(&counter.frame.link);
 	end_failing();
 	test_session_destroy(f->session);
@@ -334,13 +255,13 @@ TEST(starting_a_copy_can_fail) {
 	int n_fds = harness_count_fds();
 	unsigned n = 0;
 	do {
-		failed = false;
-		calls_left = ++n;
-		in_server = true;
+		fault_failed = false;
+		fault_calls_left = ++n;
+		fault_in_server = true;
 		struct vt_buffer_copy *copy = vt_buffer_copy_start(&dmabuf, sizes, -1);
-		in_server = false;
-		calls_left = 0;
-		check((copy != NULL) == !failed);
+		fault_in_server = false;
+		fault_calls_left = 0;
+		check((copy != NULL) == !fault_failed);
 		if (copy != NULL) {
 			struct pollfd pollfd = { .fd = vt_buffer_copy_get_fd(copy), .events = POLLIN };
 			check_int(poll(&pollfd, 1, -1), ==, 1);
@@ -350,7 +271,7 @@ TEST(starting_a_copy_can_fail) {
 			vt_buffer_copy_destroy(copy);
 		}
 		check_int(harness_count_fds(), ==, n_fds);
-	} while (failed);
+	} while (fault_failed);
 	harness_count(n - 1, "faults injected");
 	check_int(n, >=, 4); // memory, an eventfd, a thread, and none of them
 	close(dmabuf.fd[0]);
@@ -381,14 +302,14 @@ TEST(starting_a_copier_can_fail) {
 	int n_fds = harness_count_fds();
 	unsigned n = 0;
 	do {
-		failed = false;
-		calls_left = ++n;
-		in_server = true;
+		fault_failed = false;
+		fault_calls_left = ++n;
+		fault_in_server = true;
 		int n_events = 0;
 		struct vt_copier *copier = vt_copier_create(loop, node, true, &impl, &n_events);
-		in_server = false;
-		calls_left = 0;
-		check((copier != NULL) == !failed);
+		fault_in_server = false;
+		fault_calls_left = 0;
+		check((copier != NULL) == !fault_failed);
 		while (copier != NULL && n_events == 0) {
 			wl_event_loop_dispatch(loop, -1);
 		}
@@ -396,7 +317,7 @@ TEST(starting_a_copier_can_fail) {
 		wl_event_loop_dispatch(loop, 0); // removed sources are closed
 		vt_threads_wait_for_drivers(10000);
 		check_int(harness_count_fds(), ==, n_fds);
-	} while (failed);
+	} while (fault_failed);
 	// memory twice, the device, two eventfds, a thread, two event sources, and none of them
 	harness_count(n - 1, "faults injected");
 	check_int(n, >=, 8);
@@ -415,9 +336,9 @@ TEST(damage_is_rather_too_much_than_lost) {
 	pixman_region32_init(&region);
 	pixman_region32_init_rect(&damage, 10, 20, 5, 6);
 	begin_failing("pixman_region32_union");
-	in_server = true;
+	fault_in_server = true;
 	vt_damage_add(&region, &damage);
-	check(failed && region_is(&region, 10, 20, 15, 26));
+	check(fault_failed && region_is(&region, 10, 20, 15, 26));
 	pixman_region32_translate(&damage, -8, 30);
 	vt_damage_add(&region, &damage);
 	check(region_is(&region, 2, 20, 15, 56));
@@ -433,9 +354,9 @@ TEST(damage_that_cannot_be_clipped_is_too_much) {
 	vt_damage_add(&region, &damage);
 	check_int(pixman_region32_n_rects(&region), ==, 2);
 	begin_failing("pixman_region32_intersect_rect");
-	in_server = true;
+	fault_in_server = true;
 	vt_damage_clip(&region, 100, 100);
-	check(failed && region_is(&region, 10, 20, 100, 31));
+	check(fault_failed && region_is(&region, 10, 20, 100, 31));
 	end_failing();
 	pixman_region32_fini(&damage);
 	pixman_region32_fini(&region);
@@ -444,16 +365,16 @@ TEST(damage_that_cannot_be_clipped_is_too_much) {
 TEST(creating_the_manager_can_fail) {
 	unsigned n = 0;
 	do {
-		failed = false;
-		calls_left = ++n;
+		fault_failed = false;
+		fault_calls_left = ++n;
 		struct wl_display *display = wl_display_create();
-		in_server = true;
+		fault_in_server = true;
 		struct vitrine_view_manager_v1 *manager = vitrine_view_manager_v1_create(display, 1);
-		in_server = false;
-		check(manager != NULL || failed);
-		calls_left = 0;
+		fault_in_server = false;
+		check(manager != NULL || fault_failed);
+		fault_calls_left = 0;
 		wl_display_destroy(display);
-	} while (failed);
+	} while (fault_failed);
 	harness_count(n - 1, "faults injected");
 	check_int(n, >, 3);
 }
@@ -470,7 +391,7 @@ static void eager_handle_needs_frame(struct wl_listener *listener, void *data) {
 	if (output != NULL) {
 		eager->output = NULL;
 		check(output_paint(output, 0x123456, NULL));
-		in_server = fixture_enter_server != NULL;
+		fault_in_server = fixture_enter_server != NULL;
 		eager->output = output;
 	}
 }
@@ -490,7 +411,7 @@ TEST_WITH(fixture, session_can_fail_in_the_frame_that_it_asks_for) {
 		.acceptable = VITRINE_GUARANTEE_SNAPSHOT, .storages = VITRINE_STORAGE_CPU });
 	pump_until(&f->server, other->stopped);
 	end_failing();
-	check(failed);
+	check(fault_failed);
 	test_session_check_stop(other, VITRINE_VIEW_STOP_NO_RESOURCES);
 	wl_list_remove(&eager.needs_frame.link);
 }
