@@ -39,8 +39,13 @@ void vt_process_unref(struct vt_process *process) {
 	free(process);
 }
 
+/** Whether it is us that lack something, and not the process that is gone. */
+static bool is_shortage(int error) {
+	return error == EMFILE || error == ENFILE || error == ENOMEM;
+}
+
 /**
- * Of the process that connected, -1 if it is gone. Before Linux 6.5 we have but its
+ * Of the process that connected, -1 with errno if it is gone. Before Linux 6.5 we have but its
  * number, which another one may have by now.
  */
 static int open_pidfd(int socket_fd, pid_t pid) {
@@ -52,18 +57,23 @@ static int open_pidfd(int socket_fd, pid_t pid) {
 	return errno == ENOPROTOOPT ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 }
 
-/** With a reference. Takes the pidfd over. NULL if it is dead, or on allocation failure. */
+/**
+ * With a reference. Takes the pidfd over. NULL if it is dead, with errno ESRCH, or on
+ * allocation failure, with ENOMEM.
+ */
 static struct vt_process *registry_get_process(struct vt_client_registry *registry, pid_t pid,
 		int take_pidfd) {
 	struct vt_process *process = calloc(1, sizeof(*process));
 	if (process == NULL) {
 		close(take_pidfd);
+		errno = ENOMEM;
 		return NULL;
 	}
 	*process = (struct vt_process){ .n_refs = 1, .pid = pid, .pidfd = take_pidfd };
 	wl_list_insert(&registry->processes, &process->link);
 	if (!vt_process_is_alive(process)) {
 		vt_process_unref(process);
+		errno = ESRCH;
 		return NULL;
 	}
 	struct vt_process *known;
@@ -79,12 +89,13 @@ static struct vt_process *registry_get_process(struct vt_client_registry *regist
 
 /* Names */
 
-static void client_read_comm(struct vt_client *client) {
+/** False if there was no file descriptor for it. */
+static bool client_read_comm(struct vt_client *client) {
 	char path[64];
 	snprintf(path, sizeof(path), "/proc/%d/comm", (int)client->identity.pid);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0) {
-		return;
+		return !is_shortage(errno);
 	}
 	ssize_t len = read(fd, client->comm, sizeof(client->comm) - 1);
 	close(fd);
@@ -92,15 +103,19 @@ static void client_read_comm(struct vt_client *client) {
 		len--;
 	}
 	client->comm[len > 0 ? len : 0] = '\0';
+	return true;
 }
 
-static void client_read_executable(struct vt_client *client) {
+/** False if there was no memory for it. */
+static bool client_read_executable(struct vt_client *client) {
 	char path[64], target[PATH_MAX];
 	snprintf(path, sizeof(path), "/proc/%d/exe", (int)client->identity.pid);
 	ssize_t len = readlink(path, target, sizeof(target) - 1);
-	if (len > 0 && len < (ssize_t)sizeof(target) - 1) {
-		client->identity.executable = strndup(target, (size_t)len); // NULL is not known
+	if (len <= 0 || len >= (ssize_t)sizeof(target) - 1) {
+		return len >= 0 || !is_shortage(errno);
 	}
+	client->identity.executable = strndup(target, (size_t)len);
+	return client->identity.executable != NULL;
 }
 
 static void client_forget_names(struct vt_client *client) {
@@ -109,23 +124,25 @@ static void client_forget_names(struct vt_client *client) {
 	client->comm[0] = '\0';
 }
 
-static void client_read_process(struct vt_client *client) {
+/** False if it is for lack of resources that not all is known. */
+static bool client_read_process(struct vt_client *client) {
 	pid_t pid = client->identity.pid;
-	int pidfd = pid > 0 ? open_pidfd(wl_client_get_fd(client->wl_client), pid) : -1;
-	if (pidfd < 0) {
-		return;
+	if (pid <= 0) {
+		return true;
 	}
-	client->process = registry_get_process(client->registry, pid, pidfd);
+	int pidfd = open_pidfd(wl_client_get_fd(client->wl_client), pid);
+	client->process = pidfd >= 0 ? registry_get_process(client->registry, pid, pidfd) : NULL;
 	if (client->process == NULL) {
-		return;
+		return !is_shortage(errno);
 	}
-	client_read_comm(client);
-	client_read_executable(client);
+	bool ok = client_read_comm(client);
+	ok = client_read_executable(client) && ok;
 	if (!vt_process_is_alive(client->process)) {
 		client_forget_names(client); // they may be those of the next one with its number
 		vt_process_unref(client->process);
 		client->process = NULL;
 	}
+	return ok;
 }
 
 /* Security contexts */
@@ -232,7 +249,7 @@ static struct vt_client *client_create(struct vt_client_registry *registry,
 	struct vitrine_view_client *identity = &client->identity;
 	wl_client_get_credentials(wl_client, &identity->pid, &identity->uid, &identity->gid);
 	identity->comm = client->comm;
-	client_read_process(client);
+	client->is_unknown = !client_read_process(client);
 	client->destroy_late.notify = client_handle_destroy_late;
 	wl_client_add_destroy_late_listener(wl_client, &client->destroy_late);
 	wl_list_insert(&registry->clients, &client->link);
@@ -258,7 +275,8 @@ struct vt_client *vt_client_get(struct vt_client_registry *registry,
 		// It was there before us, or memory was short when it came
 		client = client_create(registry, wl_client);
 	}
-	return client != NULL && client_update_context(client) ? client : NULL;
+	bool is_known = client != NULL && !client->is_unknown && client_update_context(client);
+	return is_known ? client : NULL;
 }
 
 static void registry_handle_client_created(struct wl_listener *listener, void *data) {

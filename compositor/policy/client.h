@@ -44,9 +44,15 @@ struct vt_client {
 	/**
 	 * That connected, with a reference. NULL if it cannot be told from others: it is in
 	 * a pid namespace that we do not see into, or was gone before its connection was
-	 * accepted, or we had no file descriptor left.
+	 * accepted.
 	 */
 	struct vt_process *process;
+	/**
+	 * When it came, we had no file descriptor or no memory left to see which process it is.
+	 * So a rule that denies by name would let it through. It is not asked for again: by now
+	 * another program may run in the same process.
+	 */
+	bool is_unknown;
 	struct vitrine_view_client identity; // its strings are ours
 	char comm[17]; // identity.comm
 };
@@ -62,8 +68,8 @@ void vt_client_registry_set_security_context_manager(struct vt_client_registry *
 /**
  * What is known of a client, borrowed: valid until it disconnects, or longer with a
  * reference. With its security context, which is there from a client's first request on,
- * but not when it connects. NULL on allocation failure: then nothing is known, and the
- * client must be denied.
+ * but not when it connects. NULL for lack of resources, now or when it came: then nothing
+ * is known, and the client must be denied.
  */
 struct vt_client *vt_client_get(struct vt_client_registry *registry, struct wl_client *wl_client);
 struct vt_client *vt_client_ref(struct vt_client *client);

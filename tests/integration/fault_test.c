@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include <vitrine/view_v1.h>
 #include <wlr/render/swapchain.h>
@@ -22,6 +23,7 @@
 #include "faults.h"
 #include "fixture.h"
 #include "harness.h"
+#include "manager.h"
 #include "subscriber.h"
 #include "thread.h"
 #include "xx-dmabuf-view-v1-client-protocol.h"
@@ -414,4 +416,53 @@ TEST_WITH(fixture, session_can_fail_in_the_frame_that_it_asks_for) {
 	check(fault_failed);
 	test_session_check_stop(other, VITRINE_VIEW_STOP_NO_RESOURCES);
 	wl_list_remove(&eager.needs_frame.link);
+}
+
+/* A client's first connection */
+
+/** What the policy knows of a client that asks: all of it, or it is not asked. */
+static struct vitrine_view_permission decide_by_name(
+		const struct vitrine_view_request *request, void *data) {
+	const struct vitrine_view_client *identity = request->identity;
+	check(identity->executable != NULL && identity->comm[0] != '\0');
+	return (struct vitrine_view_permission){ ALL, VITRINE_STORAGE_ALL };
+}
+
+/** A denial by name must not be avoided by coming when the compositor lacks something. */
+static void check_first_connection(struct server *server) {
+	int fds[2];
+	check_ok(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
+	fault_in_server = true;
+	struct wl_client *wl_client = wl_client_create(server->display, fds[0]);
+	const struct vitrine_view_client *identity =
+		vitrine_view_manager_v1_get_identity(server->manager, wl_client);
+	fault_in_server = false;
+	check(identity != NULL || fault_failed);
+	check(identity == NULL || (identity->executable != NULL && identity->comm[0] != '\0'));
+	const struct vt_manager *manager = wl_container_of(server->manager, manager, base);
+	const struct vt_client *known = vt_client_get(
+		(struct vt_client_registry *)&manager->clients, wl_client);
+	check(known == NULL || known->process != NULL); // else it would be another holder
+	wl_client_destroy(wl_client);
+	close(fds[1]);
+}
+
+TEST(first_connection_can_fail) {
+	harness_set_timeout(60 * harness_get_slowdown());
+	unsigned n = 0;
+	do {
+		struct server server;
+		server_init(&server, NULL);
+		vitrine_view_manager_v1_set_policy(server.manager, decide_by_name, NULL);
+		int n_fds = harness_count_fds();
+		fault_failed = false;
+		fault_calls_left = ++n;
+		check_first_connection(&server);
+		fault_calls_left = 0;
+		check_int(harness_count_fds(), ==, n_fds);
+		check_still_works(&server);
+		server_finish(&server);
+	} while (fault_failed);
+	harness_count(n - 1, "faults injected");
+	check_int(n, >=, 6); // memory twice, the process twice, its two names, and none of them
 }
