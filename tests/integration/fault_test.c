@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include <vitrine/view_v1.h>
 #include <wlr/render/swapchain.h>
@@ -18,12 +19,15 @@
 #include <wlr/types/wlr_output.h>
 
 #include "buffer_copy.h"
+#include "control_path.h"
+#include "control_socket.h"
 #include "copier.h"
 #include "copy_gl.h"
 #include "faults.h"
 #include "fixture.h"
 #include "harness.h"
 #include "manager.h"
+#include "policy_file.h"
 #include "subscriber.h"
 #include "thread.h"
 #include "xx-dmabuf-view-v1-client-protocol.h"
@@ -465,4 +469,205 @@ TEST(first_connection_can_fail) {
 	} while (fault_failed);
 	harness_count(n - 1, "faults injected");
 	check_int(n, >=, 6); // memory twice, the process twice, its two names, and none of them
+}
+
+/* The policy and the control socket */
+
+#define ALLOWING "{\"default\":{\"allow\":[\"snapshot\"]},\"rules\":[{\"match\":" \
+	"{\"executable\":\"/nowhere\"},\"deny\":true}]}"
+#define DENYING "{\"default\":{\"deny\":true},\"rules\":[{\"match\":" \
+	"{\"executable\":\"/nowhere\"},\"deny\":true},{\"match\":{\"source\":\"nothing\"}," \
+	"\"deny\":true},{\"match\":{\"engine\":\"e\",\"app-id\":\"a\"},\"min-guarantee\":\"snapshot\"}]}"
+
+/** A compositor with a policy file and a control socket. */
+struct governed {
+	struct server server;
+	struct policy_file policy_file;
+	struct client *client;
+	struct test_session *session;
+	char path[256];
+	bool has_control;
+};
+
+static struct vitrine_view_permission governed_decide(
+		const struct vitrine_view_request *request, void *data) {
+	return policy_file_decide(data, request,
+		(struct vitrine_view_permission){ ALL, VITRINE_STORAGE_ALL });
+}
+
+static bool governed_reload(void *data, char error[static CONTROL_ERROR_SIZE]) {
+	struct governed *governed = data;
+	struct rules_error reason;
+	if (!policy_file_reload(&governed->policy_file, &reason)) {
+		snprintf(error, CONTROL_ERROR_SIZE, "%s", reason.text);
+		return false;
+	}
+	vitrine_view_manager_v1_update_policy(governed->server.manager);
+	return true;
+}
+
+static void write_policy(const struct governed *governed, const char *text) {
+	FILE *file = fopen(governed->path, "we");
+	check(file != NULL && fputs(text, file) >= 0 && fclose(file) == 0);
+}
+
+static void governed_set_up(struct governed *governed) {
+	*governed = (struct governed){ 0 };
+	snprintf(governed->path, sizeof(governed->path), "%s/policy", getenv("XDG_RUNTIME_DIR"));
+	write_policy(governed, ALLOWING);
+	server_init(&governed->server, NULL);
+	struct rules_error error;
+	check(policy_file_init(&governed->policy_file, governed->path, &error));
+	vitrine_view_manager_v1_set_policy(governed->server.manager, governed_decide,
+		&governed->policy_file);
+}
+
+/** Whether there is one now. With a reason if not. */
+static void governed_add_control(struct governed *governed) {
+	char error[CONTROL_ERROR_SIZE] = "";
+	governed->has_control = control_socket_create(&(struct control_options){
+		.loop = governed->server.loop,
+		.manager = governed->server.manager,
+		.wayland_display = "wayland-test",
+		.reload = governed_reload,
+		.data = governed,
+	}, error);
+	check(governed->has_control == (error[0] == '\0'));
+}
+
+static void governed_start_session(struct governed *governed) {
+	governed->client = client_create(&governed->server);
+	governed->session = test_session_start(governed->client, VITRINE_GUARANTEE_SNAPSHOT);
+	check(output_paint(governed->server.output, 0x111111, NULL));
+	pump_until(&governed->server, governed->session->n_frames > 0);
+}
+
+static void governed_tear_down(struct governed *governed) {
+	server_finish(&governed->server);
+	policy_file_finish(&governed->policy_file);
+}
+
+static int connect_control(void) {
+	struct sockaddr_un address;
+	check(control_path_get(&address, "wayland-test"));
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	check_ok(connect(fd, (struct sockaddr *)&address, sizeof(address)));
+	return fd;
+}
+
+/** Says a line. Returns the first letter of the answer's key, 0 if the connection is ended. */
+static char ask_control(struct governed *governed, const char *line) {
+	int fd = connect_control();
+	check_int(send(fd, line, strlen(line), MSG_NOSIGNAL), ==, (long long)strlen(line));
+	check_ok(shutdown(fd, SHUT_WR));
+	char answer[1024] = "", byte;
+	size_t len = 0;
+	ssize_t n;
+	while ((n = recv(fd, &byte, 1, 0)) != 0 && !(n < 0 && errno == ECONNRESET)) {
+		if (n > 0 && len < sizeof(answer) - 1) {
+			answer[len++] = byte;
+		} else if (n < 0) {
+			check_int(errno, ==, EAGAIN);
+			pump_wait(&governed->server);
+		}
+	}
+	close(fd);
+	return len > 0 && answer[len - 1] == '\n' ? answer[2] : '\0'; // {"end or {"error
+}
+
+/** What the file in force says is what the session has, whatever the answer was. */
+static void check_one_policy_is_in_force(struct governed *governed) {
+	bool is_known = governed->client->wl_client != NULL;
+	const struct vitrine_view_client identity = {
+		.executable = "/bin/x", .comm = "x", .uid = getuid(),
+	};
+	check(governed->policy_file.rules != NULL);
+	bool may_look = policy_file_may_look(&governed->policy_file, &identity,
+		(struct vitrine_view_permission){ 0 });
+	check(!is_known || governed->session->stopped == !may_look);
+}
+
+TEST(reloading_the_policy_can_fail) {
+	harness_set_timeout(60 * harness_get_slowdown());
+	unsigned n = 0;
+	do {
+		struct governed governed;
+		governed_set_up(&governed);
+		governed_add_control(&governed);
+		check(governed.has_control);
+		governed_start_session(&governed);
+		int watcher = connect_control();
+		check_int(send(watcher, "{\"watch\":true}\n", 15, MSG_NOSIGNAL), ==, 15);
+		pump(&governed.server);
+		int n_fds = harness_count_fds();
+		write_policy(&governed, DENYING);
+		fixture_enter_server = enter_server;
+		fault_failed = false;
+		fault_calls_left = ++n;
+		char answer = ask_control(&governed, "{\"list\":true}\n{\"reload\":true}\n");
+		fault_calls_left = 0;
+		end_failing();
+		pump(&governed.server);
+		check(answer != '\0' || fault_failed);
+		check_one_policy_is_in_force(&governed);
+		check_int(ask_control(&governed, "{\"reload\":true}\n"), ==, 'e');
+		pump(&governed.server);
+		check(governed.session->stopped || governed.client->wl_client == NULL);
+		check_int(harness_count_fds(), <=, n_fds);
+		close(watcher);
+		governed_tear_down(&governed);
+	} while (fault_failed);
+	harness_count(n - 1, "faults injected");
+	check_int(n, >, 20);
+}
+
+TEST(starting_the_control_socket_can_fail) {
+	unsigned n = 0;
+	do {
+		struct governed governed;
+		governed_set_up(&governed);
+		int n_fds = harness_count_fds();
+		fault_failed = false;
+		fault_calls_left = ++n;
+		fault_in_server = true;
+		governed_add_control(&governed);
+		fault_in_server = false;
+		fault_calls_left = 0;
+		check(governed.has_control == !fault_failed);
+		if (!governed.has_control) {
+			wl_event_loop_dispatch(governed.server.loop, 0); // removed sources are closed
+			check_int(harness_count_fds(), <=, n_fds + 1); // libwayland's for all timers
+			governed_add_control(&governed); // nothing is left in its way
+		}
+		check_int(ask_control(&governed, "{\"reload\":true}\n"), ==, 'e');
+		governed_tear_down(&governed);
+	} while (fault_failed);
+	harness_count(n - 1, "faults injected");
+	check_int(n, >=, 6); // memory, a socket, its name, its queue, two event sources
+}
+
+TEST(reading_the_first_policy_can_fail) {
+	char path[256];
+	snprintf(path, sizeof(path), "%s/policy", getenv("XDG_RUNTIME_DIR"));
+	struct governed governed = { 0 };
+	strcpy(governed.path, path);
+	write_policy(&governed, DENYING);
+	unsigned n = 0;
+	do {
+		struct policy_file file;
+		struct rules_error error = { 0 };
+		int n_fds = harness_count_fds();
+		fault_failed = false;
+		fault_calls_left = ++n;
+		fault_in_server = true;
+		bool ok = policy_file_init(&file, path, &error);
+		fault_in_server = false;
+		fault_calls_left = 0;
+		check(ok == !fault_failed);
+		check(ok == (file.rules != NULL) && ok == (error.text[0] == '\0'));
+		check_int(harness_count_fds(), ==, n_fds);
+		policy_file_finish(&file);
+	} while (fault_failed);
+	harness_count(n - 1, "faults injected");
+	check_int(n, >, 8);
 }
