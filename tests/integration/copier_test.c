@@ -23,6 +23,7 @@
 #include "copier.h"
 #include "copy_gl.h"
 #include "ext-image-capture-source-v1-client-protocol.h"
+#include "faults.h"
 #include "fixture.h"
 #include "harness.h"
 #include "memfd_buffer.h"
@@ -72,14 +73,21 @@ int __wrap_wlr_renderer_get_drm_fd(struct wlr_renderer *renderer) {
 static struct wlr_buffer *gbm_allocator_create_buffer(struct wlr_allocator *allocator, int width,
 		int height, const struct wlr_drm_format *format) {
 	struct wlr_allocator *inner = vt_memfd_allocator_create();
-	check(inner != NULL);
-	struct wlr_buffer *buffer = wlr_allocator_create_buffer(inner, width, height, format);
+	struct wlr_buffer *buffer =
+		inner != NULL ? wlr_allocator_create_buffer(inner, width, height, format) : NULL;
 	wlr_allocator_destroy(inner);
-	check(buffer != NULL);
+	check(buffer != NULL || fault_failed);
+	if (buffer == NULL) {
+		return NULL;
+	}
 	struct wlr_dmabuf_attributes dmabuf;
 	check(wlr_buffer_get_dmabuf(buffer, &dmabuf));
 	struct vt_buffer *vt_buffer = vt_buffer_try_from_buffer(buffer);
-	check(wlr_dmabuf_attributes_copy(&vt_buffer->dmabuf, &dmabuf));
+	if (!wlr_dmabuf_attributes_copy(&vt_buffer->dmabuf, &dmabuf)) {
+		check(fault_failed);
+		wlr_buffer_drop(buffer);
+		return NULL;
+	}
 	vt_buffer->device = 1;
 	return buffer;
 }
@@ -117,7 +125,10 @@ struct wlr_allocator *__wrap_vt_gbm_allocator_create(int borrowed_drm_fd, bool i
 struct wlr_allocator *__wrap_vt_gbm_allocator_create(int borrowed_drm_fd, bool is_for_display) {
 	n_gbm_allocators++;
 	struct wlr_allocator *allocator = calloc(1, sizeof(*allocator));
-	check(allocator != NULL);
+	check(allocator != NULL || fault_failed);
+	if (allocator == NULL) {
+		return NULL;
+	}
 	wlr_allocator_init(allocator, &gbm_allocator_impls[exports_for_writing],
 		WLR_BUFFER_CAP_DMABUF);
 	return allocator;
@@ -917,4 +928,76 @@ TEST_WITH(fixture, holder_with_fences_gets_other_buffers_and_costs_the_output_no
 	test_session_close(session);
 	close(fenced_fd);
 	forget_device();
+}
+
+/* Calls that fail */
+
+WRAP(bool, wlr_dmabuf_attributes_copy, EMFILE, false,
+	(struct wlr_dmabuf_attributes *target, const struct wlr_dmabuf_attributes *source),
+	(target, source))
+WRAP(pixman_bool_t, pixman_region32_copy, ENOMEM, false,
+	(pixman_region32_t *target, const pixman_region32_t *source), (target, source))
+
+static void enter_server(bool enter) {
+	fault_in_server = enter;
+}
+
+static bool is_served(struct test_session *session, uint32_t color) {
+	return session->stopped || session->client->wl_client == NULL ||
+		(session->n_frames > 0 && test_session_get_pixel(session, 63, 47) == color);
+}
+
+enum { FAILING_SESSIONS = 3 };
+
+/** What comes is right, and what cannot come is told. No session gets less than it asked for. */
+static void check_served(struct fixture *f, struct test_session *sessions[], uint32_t color) {
+	output_paint(f->server.output, color, NULL); // which may fail: it is repainted
+	for (int i = 0; i < FAILING_SESSIONS; i++) {
+		pump_until(&f->server, is_served(sessions[i], color));
+		check(!sessions[i]->stopped ||
+			sessions[i]->stop_reason == VITRINE_VIEW_STOP_NO_RESOURCES ||
+			sessions[i]->stop_reason == VITRINE_VIEW_STOP_UNSUPPORTED);
+		for (uint32_t j = 0; j < sessions[i]->n_views; j++) {
+			check_int(sessions[i]->views[j].guarantee, ==, SNAPSHOT);
+		}
+	}
+}
+
+/** One of shared copies, one of a holder's own in memfds, and one of its own in dma-bufs. */
+static void run_copies(struct fixture *f, struct client *client) {
+	struct test_session *sessions[FAILING_SESSIONS];
+	fixture_enter_server = enter_server;
+	sessions[0] = test_session_create(client, 0, SNAPSHOT);
+	sessions[0]->auto_release = true;
+	output_paint(f->server.output, 0x111111, NULL);
+	pump_until(&f->server, is_served(sessions[0], 0x111111));
+	f->server.manager->limits.shared_bytes = (struct vitrine_view_limit){ 1, 1, 1 };
+	sessions[1] = test_session_create(client, 0, SNAPSHOT);
+	sessions[1]->auto_release = true;
+	sessions[2] = start_device_session(client);
+	for (uint32_t i = 2; i < 4; i++) {
+		check_served(f, sessions, fixture_color(i));
+	}
+	client_destroy_sessions(client);
+	pump(&f->server);
+}
+
+TEST(each_call_of_copies_by_a_thread_can_fail) {
+	harness_set_timeout(120 * harness_get_slowdown());
+	unsigned n = 0;
+	do {
+		struct fixture f;
+		fixture_set_up(&f, &(struct fixture_options){ 0 });
+		use_device(&f);
+		struct client *client = client_create(&f.server);
+		fault_failed = false;
+		fault_calls_left = ++n;
+		run_copies(&f, client);
+		fault_calls_left = 0;
+		fixture_enter_server = NULL;
+		fixture_tear_down(&f);
+		forget_device();
+	} while (fault_failed);
+	harness_count(n - 1, "faults injected");
+	check_int(n, >, 50);
 }
