@@ -318,6 +318,7 @@ bool server_init(struct server *server, const struct server_options *options) {
 
 	server->display = wl_display_create();
 	if (server->display == NULL) {
+		wlr_log(WLR_ERROR, "cannot create the Wayland display");
 		return false;
 	}
 	if (!server_init_signals(server) || !server_init_backend(server)) {
