@@ -15,7 +15,7 @@
  * - The others go on with what each of them has reserved at its start: n of them have reserves
  *   for n retirements, which is one for each of their ends, and one for those that left.
  *
- * So no subscriber is stopped for what others keep.
+ * So no subscriber is stopped for what others keep, if its holder can have copies.
  */
 
 /**

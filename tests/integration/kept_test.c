@@ -333,6 +333,30 @@ TEST_WITH_EACH(fixture, honest, session_goes_on_whatever_others_keep) {
 	}
 }
 
+/** What remains: copies of its own are what others of its user can have taken as well. */
+TEST_WITH(fixture, session_ends_if_its_group_has_neither_room_nor_copies_left) {
+	set_limits(f);
+	f->server.output->repaint = true;
+	struct vitrine_view_limits *limits = &f->server.manager->limits;
+	limits->copiers.per_group = 1;
+	struct test_session *session = test_session_start_reader(f->client, ALL);
+	fixture_paint(f, 1);
+	struct holder holder;
+	holder_init(&holder, &f->server);
+	limits->shared_bytes = (struct vitrine_view_limit){ 0, 1000 * SET, 1000 * SET };
+	struct test_session *copies = test_session_start_reader(holder.client, ALL);
+	fixture_paint(f, 2);
+	client_roundtrip(holder.client);
+	check_int(copies->views[0].guarantee, ==, SNAPSHOT);
+	limits->shared_bytes.for_all = 8 * SET;
+	for (uint32_t i = 0; i < 60 && !session->stopped; i++) {
+		look_and_end(f, &holder, ALL);
+		client_roundtrip(f->client);
+	}
+	test_session_check_stop(session, VITRINE_VIEW_STOP_NO_RESOURCES);
+	holder_finish(&holder);
+}
+
 /** Which memory a view is of. */
 static ino_t get_inode(const struct test_session *session, uint32_t index) {
 	struct stat st;

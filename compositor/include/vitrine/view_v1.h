@@ -159,15 +159,15 @@ struct vitrine_view_limits {
 	 * and a quarter of that a holder.
 	 */
 	struct vitrine_view_limit fds;
-	/** Threads that copy frames to dma-bufs for one client alone. */
+	/** Copies of an output's frames for one holder or one client alone: each may have a thread. */
 	struct vitrine_view_limit copiers;
 	/** Threads that copy a client's buffer. */
 	struct vitrine_view_limit copies;
-	/** Bytes of copies of frames that are for one client alone. */
+	/** Bytes of copies of frames that are for one holder or one client alone, and of buffers. */
 	struct vitrine_view_limit private_bytes;
 	/**
-	 * Bytes of retired memory that more than one client may have been shown, and pieces
-	 * of it, that a client may still have.
+	 * Bytes of memory that more than one holder may be shown, and pieces of it: what is
+	 * reserved for that, what is announced, and what has retired and a client may still have.
 	 */
 	struct vitrine_view_limit shared_bytes;
 	struct vitrine_view_limit shared_pieces;
