@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* vitrine-compositor, of which the n-th call fails until it has started, and while it runs. */
+/* vitrine-compositor, of which the n-th call fails while it starts and reads its policy again. */
 #include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -115,8 +115,8 @@ static void report_failed(void) {
 /** In a process of its own. Its output goes to a file. */
 static _Noreturn void start(unsigned n, const char *policy, const char *log) {
 	char *argv[] = {
-		"vitrine-compositor", "--policy", (char *)policy, "-x", "-s",
-		"test -S \"$XDG_RUNTIME_DIR/$WAYLAND_DISPLAY\" && exit 7", NULL,
+		"vitrine-compositor", "--policy", (char *)policy, "-v", "-x", "-s",
+		"kill -HUP $PPID; test -S \"$XDG_RUNTIME_DIR/$WAYLAND_DISPLAY\" && exit 7", NULL,
 	};
 	int fd = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0) {
@@ -132,15 +132,17 @@ static _Noreturn void start(unsigned n, const char *policy, const char *log) {
 	exit(compositor_main(sizeof(argv) / sizeof(argv[0]) - 1, argv));
 }
 
-/** Shows what the compositor said if that was not right. */
-static bool says_why(const char *log) {
+/** Whether the compositor has said this. The line is shown. */
+static bool has_said(const char *log, const char *what) {
 	char line[1024];
 	bool says = false;
 	FILE *file = fopen(log, "re");
 	check(file != NULL);
 	while (fgets(line, sizeof(line), file) != NULL) {
-		fputs(line, stderr);
-		says |= strstr(line, "[ERROR]") != NULL || strstr(line, "vitrine-compositor: ") == line;
+		if (strstr(line, what) != NULL) {
+			fputs(line, stderr);
+			says = true;
+		}
 	}
 	fclose(file);
 	return says;
@@ -167,8 +169,10 @@ static bool check_start(unsigned n, const char *policy, const char *log) {
 		(has_failed && (WEXITSTATUS(status) == 1 || WEXITSTATUS(status) == 2)));
 	if (!is_right || WEXITSTATUS(status) != STARTED) {
 		fprintf(stderr, "call %u failed: status %#x\n", n, (unsigned)status);
-		bool says = says_why(log);
+		bool says = has_said(log, "[ERROR]") || has_said(log, "vitrine-compositor: ");
 		check(is_right && says);
+	} else { // the policy file, again
+		check(has_said(log, "] read ") || (has_failed && has_said(log, "the policy stays")));
 	}
 	return has_failed;
 }
