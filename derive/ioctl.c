@@ -7,11 +7,11 @@
 #include "backend.h"
 #include "dma_buf_derive.h"
 
-/** Returns a file descriptor or a negative errno: -EOPNOTSUPP if the kernel has no such ioctl. */
+/** Returns a file descriptor or a negative errno. */
 static int ioctl_derive_fd(int dmabuf_fd, unsigned long request) {
 	struct dma_buf_derive params = { .flags = O_RDONLY | O_CLOEXEC, .fd = -1 };
 	if (ioctl(dmabuf_fd, request, &params) < 0) {
-		return errno == ENOTTY ? -EOPNOTSUPP : -errno;
+		return -errno;
 	}
 	return params.fd;
 }
