@@ -106,13 +106,13 @@ def run_tsan(session, request, summary):
 
 
 def run_coverage(session, request, summary):
-    """What runs counts. What fails there is told: that build is slow, and some tests measure."""
+    """What runs counts, and what fails there does too, unless it is a matter of time."""
     session.prepare_kernels(False)
     coverage.forget(session)
-    measured = testlog.Summary()
-    run_tests(session, request, measured, {"coverage": 4}, coverage.SUITES)
-    for name, why, _ in measured.failed:
-        print(f"not counted, as it is of the build that counts lines: {name}: {why}")
+    found = testlog.Summary()
+    run_tests(session, request, found, {"coverage": coverage.SLOWDOWN}, coverage.SUITES)
+    for name in coverage.judge(found, summary):
+        print(f"not counted, as it measures time in the build that counts lines: {name}")
     coverage.report(session, summary)
 
 

@@ -206,6 +206,23 @@ def test_coverage_percent():
     need_equal(coverage.percent_of([]), 0)
 
 
+def test_coverage_failures():
+    """where lines are counted, failures count too, but for those of tests that measure time"""
+    found, summary = testlog.Summary(), testlog.Summary()
+    log = {'result': 'FAIL', 'returncode': 1, 'stdout': '1..2\nok 1 - a\nnot ok 2 - timed - b\n'}
+    found.add_run('coverage', [{'name': f'{suites} - vitrine:x', **log} for suites in
+                               ('vm+timed', 'vm+timed-not', 'e2e')], 1)
+    need_equal(coverage.judge(found, summary),
+               ['coverage: vm+timed - vitrine:x: timed - b: not ok'])
+    need_equal(summary.passed, 3)
+    need_equal([name for name, _, _ in summary.failed],
+               ['coverage: vm+timed-not - vitrine:x: timed - b',
+                'coverage: e2e - vitrine:x: timed - b'])
+    found.add_run('coverage', [], 1)  # meson itself
+    coverage.judge(found, summary)
+    need(summary.failed[-1][0] == 'coverage', summary.failed)
+
+
 def test_log():
     """a log has a line a test, and one that is not there has none"""
     with tempfile.TemporaryDirectory() as directory:
