@@ -7,6 +7,7 @@
 #include <drm_fourcc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <vitrine/view_v1.h>
 
@@ -228,8 +229,22 @@ static void raw_client_step(struct raw_client *client) {
 	}
 }
 
+/**
+ * All clients are of one process here, a holder: what the others' sessions retire faster
+ * than it can be given back would count as the honest one's.
+ */
+static void let_one_holder_have_all(struct server *server) {
+	server->manager->limits.shared_pieces =
+		(struct vitrine_view_limit){ UINT64_MAX, UINT64_MAX, UINT64_MAX };
+	struct rlimit limit;
+	check_ok(getrlimit(RLIMIT_NOFILE, &limit));
+	limit.rlim_cur = limit.rlim_max;
+	check_ok(setrlimit(RLIMIT_NOFILE, &limit));
+}
+
 TEST_WITH(fixture, random_requests_hurt_only_their_sender) {
 	harness_set_timeout(1200);
+	let_one_holder_have_all(&f->server);
 	f->server.manager->limits.contended_frame_deadline_ms = 5;
 	f->server.manager->limits.frame_deadline_ms = 10;
 	struct test_session *honest = test_session_start_reader(f->client, ALL);
