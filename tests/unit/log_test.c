@@ -40,6 +40,7 @@ static void pipe_log_set_up(struct pipe_log *f, const struct pipe_log_options *o
 
 static void pipe_log_tear_down(struct pipe_log *f) {
 	close(f->read_fd);
+	log_flush(10000); // the thread writes to the other end until it has failed
 	close(f->write_fd);
 }
 
