@@ -93,8 +93,7 @@ static bool snapshots_choose(struct vt_snapshots *snapshots, const struct vt_sub
 		snapshots->allocator, &subscriber->reader, device, output->render_format);
 }
 
-/** Copies for a holder, which has room for them: so many bytes for each. NULL if it has not. */
-static struct vt_snapshots *snapshots_create(struct vt_manager *manager,
+struct vt_snapshots *vt_private_snapshots_create(struct vt_manager *manager,
 		struct wlr_output *output, struct vt_snapshots_common *borrowed_common,
 		struct vt_subscriber *subscriber, size_t size, const struct vt_stream_interface *impl,
 		void *data) {
@@ -117,21 +116,14 @@ static struct vt_snapshots *snapshots_create(struct vt_manager *manager,
 	return snapshots;
 }
 
-struct vt_snapshots *vt_private_snapshots_create(struct vt_manager *manager,
-		struct wlr_output *output, struct vt_snapshots_common *borrowed_common,
-		struct vt_subscriber *subscriber, size_t size, const struct vt_stream_interface *impl,
-		void *data) {
-	return snapshots_create(manager, output, borrowed_common, subscriber, size, impl, data);
-}
-
 struct vt_snapshots *vt_given_snapshots_create(struct vt_manager *manager,
 		struct wlr_output *output, struct vt_snapshots_common *borrowed_common,
 		struct vt_subscriber *subscriber, const struct vt_stream_interface *impl,
 		void *data, enum vitrine_view_stop_reason *reason) {
 	*reason = VITRINE_VIEW_STOP_NO_RESOURCES;
 	size_t size = (size_t)output->width * (size_t)output->height * 4;
-	struct vt_snapshots *snapshots = snapshots_create(manager, output, borrowed_common,
-		subscriber, size, impl, data);
+	struct vt_snapshots *snapshots = vt_private_snapshots_create(manager, output,
+		borrowed_common, subscriber, size, impl, data);
 	if (snapshots == NULL) {
 		return NULL;
 	}

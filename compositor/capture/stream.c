@@ -58,7 +58,7 @@ static void stream_announce_retired(struct vt_stream *stream,
 	}
 }
 
-/** What is kept is not the buffer's any more: nobody is shown it again. */
+/** What is kept is not the buffer's any more: no client is shown it again. */
 static void buffer_let_go(struct vt_stream_buffer *buffer) {
 	if (buffer->kept != NULL) {
 		vt_announced_memory_let_go(buffer->kept);

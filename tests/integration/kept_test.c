@@ -86,7 +86,8 @@ static void holder_init(struct holder *holder, struct server *server) {
 	if (holder->pid == 0) {
 		int connection[2];
 		// Not even the ends that other holders' processes wait for
-		if (dup2(sockets[1], 3) != 3 || close_range(4, ~0U, 0) != 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, connection) != 0) {
+		if (dup2(sockets[1], 3) != 3 || close_range(4, ~0U, 0) != 0 ||
+				socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, connection) != 0) {
 			_exit(1);
 		}
 		send_fd(3, connection[0]);

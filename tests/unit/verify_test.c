@@ -163,23 +163,23 @@ TEST_WITH(memory, dmabuf_is_as_long_as_the_view) {
 }
 
 /** "mappable for reading, and not mappable for writing" */
-TEST_WITH(memory, dmabuf_is_not_mapped_for_writing) {
-	expect(f, DMABUF, FD_READ_ONLY, SIZE, NULL);
+static void expect_no_map_for_writing(const struct memory *memory, uint32_t storage,
+		uint32_t guarantee) {
+	expect(memory, storage, guarantee, SIZE, NULL);
 	kernel.is_mapped_for_writing = true;
-	expect(f, DMABUF, FD_READ_ONLY, SIZE, "can be mapped for writing");
+	expect(memory, storage, guarantee, SIZE, "can be mapped for writing");
 	kernel.is_mapped_for_writing = false;
 	kernel.becomes_writable = true;
-	expect(f, DMABUF, FD_READ_ONLY, SIZE, "a mapping can be made writable");
+	expect(memory, storage, guarantee, SIZE, "a mapping can be made writable");
+}
+
+TEST_WITH(memory, dmabuf_is_not_mapped_for_writing) {
+	expect_no_map_for_writing(f, DMABUF, FD_READ_ONLY);
 }
 
 TEST_WITH(memory, memfd_is_not_mapped_for_writing, .is_memfd = true,
 		.seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) {
-	expect(f, MEMFD, SEALED, SIZE, NULL);
-	kernel.is_mapped_for_writing = true;
-	expect(f, MEMFD, SEALED, SIZE, "can be mapped for writing");
-	kernel.is_mapped_for_writing = false;
-	kernel.becomes_writable = true;
-	expect(f, MEMFD, SEALED, SIZE, "a mapping can be made writable");
+	expect_no_map_for_writing(f, MEMFD, SEALED);
 }
 
 /** Memory of a device need not be for the CPU; a memfd is. */
