@@ -314,6 +314,17 @@ static void bench_handle_resource_destroy(struct wl_resource *resource) {
 
 /* Lifetime */
 
+/** One process is 256 clients here, and what is measured is no refusal. */
+static void raise_limits(struct vitrine_view_limits *limits) {
+	static const struct vitrine_view_limit none = { UINT32_MAX, UINT32_MAX, UINT32_MAX };
+	limits->starts_per_group.burst = UINT32_MAX;
+	limits->starts_per_holder.burst = UINT32_MAX;
+	limits->objects = none;
+	limits->fds = none;
+	limits->shared_pieces = none;
+	limits->shared_bytes = (struct vitrine_view_limit){ UINT64_MAX, UINT64_MAX, UINT64_MAX };
+}
+
 static bool bench_init(struct bench *bench, const struct server_options *options) {
 	static const float black[4] = {0, 0, 0, 1};
 	struct server *server = &bench->server;
@@ -325,12 +336,7 @@ static bool bench_init(struct bench *bench, const struct server_options *options
 	if (!server_init(server, options)) {
 		return false;
 	}
-	// More sessions, and shorter ones, than anybody opens else
-	server->view_manager->limits.starts_per_group.burst = UINT32_MAX;
-	server->view_manager->limits.starts_per_holder.burst = UINT32_MAX;
-	server->view_manager->limits.objects = (struct vitrine_view_limit){
-		UINT32_MAX, UINT32_MAX, UINT32_MAX,
-	};
+	raise_limits(&server->view_manager->limits);
 	if (bench->uses_busy) {
 		// Or opening 64 connections is enough for the first to be taken for idle
 		server->view_manager->limits.frame_deadline_ms *= SLOW_FACTOR;
