@@ -34,7 +34,6 @@ def test_page_flips(compositor):
             need(report['fps'] >= 0.85 * alone['fps'], (alone, report))
         # Each commit of sway is a page flip, and each one got here
         skipped = [report['skipped'] for report in reports]
-        need(max(skipped) <= 2, reports)
         if not any(skipped):
             return
         need(rounds_left > 0, reports)
