@@ -11,7 +11,8 @@ COMPONENTS = ("compositor", "derive", "client")
 WANTED_PERCENT = 90
 # Its tests may take so many times longer.
 SLOWDOWN = 4
-# What measures and what attacks for minutes is left out, and the kernels that run no line of ours that others do not.
+# What measures and what attacks for minutes is left out, and the kernels that run no line of ours
+# that others do not.
 SUITES = ("unit", "integration", "e2e", "plugin", "uml", "vm-7.2", "vm-bochs", "vm-virtio-gpu")
 
 
