@@ -20,25 +20,28 @@ static bool frame_is_finished(const struct vt_stream_frame *frame) {
 	return frame->fence_fd < 0 && !frame->waits_for_present && !frame->waits_for_copy;
 }
 
-static void stream_close_fence(struct vt_stream *stream) {
+/** Nobody waits for the newest frame's fence any more, which the caller takes over. */
+static int stream_take_fence(struct vt_stream *stream) {
 	if (stream->fence_source != NULL) {
 		wl_event_source_remove(stream->fence_source);
 		stream->fence_source = NULL;
 	}
-	if (stream->newest.fence_fd >= 0) {
-		close(stream->newest.fence_fd);
-		stream->newest.fence_fd = -1;
-	}
+	int fd = stream->newest.fence_fd;
+	stream->newest.fence_fd = -1;
+	return fd;
 }
 
 static void stream_drop_newest(struct vt_stream *stream) {
-	stream_close_fence(stream);
+	int fence_fd = stream_take_fence(stream);
 	stream->newest.waits_for_present = false;
 	stream->newest.waits_for_copy = false;
 	pixman_region32_clear(&stream->newest.damage);
 	struct vt_stream_buffer *buffer = stream->newest.buffer;
 	stream->newest.buffer = NULL;
 	if (buffer != NULL) {
+		if (fence_fd >= 0) {
+			vt_stream_buffer_lose(buffer, fence_fd);
+		}
 		buffer->old_since_ms = vt_now_ms();
 		vt_stream_buffer_unref(buffer);
 	}
@@ -636,8 +639,10 @@ bool vt_stream_has_foreign_fence(const struct vt_stream *stream) {
 	}
 	const struct vt_stream_buffer *buffer;
 	wl_list_for_each(buffer, &stream->buffers, link) {
-		// In one that nothing of ours uses, all that we began is finished
+		// In one that nothing of ours uses, all that we began is finished, but for a frame
+		// that was not waited for
 		if (buffer->buffer->base.n_locks == 0 && buffer->announced &&
+				!vt_stream_buffer_is_drawn_to(buffer) &&
 				vt_fence_is_on_dmabuf(&buffer->buffer->dmabuf)) {
 			return true;
 		}
@@ -668,7 +673,7 @@ static void stream_handle_finished(struct vt_stream *stream) {
 static int stream_handle_fence(int fd, uint32_t mask, void *data) {
 	struct vt_stream *stream = data;
 	// An error of the fence will not go away: the frame is as finished as it gets
-	stream_close_fence(stream);
+	close(stream_take_fence(stream));
 	stream_handle_finished(stream);
 	return 0;
 }
@@ -758,17 +763,11 @@ static void stream_take_damage(struct vt_stream *stream, const pixman_region32_t
 	stream->n_lost = 0;
 }
 
-static void stream_close_frame(const struct vt_stream_frame *frame) {
-	if (frame->fence_fd >= 0) {
-		close(frame->fence_fd);
-	}
-}
-
 void vt_stream_submit(struct vt_stream *stream, const struct vt_stream_frame *frame) {
 	struct vt_stream_frame *newest = &stream->newest;
 	if (newest->buffer != NULL && !frame_is_finished(newest)) {
 		vt_stream_lose(stream, &frame->damage); // there is more once that is finished
-		stream_close_frame(frame);
+		vt_stream_buffer_lose(frame->buffer, frame->fence_fd);
 		return;
 	}
 	struct wl_event_source *fence_source = NULL;
@@ -777,7 +776,7 @@ void vt_stream_submit(struct vt_stream *stream, const struct vt_stream_frame *fr
 			WL_EVENT_READABLE, stream_handle_fence, stream);
 		if (fence_source == NULL) {
 			vt_stream_fail(stream, &frame->damage);
-			stream_close_frame(frame);
+			vt_stream_buffer_lose(frame->buffer, frame->fence_fd);
 			return;
 		}
 	}
@@ -785,6 +784,7 @@ void vt_stream_submit(struct vt_stream *stream, const struct vt_stream_frame *fr
 	stream_forget_failures(stream);
 	vt_stream_buffer_ref(frame->buffer); // before the old one goes, which may be the same
 	stream_drop_newest(stream);
+	vt_stream_buffer_lose(frame->buffer, -1); // this drawing is finished after that one
 	stream->fence_source = fence_source;
 	newest->buffer = frame->buffer;
 	newest->when = frame->when;

@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 #include <assert.h>
+#include <poll.h>
+#include <unistd.h>
 
+#include "clock.h"
 #include "stream_buffer.h"
+
+/** A frame takes a GPU less, also an emulated one. */
+#define DRAWING_CAP_MS 500
 
 void vt_stream_buffer_init(struct vt_stream_buffer *buffer, struct vt_buffer *vt_buffer) {
 	buffer->buffer = vt_buffer;
 	buffer->generation = vt_buffer->generation;
+	buffer->lost_fence_fd = -1;
 	pixman_region32_init_rect(&buffer->stale, 0, 0, (unsigned)vt_buffer->base.width,
 		(unsigned)vt_buffer->base.height);
 }
@@ -13,6 +20,7 @@ void vt_stream_buffer_init(struct vt_stream_buffer *buffer, struct vt_buffer *vt
 void vt_stream_buffer_finish(struct vt_stream_buffer *buffer) {
 	assert(buffer->n_refs == 0 && buffer->n_holds == 0 && buffer->n_kept == 0);
 	assert(buffer->memory == NULL && buffer->kept == NULL);
+	vt_stream_buffer_lose(buffer, -1);
 	pixman_region32_fini(&buffer->stale);
 }
 
@@ -20,6 +28,20 @@ void vt_stream_buffer_set_stale(struct vt_stream_buffer *buffer) {
 	pixman_region32_fini(&buffer->stale);
 	pixman_region32_init_rect(&buffer->stale, 0, 0, (unsigned)buffer->buffer->base.width,
 		(unsigned)buffer->buffer->base.height);
+}
+
+void vt_stream_buffer_lose(struct vt_stream_buffer *buffer, int take_fence_fd) {
+	if (buffer->lost_fence_fd >= 0) {
+		close(buffer->lost_fence_fd);
+	}
+	buffer->lost_fence_fd = take_fence_fd;
+	buffer->lost_since_ms = vt_now_ms();
+}
+
+bool vt_stream_buffer_is_drawn_to(const struct vt_stream_buffer *buffer) {
+	struct pollfd pollfd = { .fd = buffer->lost_fence_fd, .events = POLLIN };
+	return pollfd.fd >= 0 && vt_now_ms() - buffer->lost_since_ms < DRAWING_CAP_MS &&
+		poll(&pollfd, 1, 0) == 0;
 }
 
 void vt_stream_buffer_ref(struct vt_stream_buffer *buffer) {

@@ -32,6 +32,13 @@ struct vt_stream_buffer {
 	uint64_t held_since; // sequence number of the frame that was held first
 	int64_t old_since_ms; // when it has stopped being the newest, CLOCK_MONOTONIC
 
+	/**
+	 * Of a frame in it that was not delivered, to tell the fence of that drawing from one of
+	 * a holder. -1 if there is none; it may be signalled.
+	 */
+	int lost_fence_fd;
+	int64_t lost_since_ms; // CLOCK_MONOTONIC
+
 	pixman_region32_t stale; // of a copy: what the source has drawn since, or all
 	uint32_t generation; // of the buffer's memory that subscribers know
 	bool announced; // its memory, to any client
@@ -70,6 +77,14 @@ void vt_stream_buffer_finish(struct vt_stream_buffer *buffer);
 
 /** Nothing of the buffer is what the source has. */
 void vt_stream_buffer_set_stale(struct vt_stream_buffer *buffer);
+
+/** A frame in the buffer is not delivered. Takes its fence over, -1 if it is finished. */
+void vt_stream_buffer_lose(struct vt_stream_buffer *buffer, int take_fence_fd);
+/**
+ * Whether the drawing of a frame that was not delivered goes on; not if that takes so long that
+ * it has to wait for a holder.
+ */
+bool vt_stream_buffer_is_drawn_to(const struct vt_stream_buffer *buffer);
 
 /** The producer must not draw to the buffer. */
 void vt_stream_buffer_ref(struct vt_stream_buffer *buffer);

@@ -85,13 +85,14 @@ static void fail_to_derive(int error, uint32_t times) {
 	n_derive_errors = times;
 }
 
-/* What stands in for a holder that puts a fence on all that it knows */
+/* What stands in for a fence on all buffers, or on one */
 
 static bool is_fenced;
+static const struct wlr_dmabuf_attributes *fenced_dmabuf;
 
 bool __wrap_vt_fence_is_on_dmabuf(const struct wlr_dmabuf_attributes *dmabuf);
 bool __wrap_vt_fence_is_on_dmabuf(const struct wlr_dmabuf_attributes *dmabuf) {
-	return is_fenced;
+	return is_fenced || dmabuf == fenced_dmabuf;
 }
 
 /** Rectangles of damage that wait for somebody, of the place that has most. */
@@ -411,6 +412,55 @@ static struct vt_subscriber *share_fences(struct fixture *f, uint32_t i) {
 		wl_container_of(viewed->direct.subscribers.next, subscriber, stream_link);
 	subscriber->guarantee = VITRINE_GUARANTEE_FD_READ_ONLY;
 	return subscriber;
+}
+
+/** The buffer with a frame that was lost before it was finished, of which there is one. */
+static struct vt_stream_buffer *get_unfinished(const struct vt_stream *stream) {
+	struct vt_stream_buffer *buffer, *unfinished = NULL;
+	wl_list_for_each(buffer, &stream->buffers, link) {
+		if (vt_stream_buffer_is_drawn_to(buffer)) {
+			check(unfinished == NULL);
+			unfinished = buffer;
+		}
+	}
+	check(unfinished != NULL);
+	return unfinished;
+}
+
+TEST_PARAMS(fixture, lost_frames, bool is_slow) = {
+	{ "which is finished", { .acceptable = VITRINE_GUARANTEE_SEALED, .auto_release = true } },
+	{ "which takes too long", { .acceptable = VITRINE_GUARANTEE_SEALED, .auto_release = true },
+		true },
+};
+
+TEST_WITH_EACH(fixture, lost_frames, fence_of_a_lost_frame_is_no_holders_while_it_is_drawn) {
+	fixture_paint(f, 1);
+	share_fences(f, 1);
+	struct vt_viewed_output *viewed = get_viewed_output(&f->server);
+	begin_fence();
+	fixture_paint(f, 20); // which is waited for
+	fixture_paint(f, 21);
+	struct vt_stream_buffer *unfinished = get_unfinished(&viewed->direct);
+	fenced_dmabuf = &unfinished->buffer->dmabuf;
+	vt_viewed_output_check_fences(viewed);
+	check_int(viewed->n_fences_found, ==, 0);
+	check_int(f->session->n_retired, ==, 0);
+
+	// What is on it afterwards is a holder's
+	if (param->is_slow) {
+		unfinished->lost_since_ms -= 500;
+	} else {
+		signal_fence();
+	}
+	vt_viewed_output_check_fences(viewed);
+	fenced_dmabuf = NULL;
+	check_int(viewed->n_fences_found, ==, 1);
+	if (param->is_slow) {
+		signal_fence();
+	}
+	f->server.output->repaint = true;
+	pump_until(&f->server, f->session->n_retired > 0);
+	fixture_show(f, f->session, fixture_color(22));
 }
 
 TEST_WITH(fixture, third_fence_of_a_holder_ends_the_sharing_of_fences,
