@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -103,6 +104,19 @@ static int make_fd(uint32_t kind, const struct step *step) {
 	}
 }
 
+/**
+ * wlroots 0.20 closes the first n fds of buffer parameters with n planes, so that of planes 1 and
+ * 3 it keeps one for ever. Each one is plane 0 here.
+ */
+static void leave_no_gap(const struct wire *wire, uint32_t *words, size_t n_words) {
+	const struct wire_object *object = wire_find(wire, words[0]);
+	if (object != NULL && n_words > 2 &&
+			strcmp(object->interface->name, "zwp_linux_buffer_params_v1") == 0 &&
+			(words[1] & 0xffff) == ZWP_LINUX_BUFFER_PARAMS_V1_ADD) {
+		words[2] = 0;
+	}
+}
+
 static void add_proxy(struct wire *wire, const struct wl_interface *interface, void *proxy) {
 	if (proxy != NULL) {
 		wire_add(wire, interface, wl_proxy_get_id(proxy));
@@ -116,7 +130,11 @@ static void bed_connect(struct bed *bed) {
 	client_roundtrip(client);
 	client->asleep = true;
 	bed->attacker = client;
-	bed->wire = (struct wire){ .fd = wl_display_get_fd(client->display), .make_fd = make_fd };
+	bed->wire = (struct wire){
+		.fd = wl_display_get_fd(client->display),
+		.change = leave_no_gap,
+		.make_fd = make_fd,
+	};
 	add_proxy(&bed->wire, &xx_dmabuf_view_manager_v1_interface, client->manager);
 	add_proxy(&bed->wire, &ext_image_capture_source_v1_interface, source);
 	add_proxy(&bed->wire, &ext_output_image_capture_source_manager_v1_interface,

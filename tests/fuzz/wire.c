@@ -35,7 +35,7 @@ void wire_remove(struct wire *wire, uint32_t id) {
 	}
 }
 
-static const struct wire_object *wire_find(const struct wire *wire, uint32_t id) {
+const struct wire_object *wire_find(const struct wire *wire, uint32_t id) {
 	for (size_t i = 0; i < wire->n_objects; i++) {
 		if (wire->objects[i].id == id) {
 			return &wire->objects[i];
@@ -157,6 +157,9 @@ void wire_send(struct wire *wire, const struct step *step) {
 	}
 	message.words[1] = (uint32_t)message.len << 18 | opcode;
 	message_damage(&message, step);
+	if (wire->change != NULL) {
+		wire->change(wire, message.words, message.len);
+	}
 	size_t len = message.len * 4;
 	if (step->extra & STEP_CUT) {
 		len = step->args[8] % len;

@@ -51,6 +51,8 @@ struct wire {
 	struct wire_object objects[WIRE_OBJECTS_CAP];
 	size_t n_objects;
 	uint32_t next_id; // of objects that messages create
+	/** Called with each message before it is sent, to make another one of it; may be NULL. */
+	void (*change)(const struct wire *wire, uint32_t *words, size_t n_words);
 	/** Makes what is sent along, for a number below 32; it is closed afterwards. */
 	int (*make_fd)(uint32_t kind, const struct step *step);
 	/** Called for each message that comes in, with its arguments; may be NULL. */
@@ -61,6 +63,8 @@ struct wire {
 /** Ignored if there is no room. */
 void wire_add(struct wire *wire, const struct wl_interface *interface, uint32_t id);
 void wire_remove(struct wire *wire, uint32_t id);
+/** NULL if there is none. */
+const struct wire_object *wire_find(const struct wire *wire, uint32_t id);
 /** Sends what the step says, if the socket has room. */
 void wire_send(struct wire *wire, const struct step *step);
 /** Sends bytes, and file descriptors along. */
