@@ -179,10 +179,10 @@ def limited(seconds):
 
 # --- processes -----------------------------------------------------------------------
 
-def run(*command, status=0, **how):
+def run(*command, status=0, timeout=2 * LIMIT, **how):
     """Runs a program to its end, which is to have that status."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          errors='replace', timeout=2 * LIMIT, check=False, **how)
+                          errors='replace', timeout=timeout, check=False, **how)
     need(done.returncode == status, f'{" ".join(map(str, command))}: status {done.returncode}: '
          f'{(done.stdout + done.stderr)[-1200:]}')
     return done
@@ -399,8 +399,8 @@ class Compositor:
         """The picture that grim takes, in red, green, blue."""
         return self.grim_sized()[2]
 
-    def grim_sized(self, *options):
-        self.run('grim', '-t', 'ppm', *options, 'grim.ppm')
+    def grim_sized(self, *options, **how):
+        self.run('grim', '-t', 'ppm', *options, 'grim.ppm', **how)
         return parse_ppm(self.path('grim.ppm').read_bytes())
 
 
@@ -474,14 +474,27 @@ class PluginCompositor(Compositor):
         return ['cage', '--', start]
 
     def grim_sized(self, *options):
+        if self.plugin:
+            return super().grim_sized(*options)
         try:
-            return super().grim_sized(*options)
+            return super().grim_sized(*options, timeout=LIMIT / 3)
         except subprocess.TimeoutExpired:
-            if self.plugin:
-                raise
-            # cage alone, of a still screen on virtio-gpu: seen once. What it lacks then is not ours
-            note(f'grim had no frame of {self.name} alone, and is started again')
-            return super().grim_sized(*options)
+            return self.grim_sized_moving(*options)
+
+    def grim_sized_moving(self, *options):
+        """Once more, after the window has moved the screen, if it stood still.
+
+        Without us cage on virtio-gpu and sway on qxl have each given grim no frame of a still
+        screen, once. What they lack then is not ours.
+        """
+        note(f'grim had no frame of {self.name} alone, and is started again')
+        state = pathlib.Path(f'/proc/{self.app}/stat').read_text().rpartition(')')[2].split()[0]
+        os.kill(self.app, signal.SIGCONT)
+        picture = super().grim_sized(*options)
+        if state == 'T':
+            os.kill(self.app, signal.SIGSTOP)
+            picture = super().grim_sized(*options)
+        return picture
 
     def swaymsg(self, *command):
         self.run('swaymsg', '--socket', next(self.dir.glob('sway-ipc.*.sock')), *command)
