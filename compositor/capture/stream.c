@@ -39,9 +39,7 @@ static void stream_drop_newest(struct vt_stream *stream) {
 	struct vt_stream_buffer *buffer = stream->newest.buffer;
 	stream->newest.buffer = NULL;
 	if (buffer != NULL) {
-		if (fence_fd >= 0) {
-			vt_stream_buffer_lose(buffer, fence_fd);
-		}
+		vt_stream_buffer_lose(buffer, fence_fd);
 		buffer->old_since_ms = vt_now_ms();
 		vt_stream_buffer_unref(buffer);
 	}

@@ -30,18 +30,25 @@ void vt_stream_buffer_set_stale(struct vt_stream_buffer *buffer) {
 		(unsigned)buffer->buffer->base.height);
 }
 
+static bool buffer_lost_fence_is_pending(const struct vt_stream_buffer *buffer) {
+	struct pollfd pollfd = { .fd = buffer->lost_fence_fd, .events = POLLIN };
+	return pollfd.fd >= 0 && poll(&pollfd, 1, 0) == 0;
+}
+
 void vt_stream_buffer_lose(struct vt_stream_buffer *buffer, int take_fence_fd) {
+	// What is drawn to it again waits for what goes on, and for no longer than that may
+	if (!buffer_lost_fence_is_pending(buffer)) {
+		buffer->lost_since_ms = vt_now_ms();
+	}
 	if (buffer->lost_fence_fd >= 0) {
 		close(buffer->lost_fence_fd);
 	}
 	buffer->lost_fence_fd = take_fence_fd;
-	buffer->lost_since_ms = vt_now_ms();
 }
 
 bool vt_stream_buffer_is_drawn_to(const struct vt_stream_buffer *buffer) {
-	struct pollfd pollfd = { .fd = buffer->lost_fence_fd, .events = POLLIN };
-	return pollfd.fd >= 0 && vt_now_ms() - buffer->lost_since_ms < DRAWING_CAP_MS &&
-		poll(&pollfd, 1, 0) == 0;
+	return vt_now_ms() - buffer->lost_since_ms < DRAWING_CAP_MS &&
+		buffer_lost_fence_is_pending(buffer);
 }
 
 void vt_stream_buffer_ref(struct vt_stream_buffer *buffer) {

@@ -37,7 +37,7 @@ struct vt_stream_buffer {
 	 * a holder. -1 if there is none; it may be signalled.
 	 */
 	int lost_fence_fd;
-	int64_t lost_since_ms; // CLOCK_MONOTONIC
+	int64_t lost_since_ms; // and such fences are pending without a break, CLOCK_MONOTONIC
 
 	pixman_region32_t stale; // of a copy: what the source has drawn since, or all
 	uint32_t generation; // of the buffer's memory that subscribers know

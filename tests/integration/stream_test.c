@@ -449,6 +449,8 @@ TEST_WITH_EACH(fixture, lost_frames, fence_of_a_lost_frame_is_no_holders_while_i
 	// What is on it afterwards is a holder's
 	if (param->is_slow) {
 		unfinished->lost_since_ms -= 500;
+		// Nor is it more if it is drawn to again and again meanwhile
+		vt_stream_buffer_lose(unfinished, fcntl(unfinished->lost_fence_fd, F_DUPFD_CLOEXEC, 0));
 	} else {
 		signal_fence();
 	}
