@@ -12,8 +12,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "ext-foreign-toplevel-list-v1-client-protocol.h"
 #include "ext-image-capture-source-v1-client-protocol.h"
 #include "private.h"
+#include "xdg-output-unstable-v1-client-protocol.h"
 #include "xx-dmabuf-view-v1-client-protocol.h"
 
 /** A compositor that answers nothing for this long is not there. */
@@ -172,8 +174,7 @@ static const struct wl_callback_listener sync_listener = {
 	.done = sync_handle_done,
 };
 
-/** As wl_display_roundtrip_queue(), but ends on a signal and at the deadline. */
-static int client_roundtrip(struct vitrine_client *client, const struct timespec *deadline) {
+int client_roundtrip(struct vitrine_client *client, const struct timespec *deadline) {
 	struct wl_display *wrapper = wl_proxy_create_wrapper(client->display);
 	if (wrapper == NULL) {
 		return client_fail(client, -ENOMEM, "out of memory");
@@ -198,103 +199,12 @@ static int client_roundtrip(struct vitrine_client *client, const struct timespec
 	return ret < 0 ? ret : client_fail(client, -ETIMEDOUT, "the compositor does not answer");
 }
 
-static void output_handle_geometry(void *data, struct wl_output *wl_output, int32_t x, int32_t y,
-		int32_t physical_width, int32_t physical_height, int32_t subpixel, const char *make,
-		const char *model, int32_t transform) {
-	// Frames say their transform themselves
-}
-
-static void output_handle_mode(void *data, struct wl_output *wl_output, uint32_t flags,
-		int32_t width, int32_t height, int32_t refresh) {
-	struct vitrine_output *output = data;
-	if (flags & WL_OUTPUT_MODE_CURRENT) {
-		output->width = width;
-		output->height = height;
-		output->refresh_mhz = refresh > 0 ? refresh : 0;
-	}
-}
-
-static void output_handle_done(void *data, struct wl_output *wl_output) {
-	// Each property is usable by itself
-}
-
-static void output_handle_scale(void *data, struct wl_output *wl_output, int32_t factor) {
-	// Views are in pixels
-}
-
-static void replace_string(char **string, const char *value) {
+void client_replace_string(char **string, const char *value) {
 	char *copy = strdup(value);
 	if (copy != NULL) {
 		free(*string);
 		*string = copy;
 	}
-}
-
-static void output_handle_name(void *data, struct wl_output *wl_output, const char *name) {
-	struct vitrine_output *output = data;
-	replace_string(&output->name, name);
-}
-
-static void output_handle_description(void *data, struct wl_output *wl_output,
-		const char *description) {
-	struct vitrine_output *output = data;
-	replace_string(&output->description, description);
-}
-
-static const struct wl_output_listener output_listener = {
-	.geometry = output_handle_geometry,
-	.mode = output_handle_mode,
-	.done = output_handle_done,
-	.scale = output_handle_scale,
-	.name = output_handle_name,
-	.description = output_handle_description,
-};
-
-static void output_release(struct vitrine_output *output) {
-	if (output->wl_output == NULL) {
-		return;
-	}
-	if (wl_output_get_version(output->wl_output) >= WL_OUTPUT_RELEASE_SINCE_VERSION) {
-		wl_output_release(output->wl_output);
-	} else {
-		wl_output_destroy(output->wl_output);
-	}
-	output->wl_output = NULL;
-}
-
-static void output_destroy(struct vitrine_output *output) {
-	output_release(output);
-	free(output->name);
-	free(output->description);
-	free(output);
-}
-
-/** An output that cannot be had for lack of memory is not there. */
-static void client_add_output(struct vitrine_client *client, uint32_t global_name,
-		uint32_t version) {
-	if (client->n_outputs == MAX_OUTPUTS) {
-		return;
-	}
-	struct vitrine_output **outputs =
-		realloc(client->outputs, (client->n_outputs + 1) * sizeof(*outputs));
-	if (outputs == NULL) {
-		return;
-	}
-	client->outputs = outputs;
-	struct vitrine_output *output = calloc(1, sizeof(*output));
-	if (output == NULL) {
-		return;
-	}
-	output->client = client;
-	output->global_name = global_name;
-	output->wl_output = wl_registry_bind(client->registry, global_name, &wl_output_interface,
-		version < 4 ? version : 4);
-	if (output->wl_output == NULL) {
-		free(output);
-		return;
-	}
-	wl_output_add_listener(output->wl_output, &output_listener, output);
-	client->outputs[client->n_outputs++] = output;
 }
 
 static void view_manager_handle_guarantees(void *data, struct xx_dmabuf_view_manager_v1 *manager,
@@ -307,6 +217,16 @@ static const struct xx_dmabuf_view_manager_v1_listener view_manager_listener = {
 	.guarantees = view_manager_handle_guarantees,
 };
 
+static void client_bind_view_manager(struct vitrine_client *client, uint32_t name,
+		uint32_t version) {
+	client->view_manager =
+		wl_registry_bind(client->registry, name, &xx_dmabuf_view_manager_v1_interface, 1);
+	if (client->view_manager != NULL) {
+		xx_dmabuf_view_manager_v1_add_listener(client->view_manager, &view_manager_listener,
+			client);
+	}
+}
+
 static void registry_handle_global(void *data, struct wl_registry *registry, uint32_t name,
 		const char *interface, uint32_t version) {
 	struct vitrine_client *client = data;
@@ -314,29 +234,31 @@ static void registry_handle_global(void *data, struct wl_registry *registry, uin
 		client_add_output(client, name, version);
 	} else if (strcmp(interface, xx_dmabuf_view_manager_v1_interface.name) == 0 &&
 			client->view_manager == NULL) {
-		client->view_manager =
-			wl_registry_bind(registry, name, &xx_dmabuf_view_manager_v1_interface, 1);
-		if (client->view_manager != NULL) {
-			xx_dmabuf_view_manager_v1_add_listener(client->view_manager,
-				&view_manager_listener, client);
-		}
+		client_bind_view_manager(client, name, version);
 	} else if (strcmp(interface, ext_output_image_capture_source_manager_v1_interface.name) == 0 &&
 			client->source_manager == NULL) {
 		client->source_manager = wl_registry_bind(registry, name,
 			&ext_output_image_capture_source_manager_v1_interface, 1);
+	} else if (strcmp(interface,
+			ext_foreign_toplevel_image_capture_source_manager_v1_interface.name) == 0 &&
+			client->toplevel_source_manager == NULL) {
+		client->toplevel_source_manager = wl_registry_bind(registry, name,
+			&ext_foreign_toplevel_image_capture_source_manager_v1_interface, 1);
+	} else if (strcmp(interface, ext_foreign_toplevel_list_v1_interface.name) == 0) {
+		client->toplevel_list_global = name;
+	} else if (strcmp(interface, zxdg_output_manager_v1_interface.name) == 0 &&
+			client->xdg_output_manager == NULL) {
+		client_bind_xdg_output_manager(client, name, version);
 	}
 }
 
 static void registry_handle_global_remove(void *data, struct wl_registry *registry,
 		uint32_t name) {
 	struct vitrine_client *client = data;
-	for (size_t i = 0; i < client->n_outputs; i++) {
-		struct vitrine_output *output = client->outputs[i];
-		if (output->global_name == name && !output->gone) {
-			output->gone = true;
-			output_release(output);
-		}
+	if (name == client->toplevel_list_global) {
+		client->toplevel_list_global = 0;
 	}
+	client_remove_output(client, name);
 }
 
 static const struct wl_registry_listener registry_listener = {
@@ -402,6 +324,7 @@ static int client_create(struct wl_display *take_display, const struct timespec 
 	}
 	client->display = take_display;
 	wl_list_init(&client->sessions);
+	wl_list_init(&client->toplevel_sources);
 
 	int ret = client_init(client, deadline);
 	if (ret < 0) {
@@ -515,10 +438,8 @@ void vitrine_client_destroy(struct vitrine_client *client) {
 	wl_list_for_each_safe(session, tmp, &client->sessions, link) {
 		vitrine_session_destroy(session);
 	}
-	for (size_t i = 0; i < client->n_outputs; i++) {
-		output_destroy(client->outputs[i]);
-	}
-	free(client->outputs);
+	client_finish_outputs(client);
+	client_finish_toplevels(client);
 	if (client->view_manager != NULL) {
 		xx_dmabuf_view_manager_v1_destroy(client->view_manager);
 	}
@@ -549,38 +470,8 @@ int vitrine_client_get_fd(const struct vitrine_client *client) {
 	return wl_display_get_fd(client->display);
 }
 
-struct vitrine_output *const *vitrine_client_get_outputs(const struct vitrine_client *client,
-		size_t *len) {
-	*len = client->n_outputs;
-	return client->outputs;
-}
-
-struct vitrine_output *vitrine_client_find_output(const struct vitrine_client *client,
-		const char *name) {
-	for (size_t i = 0; i < client->n_outputs; i++) {
-		struct vitrine_output *output = client->outputs[i];
-		if (!output->gone && (name == NULL || strcmp(vitrine_output_get_name(output), name) == 0)) {
-			return output;
-		}
-	}
-	return NULL;
-}
-
-const char *vitrine_output_get_name(const struct vitrine_output *output) {
-	return output->name != NULL ? output->name : "";
-}
-
-const char *vitrine_output_get_description(const struct vitrine_output *output) {
-	return output->description != NULL ? output->description : "";
-}
-
-void vitrine_output_get_mode(const struct vitrine_output *output, int32_t *width, int32_t *height,
-		int32_t *refresh_mhz) {
-	*width = output->width;
-	*height = output->height;
-	*refresh_mhz = output->refresh_mhz;
-}
-
-bool vitrine_output_is_gone(const struct vitrine_output *output) {
-	return output->gone;
+void vitrine_client_set_listener(struct vitrine_client *client,
+		const struct vitrine_client_listener *listener, void *data) {
+	client->listener = listener;
+	client->listener_data = data;
 }

@@ -12,13 +12,19 @@
 #define MAX_DAMAGE 256
 #define MAX_SIDE 65535
 #define MAX_OUTPUTS 1024
+#define MAX_TOPLEVELS 4096
 #define MAX_FORMATS 1024
 #define MAX_NODES 16
 #define MAX_EXPLANATION 512
 
+struct ext_foreign_toplevel_image_capture_source_manager_v1;
+struct ext_foreign_toplevel_list_v1;
+struct ext_image_capture_source_v1;
 struct ext_output_image_capture_source_manager_v1;
 struct xx_dmabuf_view_manager_v1;
 struct xx_dmabuf_view_session_v1;
+struct zxdg_output_manager_v1;
+struct zxdg_output_v1;
 
 struct error_text {
 	char text[256];
@@ -30,9 +36,19 @@ struct vitrine_client {
 	struct wl_registry *registry;
 	struct xx_dmabuf_view_manager_v1 *view_manager;
 	struct ext_output_image_capture_source_manager_v1 *source_manager;
+	// NULL if the compositor has none
+	struct zxdg_output_manager_v1 *xdg_output_manager;
+	struct ext_foreign_toplevel_image_capture_source_manager_v1 *toplevel_source_manager;
+	uint32_t toplevel_list_global; // 0 if the compositor has none
+	struct ext_foreign_toplevel_list_v1 *toplevel_list; // NULL if it is not followed
 
 	struct vitrine_output **outputs;
 	size_t n_outputs;
+	struct wl_list toplevel_sources; // vitrine_source.link, of all that have a handle
+	struct vitrine_toplevel **toplevels; // those that are described
+	size_t n_toplevels;
+	const struct vitrine_client_listener *listener; // may be NULL
+	void *listener_data;
 	struct wl_list sessions; // vitrine_session.link
 
 	uint32_t guarantees; // bitfield of enum vitrine_guarantee
@@ -41,14 +57,28 @@ struct vitrine_client {
 	struct error_text message;
 };
 
-struct vitrine_output {
+/** Begins an output and a toplevel. */
+struct vitrine_source {
 	struct vitrine_client *client;
+	struct wl_list link; // of a toplevel: vitrine_client.toplevel_sources
+	const char *word; // for messages
+	/** NULL once the source is gone. Returns NULL for lack of memory. */
+	struct ext_image_capture_source_v1 *(*create_proxy)(struct vitrine_source *source);
+};
+
+struct vitrine_output {
+	struct vitrine_source source;
 	struct wl_output *wl_output; // NULL once it is gone
+	struct zxdg_output_v1 *xdg_output; // NULL if there is none
 	uint32_t global_name;
 	char *name; // NULL if not known
 	char *description; // NULL if not known
 	int32_t width, height, refresh_mhz;
-	bool gone;
+	int32_t x, y; // in the layout
+	int32_t logical_width, logical_height; // 0 if not known
+	int32_t scale;
+	uint32_t transform; // enum wl_output_transform
+	bool is_done; // it was described
 };
 
 struct plane {
@@ -84,6 +114,7 @@ enum frame_stage {
 
 struct vitrine_session {
 	struct vitrine_client *client;
+	const char *source_word; // see vitrine_source.word
 	struct wl_list link; // vitrine_client.sessions
 	struct xx_dmabuf_view_session_v1 *proxy; // NULL once it has ended
 	uint32_t acceptable, storages;
@@ -140,12 +171,25 @@ int client_fail(struct vitrine_client *client, int error, const char *format, ..
  * extra_fd, which may be -1, is readable. Returns as vitrine_client_dispatch().
  */
 int client_dispatch(struct vitrine_client *client, const struct timespec *deadline, int extra_fd);
+/** As wl_display_roundtrip_queue(), but ends on a signal and at the deadline, if it is not NULL. */
+int client_roundtrip(struct vitrine_client *client, const struct timespec *deadline);
 /** Sends what is pending, as far as the socket takes it. */
 void client_flush(struct vitrine_client *client);
 
 /** The time in timeout_ms milliseconds. */
 struct timespec deadline_in(int timeout_ms);
 bool deadline_has_passed(const struct timespec *deadline);
+
+/** Replaces it by a copy. Without memory it stays as it is. */
+void client_replace_string(char **string, const char *value);
+
+/** An output that cannot be had for lack of memory is not there. */
+void client_add_output(struct vitrine_client *client, uint32_t global_name, uint32_t version);
+void client_remove_output(struct vitrine_client *client, uint32_t global_name);
+void client_bind_xdg_output_manager(struct vitrine_client *client, uint32_t global_name,
+	uint32_t version);
+void client_finish_outputs(struct vitrine_client *client);
+void client_finish_toplevels(struct vitrine_client *client);
 
 /** NULL on allocation failure. */
 struct view *view_create(void);

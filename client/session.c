@@ -575,12 +575,12 @@ static void session_handle_stopped(void *data, struct xx_dmabuf_view_session_v1 
 		uint32_t reason) {
 	static const struct {
 		int error;
-		const char *message;
+		const char *format; // of what the source is called, if that matters
 	} reasons[] = {
 		[XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_SOURCE_GONE] =
-			{ -ENODEV, "the output does not exist any more" },
+			{ -ENODEV, "the %s does not exist any more" },
 		[XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_DENIED] =
-			{ -EACCES, "the compositor's policy denies views of this output" },
+			{ -EACCES, "the compositor's policy denies views of this %s" },
 		[XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_REVOKED] =
 			{ -ECANCELED, "the compositor or the user ended the session" },
 		[XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_LOCKED] =
@@ -593,7 +593,8 @@ static void session_handle_stopped(void *data, struct xx_dmabuf_view_session_v1 
 	struct vitrine_session *session = data;
 	session->is_stopped = session->error == 0;
 	if (reason < sizeof(reasons) / sizeof(reasons[0])) {
-		session_fail(session, reasons[reason].error, "%s", reasons[reason].message);
+		session_fail(session, reasons[reason].error, reasons[reason].format,
+			session->source_word);
 	} else {
 		session_fail(session, -ECANCELED, "the compositor ended the session");
 	}
@@ -640,19 +641,16 @@ static void session_configure(struct vitrine_session *session, bool paint_cursor
 	xx_dmabuf_view_session_v1_start(proxy);
 }
 
-static int session_start(struct vitrine_session *session, struct vitrine_output *output,
+static int session_start(struct vitrine_session *session, struct vitrine_source *source,
 		bool paint_cursors) {
-	struct vitrine_client *client = session->client;
-	struct ext_image_capture_source_v1 *source =
-		ext_output_image_capture_source_manager_v1_create_source(client->source_manager,
-		output->wl_output);
-	if (source == NULL) {
+	struct ext_image_capture_source_v1 *source_proxy = source->create_proxy(source);
+	if (source_proxy == NULL) {
 		return -ENOMEM;
 	}
-	session->proxy =
-		xx_dmabuf_view_manager_v1_create_session(client->view_manager, source);
+	session->proxy = xx_dmabuf_view_manager_v1_create_session(
+		source->client->view_manager, source_proxy);
 	// "The source may be destroyed by the client right after this request."
-	ext_image_capture_source_v1_destroy(source);
+	ext_image_capture_source_v1_destroy(source_proxy);
 	if (session->proxy == NULL) {
 		return -ENOMEM;
 	}
@@ -703,7 +701,7 @@ static const char *check_options(const struct vitrine_session_options *options) 
 }
 
 /** NULL on allocation failure. */
-static struct vitrine_session *session_create(struct vitrine_client *client,
+static struct vitrine_session *session_create(const struct vitrine_source *source,
 		const struct vitrine_session_options *options) {
 	struct vitrine_session *session = calloc(1, sizeof(*session));
 	struct vitrine_rect *damage = calloc(MAX_DAMAGE, sizeof(*damage));
@@ -718,7 +716,8 @@ static struct vitrine_session *session_create(struct vitrine_client *client,
 		memcpy(formats, options->formats, options->n_formats * sizeof(*formats));
 	}
 	*session = (struct vitrine_session){
-		.client = client,
+		.client = source->client,
+		.source_word = source->word,
 		.damage = damage,
 		.acceptable =
 			options->acceptable != 0 ? options->acceptable : (uint32_t)VITRINE_GUARANTEE_ALL,
@@ -734,13 +733,14 @@ static struct vitrine_session *session_create(struct vitrine_client *client,
 	wl_list_init(&session->views);
 	wl_list_init(&session->ready);
 	wl_list_init(&session->held);
-	wl_list_insert(&client->sessions, &session->link);
+	wl_list_insert(&source->client->sessions, &session->link);
 	return session;
 }
 
-int vitrine_session_create(struct vitrine_client *client, struct vitrine_output *output,
+int vitrine_session_create(struct vitrine_source *source,
 		const struct vitrine_session_options *options, struct vitrine_session **session_ptr) {
 	static const struct vitrine_session_options default_options;
+	struct vitrine_client *client = source->client;
 	*session_ptr = NULL;
 	if (options == NULL) {
 		options = &default_options;
@@ -752,14 +752,14 @@ int vitrine_session_create(struct vitrine_client *client, struct vitrine_output 
 	if (client->error != 0) {
 		return client->error;
 	}
-	if (output->gone) {
-		return client_fail(client, -ENODEV, "the output does not exist any more");
+	if (source->create_proxy == NULL) {
+		return client_fail(client, -ENODEV, "the %s does not exist any more", source->word);
 	}
-	struct vitrine_session *session = session_create(client, options);
+	struct vitrine_session *session = session_create(source, options);
 	if (session == NULL) {
 		return client_fail(client, -ENOMEM, "out of memory");
 	}
-	if (session_start(session, output, options->paint_cursors) < 0) {
+	if (session_start(session, source, options->paint_cursors) < 0) {
 		vitrine_session_destroy(session);
 		return client_fail(client, -ENOMEM, "out of memory");
 	}

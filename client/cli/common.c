@@ -347,7 +347,7 @@ struct vitrine_session *cli_create_session(struct cli *cli, struct vitrine_outpu
 		return NULL;
 	}
 	struct vitrine_session *session;
-	int ret = vitrine_session_create(cli->client, output, &options, &session);
+	int ret = vitrine_session_create(vitrine_output_get_source(output), &options, &session);
 	free((void *)options.formats);
 	if (ret < 0) {
 		cli_fail_client(cli, ret);

@@ -45,7 +45,7 @@ static struct sample take_sample(struct cli *cli, struct vitrine_output *output)
 	}
 	struct vitrine_session *session;
 	struct vitrine_frame *frame = NULL;
-	int ret = vitrine_session_create(cli->client, output, &options, &session);
+	int ret = vitrine_session_create(vitrine_output_get_source(output), &options, &session);
 	free((void *)options.formats);
 	if (ret == 0) {
 		ret = wait_for_frame(cli, session, output, &frame);

@@ -234,7 +234,8 @@ static void bed_start_session(struct bed *bed, const struct step *step) {
 	bed_end_session(bed);
 	struct vitrine_output *output = vitrine_client_find_output(bed->client, NULL);
 	if (output != NULL &&
-			vitrine_session_create(bed->client, output, &options, &bed->session) < 0) {
+			vitrine_session_create(vitrine_output_get_source(output), &options,
+			&bed->session) < 0) {
 		bed->session = NULL;
 	}
 	bed->acceptable = options.acceptable != 0 ? options.acceptable : VITRINE_GUARANTEE_ALL;

@@ -177,8 +177,8 @@ static struct vitrine_session *start(const char *guarantee, bool for_device) {
 		options.n_formats = list_formats(formats);
 	}
 	struct vitrine_session *session;
-	if (vitrine_session_create(attack.client, vitrine_client_find_output(attack.client, NULL),
-			&options, &session) < 0) {
+	struct vitrine_output *output = vitrine_client_find_output(attack.client, NULL);
+	if (vitrine_session_create(vitrine_output_get_source(output), &options, &session) < 0) {
 		die_with(2, "%s", vitrine_client_get_error(attack.client));
 	}
 	return session;

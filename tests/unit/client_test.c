@@ -94,6 +94,7 @@ struct fixture {
 	pid_t pid;
 	struct vitrine_client *client; // NULL if the test has destroyed it
 	struct vitrine_output *output;
+	struct vitrine_source *source; // the output's
 	struct vitrine_session *session;
 	int n_fds; // open before anything was announced
 };
@@ -118,8 +119,9 @@ static void fixture_set_up(struct fixture *f, const struct fixture_options *opti
 	check_int(vitrine_client_connect_to_fd(fd, &f->client, &error), ==, 0);
 	check(error == NULL);
 	f->output = vitrine_client_find_output(f->client, "FAKE-1");
+	f->source = vitrine_output_get_source(f->output);
 	check(f->output != NULL);
-	check_int(vitrine_session_create(f->client, f->output, options->session, &f->session),
+	check_int(vitrine_session_create(f->source, options->session, &f->session),
 		==, 0);
 	f->n_fds = harness_count_fds();
 }
@@ -386,7 +388,7 @@ TEST_WITH(fixture, output_that_is_gone_cannot_be_captured, SCRIPT(.remove_output
 	check_str(vitrine_output_get_name(f->output), "FAKE-1");
 	check(vitrine_client_find_output(f->client, NULL) == NULL);
 	struct vitrine_session *session;
-	check_int(vitrine_session_create(f->client, f->output, NULL, &session), ==, -ENODEV);
+	check_int(vitrine_session_create(f->source, NULL, &session), ==, -ENODEV);
 	check(session == NULL);
 }
 
@@ -455,14 +457,14 @@ TEST_WITH(fixture, as_many_formats_as_there_may_be) {
 	const struct vitrine_session_options formats = { .formats = many_formats, .n_formats = 1024 };
 	const struct vitrine_session_options nodes = { .formats = many_nodes, .n_formats = 16 };
 	struct vitrine_session *session;
-	check_int(vitrine_session_create(f->client, f->output, &formats, &session), ==, 0);
-	check_int(vitrine_session_create(f->client, f->output, &nodes, &session), ==, 0);
+	check_int(vitrine_session_create(f->source, &formats, &session), ==, 0);
+	check_int(vitrine_session_create(f->source, &nodes, &session), ==, 0);
 }
 
 TEST_WITH(fixture, options_that_cannot_be) {
 	for (size_t i = 0; i < sizeof(bad_options) / sizeof(bad_options[0]); i++) {
 		struct vitrine_session *session;
-		check_int(vitrine_session_create(f->client, f->output, &bad_options[i].options,
+		check_int(vitrine_session_create(f->source, &bad_options[i].options,
 			&session), ==, -EINVAL);
 		check(session == NULL);
 	}
@@ -667,7 +669,7 @@ TEST_WITH(fixture, frame_is_not_torn_by_the_first_frame_after_it,
 	frames[0] = next_frame(f);
 	for (int i = 1; i < 4; i++) {
 		struct vitrine_session *another;
-		check_int(vitrine_session_create(f->client, f->output, NULL, &another), ==, 0);
+		check_int(vitrine_session_create(f->source, NULL, &another), ==, 0);
 		frames[i] = next_frame(f);
 	}
 	check(vitrine_frame_is_revoked(frames[1]));
@@ -754,7 +756,7 @@ TEST_WITH(fixture, sessions_can_end_with_events_in_flight, .events = TWO_RETIRED
 	vitrine_session_destroy(f->session);
 	for (int i = 0; i <= 1000; i++) {
 		struct vitrine_session *session;
-		check_int(vitrine_session_create(f->client, f->output, NULL, &session), ==, 0);
+		check_int(vitrine_session_create(f->source, NULL, &session), ==, 0);
 		// Sometimes nothing has arrived, sometimes a part, sometimes all. The last one
 		// waits, and so sees what was on the way
 		struct vitrine_frame *frame;
@@ -1092,7 +1094,7 @@ TEST_WITH(fixture, other_sessions_go_on_after_a_lie,
 		SCRIPT(.events = ONE_FRAME, .release = lie_on_release)) {
 	struct vitrine_session *other;
 	struct vitrine_frame *frame;
-	check_int(vitrine_session_create(f->client, f->output, NULL, &other), ==, 0);
+	check_int(vitrine_session_create(f->source, NULL, &other), ==, 0);
 	vitrine_frame_release(next_frame(f));
 	check_int(vitrine_session_next_frame(f->session, WAIT_MS, &frame), ==, -EPERM);
 	check_int(vitrine_session_next_frame(other, WAIT_MS, &frame), ==, 1);
@@ -1246,7 +1248,7 @@ static int use_everything(const struct fake_script *script, pid_t *pid, int n) {
 		const struct vitrine_session_options options = {
 			.storages = VITRINE_STORAGE_ALL, .formats = both_formats, .n_formats = 2 };
 		ret = output == NULL ? -ENOMEM :
-			vitrine_session_create(client, output, &options, &session);
+			vitrine_session_create(vitrine_output_get_source(output), &options, &session);
 	}
 	for (int i = 0; ret == 0 && i < 2; i++) {
 		struct vitrine_frame *frame;

@@ -339,7 +339,7 @@ static struct vitrine_session *create_observer(struct session_audit *audit) {
 		.acceptable = VITRINE_GUARANTEE_SNAPSHOT | VITRINE_GUARANTEE_SEALED,
 	};
 	struct vitrine_session *observer;
-	if (vitrine_session_create(audit->cli->client, audit->output, &options, &observer) < 0) {
+	if (vitrine_session_create(vitrine_output_get_source(audit->output), &options, &observer) < 0) {
 		return NULL;
 	}
 	struct vitrine_frame *frame;

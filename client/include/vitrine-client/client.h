@@ -31,8 +31,12 @@ struct wl_display;
 
 /** A connection to a compositor. */
 struct vitrine_client;
-/** An output of the compositor, a capture source. */
+/** What a session looks at: an output or a toplevel. */
+struct vitrine_source;
+/** An output of the compositor, a source. */
 struct vitrine_output;
+/** A window of another client, a source. */
+struct vitrine_toplevel;
 /** A stream of frames of a capture source. */
 struct vitrine_session;
 /** A frame that is held until it is released. */
@@ -89,6 +93,31 @@ int vitrine_client_get_fd(const struct vitrine_client *client);
 int vitrine_client_dispatch(struct vitrine_client *client, int timeout_ms);
 
 /**
+ * What happens to outputs and toplevels. Each may be NULL. They are called by
+ * vitrine_client_dispatch() and by all functions that wait or look for events. They may
+ * create sessions, but must destroy neither sessions nor the client.
+ */
+struct vitrine_client_listener {
+	void (*output_added)(void *data, struct vitrine_output *output);
+	/** A property of it has another value. */
+	void (*output_changed)(void *data, struct vitrine_output *output);
+	/** The compositor has removed it. The output lives as long as the client. */
+	void (*output_removed)(void *data, struct vitrine_output *output);
+	void (*toplevel_added)(void *data, struct vitrine_toplevel *toplevel);
+	/** Its title or app-id has another value. */
+	void (*toplevel_changed)(void *data, struct vitrine_toplevel *toplevel);
+	/** The window was closed. The toplevel is freed when this returns; its sessions end. */
+	void (*toplevel_removed)(void *data, struct vitrine_toplevel *toplevel);
+};
+
+/**
+ * Has the client tell of changes from now on; what there is already is to be listed
+ * before. Both are borrowed. NULL for no listener.
+ */
+void vitrine_client_set_listener(struct vitrine_client *client,
+	const struct vitrine_client_listener *listener, void *data);
+
+/**
  * The outputs, as an array that is valid until the next dispatch. An output
  * lives as long as the client.
  */
@@ -101,6 +130,8 @@ struct vitrine_output *const *vitrine_client_get_outputs(
 struct vitrine_output *vitrine_client_find_output(
 	const struct vitrine_client *client, const char *name);
 
+/** The output as a source. Belongs to the output. */
+struct vitrine_source *vitrine_output_get_source(struct vitrine_output *output);
 /** Never NULL. */
 const char *vitrine_output_get_name(const struct vitrine_output *output);
 /** Never NULL. */
@@ -110,6 +141,52 @@ void vitrine_output_get_mode(const struct vitrine_output *output,
 	int32_t *width, int32_t *height, int32_t *refresh_mhz);
 /** Whether the compositor has removed the output. */
 bool vitrine_output_is_gone(const struct vitrine_output *output);
+
+/** Where an output is in the compositor's layout. */
+struct vitrine_geometry {
+	int32_t x, y, width, height; // in logical pixels
+	uint32_t transform; // enum wl_output_transform
+	/** Pixels per logical pixel: what people set, such as 1.5. */
+	double scale;
+};
+
+/**
+ * Returns false if the compositor has not said yet. Without xdg-output, the scale is
+ * rounded up to an integer.
+ */
+bool vitrine_output_get_geometry(const struct vitrine_output *output,
+	struct vitrine_geometry *geometry);
+
+/**
+ * Learns the toplevels, and goes on to follow them, until the client is destroyed.
+ * Waits for the list, up to timeout_ms milliseconds. Does nothing the second time.
+ *
+ * Fails with -EPROTONOSUPPORT if the compositor does not tell this client of windows or
+ * does not let them be captured, -ETIMEDOUT, -EINTR, -ENOMEM or an error of
+ * vitrine_client_dispatch().
+ */
+int vitrine_client_follow_toplevels(struct vitrine_client *client, int timeout_ms);
+/**
+ * The toplevels in the order of their appearance, as an array that is valid until the
+ * next dispatch.
+ */
+struct vitrine_toplevel *const *vitrine_client_get_toplevels(
+	const struct vitrine_client *client, size_t *len);
+
+/** The toplevel as a source. Belongs to the toplevel. */
+struct vitrine_source *vitrine_toplevel_get_source(struct vitrine_toplevel *toplevel);
+/**
+ * A name that no other toplevel of this compositor has or will have, of printable ASCII
+ * characters, at most 32. Never NULL.
+ */
+const char *vitrine_toplevel_get_identifier(const struct vitrine_toplevel *toplevel);
+/**
+ * What its application says it is, such as "org.mozilla.firefox". Any application may
+ * say so, and it may have any bytes in it. Empty if unknown, never NULL.
+ */
+const char *vitrine_toplevel_get_app_id(const struct vitrine_toplevel *toplevel);
+/** The same for the title of the window. */
+const char *vitrine_toplevel_get_title(const struct vitrine_toplevel *toplevel);
 
 /** A format that the caller can read. */
 struct vitrine_format {
@@ -177,15 +254,14 @@ struct vitrine_session_stats {
 };
 
 /**
- * Starts a session. `options` may be NULL. Fails with -ENODEV if the output is
+ * Starts a session. `options` may be NULL. Fails with -ENODEV if the source is
  * gone, -EINVAL if a guarantee or a storage is unknown, if there are more than 1024
  * formats or 16 device nodes, or if dmabuf storage is asked for without a format of a
  * device, -ENOMEM, or the error that the connection has ended with. The session fails
  * later if the compositor refuses it.
  */
-int vitrine_session_create(struct vitrine_client *client,
-	struct vitrine_output *output, const struct vitrine_session_options *options,
-	struct vitrine_session **session);
+int vitrine_session_create(struct vitrine_source *source,
+	const struct vitrine_session_options *options, struct vitrine_session **session);
 /** Ends the session, and frees the frames of it that are held. Accepts NULL. */
 void vitrine_session_destroy(struct vitrine_session *session);
 
@@ -247,7 +323,8 @@ struct vitrine_frame_info {
 	uint32_t view_index;
 	uint32_t serial;
 	uint32_t n_planes;
-	int fds[4]; // -1 if none; valid until the frame is released
+	/** Of the view: open until it has retired and no frame of it is held. -1 if none. */
+	int fds[4];
 	uint32_t offsets[4], strides[4]; // in bytes
 	const struct vitrine_rect *damage; // changes since the last frame, inside of it
 	size_t n_damage;
