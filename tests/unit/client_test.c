@@ -119,8 +119,8 @@ static void fixture_set_up(struct fixture *f, const struct fixture_options *opti
 	check_int(vitrine_client_connect_to_fd(fd, &f->client, &error), ==, 0);
 	check(error == NULL);
 	f->output = vitrine_client_find_output(f->client, "FAKE-1");
-	f->source = vitrine_output_get_source(f->output);
 	check(f->output != NULL);
+	f->source = vitrine_output_get_source(f->output);
 	check_int(vitrine_session_create(f->source, options->session, &f->session),
 		==, 0);
 	f->n_fds = harness_count_fds();

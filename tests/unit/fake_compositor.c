@@ -14,13 +14,42 @@
 
 #include "ext-image-capture-source-v1-protocol.h"
 #include "fake_compositor.h"
+#include "xdg-output-unstable-v1-protocol.h"
+
+#define OUTPUTS_CAP 2048
+#define WINDOWS_CAP 8192
+
+struct output {
+	struct fake *fake;
+	const struct fake_output *what;
+	struct wl_global *global; // NULL once it is gone
+	struct wl_resource *resource, *xdg_resource; // NULL if there is none
+};
+
+struct window {
+	const struct fake_window *what;
+	struct wl_resource *handle; // NULL before the list was bound, and once it is destroyed
+	bool is_closed;
+};
 
 struct fake {
 	struct wl_display *display;
 	const struct fake_script *script;
-	uint32_t width, height;
-	struct wl_global *output_global;
+	struct fake_output first_output; // what the script says of it
+	struct output outputs[OUTPUTS_CAP];
+	size_t n_outputs;
+	struct window windows[WINDOWS_CAP];
+	size_t n_windows;
+	struct wl_resource *window_list; // NULL if it is not bound
+	struct wl_list sessions; // fake_session.link
+	size_t n_steps; // taken
 	struct wl_listener client_destroy;
+};
+
+/** What is captured; exactly one of them. */
+struct source {
+	struct output *output;
+	struct window *window;
 };
 
 static void must(bool ok, const char *what) {
@@ -175,9 +204,12 @@ static void session_handle_set_implicit_release(struct wl_client *client,
 static void session_handle_start(struct wl_client *client, struct wl_resource *resource) {
 	struct fake_session *session = wl_resource_get_user_data(resource);
 	struct fake *fake = session->fake;
-	if (fake->script->remove_output && fake->output_global != NULL) {
-		wl_global_remove(fake->output_global);
-		fake->output_global = NULL;
+	if (fake->script->remove_output) {
+		fake_remove_output(fake, 0);
+	}
+	if (session->is_gone) {
+		fake_say(session, SAY(EVENT(STOPPED, XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_SOURCE_GONE)));
+		return;
 	}
 	if (fake->script->events != NULL) {
 		fake_say(session, fake->script->events);
@@ -204,6 +236,7 @@ static void session_handle_resource_destroy(struct wl_resource *resource) {
 	if (session->script->stop != NULL) {
 		session->script->stop(session);
 	}
+	wl_list_remove(&session->link);
 	free(session);
 }
 
@@ -211,12 +244,42 @@ static const struct ext_image_capture_source_v1_interface source_impl = {
 	.destroy = handle_destroy,
 };
 
+static void source_handle_resource_destroy(struct wl_resource *resource) {
+	free(wl_resource_get_user_data(resource));
+}
+
+static void create_source(struct wl_client *client, uint32_t id, struct output *output,
+		struct window *window) {
+	struct source *source = calloc(1, sizeof(*source));
+	struct wl_resource *resource =
+		wl_resource_create(client, &ext_image_capture_source_v1_interface, 1, id);
+	must(source != NULL && resource != NULL, "source");
+	*source = (struct source){ output, window };
+	wl_resource_set_implementation(resource, &source_impl, source,
+		source_handle_resource_destroy);
+}
+
+static void session_look_at(struct fake_session *session, const struct source *source) {
+	session->output = source->output != NULL ? source->output->what : NULL;
+	session->window = source->window != NULL ? source->window->what : NULL;
+	session->is_gone = source->output != NULL ? source->output->global == NULL :
+		source->window->is_closed;
+	uint32_t width = session->output != NULL ? (uint32_t)session->output->width :
+		session->window->width;
+	uint32_t height = session->output != NULL ? (uint32_t)session->output->height :
+		session->window->height;
+	session->width = width != 0 ? width : FAKE_WIDTH;
+	session->height = height != 0 ? height : FAKE_HEIGHT;
+}
+
 static void manager_handle_create_session(struct wl_client *client, struct wl_resource *resource,
 		uint32_t id, struct wl_resource *source) {
 	struct fake *fake = wl_resource_get_user_data(resource);
 	struct fake_session *session = calloc(1, sizeof(*session));
 	must(session != NULL, "calloc");
 	session->fake = fake;
+	session_look_at(session, wl_resource_get_user_data(source));
+	wl_list_insert(&fake->sessions, &session->link);
 	session->script = fake->script;
 	session->next_serial = 1;
 	session->resource = wl_resource_create(client, &xx_dmabuf_view_session_v1_interface, 1, id);
@@ -242,9 +305,7 @@ static void manager_bind(struct wl_client *client, void *data, uint32_t version,
 
 static void source_manager_handle_create_source(struct wl_client *client,
 		struct wl_resource *resource, uint32_t id, struct wl_resource *output) {
-	struct wl_resource *source =
-		wl_resource_create(client, &ext_image_capture_source_v1_interface, 1, id);
-	wl_resource_set_implementation(source, &source_impl, NULL, NULL);
+	create_source(client, id, wl_resource_get_user_data(output), NULL);
 }
 
 static const struct ext_output_image_capture_source_manager_v1_interface source_manager_impl = {
@@ -259,43 +320,304 @@ static void source_manager_bind(struct wl_client *client, void *data, uint32_t v
 	wl_resource_set_implementation(resource, &source_manager_impl, data, NULL);
 }
 
+/* Outputs */
+
 static const struct wl_output_interface output_impl = {
 	.release = handle_destroy,
 };
 
-static void output_bind(struct wl_client *client, void *data, uint32_t version, uint32_t id) {
-	struct fake *fake = data;
-	struct wl_resource *resource =
-		wl_resource_create(client, &wl_output_interface, (int)version, id);
-	wl_resource_set_implementation(resource, &output_impl, fake, NULL);
-	wl_output_send_geometry(resource, 0, 0, 0, 0, 0, "make", "model", 0);
-	wl_output_send_mode(resource, WL_OUTPUT_MODE_CURRENT, (int32_t)fake->width,
-		(int32_t)fake->height, 60000);
-	wl_output_send_mode(resource, 0, 1, 1, 1); // another one that it could have
-	const struct fake_script *script = fake->script;
-	wl_output_send_name(resource, script->name != NULL ? script->name : "FAKE-1");
-	wl_output_send_description(resource,
-		script->description != NULL ? script->description : "a fake output");
-	wl_output_send_done(resource);
+static void output_handle_resource_destroy(struct wl_resource *resource) {
+	struct output *output = wl_resource_get_user_data(resource);
+	output->resource = NULL;
 }
 
-static void fake_init(struct fake *fake, const struct fake_script *script) {
-	*fake = (struct fake){
-		.script = script,
-		.width = script->width != 0 ? script->width : FAKE_WIDTH,
-		.height = script->height != 0 ? script->height : FAKE_HEIGHT,
-	};
-	fake->display = wl_display_create();
-	must(fake->display != NULL, "wl_display_create");
-	if (!script->no_manager) {
-		wl_global_create(fake->display, &xx_dmabuf_view_manager_v1_interface, 1, fake, manager_bind);
+static void output_say(const struct output *output) {
+	const struct fake_output *what = output->what;
+	uint32_t version = (uint32_t)wl_resource_get_version(output->resource);
+	// As wlroots does if there is an xdg-output to say where it is
+	bool has_place = output->fake->script->xdg_output_version == 0;
+	wl_output_send_geometry(output->resource, has_place ? what->x : 0, has_place ? what->y : 0,
+		0, 0, 0, "make", "model", what->transform);
+	wl_output_send_mode(output->resource, WL_OUTPUT_MODE_CURRENT,
+		what->width != 0 ? what->width : FAKE_WIDTH,
+		what->height != 0 ? what->height : FAKE_HEIGHT, 60000);
+	wl_output_send_mode(output->resource, 0, 1, 1, 1); // another one that it could have
+	if (version >= WL_OUTPUT_SCALE_SINCE_VERSION) {
+		wl_output_send_scale(output->resource, what->scale != 0 ? what->scale : 1);
 	}
+	if (version >= WL_OUTPUT_DESCRIPTION_SINCE_VERSION) {
+		wl_output_send_description(output->resource,
+			what->description != NULL ? what->description : "a fake output");
+	}
+}
+
+static void output_say_done(const struct output *output) {
+	if (wl_resource_get_version(output->resource) >= WL_OUTPUT_DONE_SINCE_VERSION) {
+		wl_output_send_done(output->resource);
+	}
+}
+
+static void output_bind(struct wl_client *client, void *data, uint32_t version, uint32_t id) {
+	struct output *output = data;
+	output->resource = wl_resource_create(client, &wl_output_interface, (int)version, id);
+	wl_resource_set_implementation(output->resource, &output_impl, output,
+		output_handle_resource_destroy);
+	if (version >= WL_OUTPUT_NAME_SINCE_VERSION) {
+		wl_output_send_name(output->resource,
+			output->what->name != NULL ? output->what->name : "FAKE-1");
+	}
+	output_say(output);
+	output_say_done(output);
+}
+
+static void output_say_xdg(const struct output *output) {
+	const struct fake_output *what = output->what;
+	bool is_turned = what->transform & WL_OUTPUT_TRANSFORM_90;
+	int32_t width = what->width != 0 ? what->width : FAKE_WIDTH;
+	int32_t height = what->height != 0 ? what->height : FAKE_HEIGHT;
+	int32_t scale = what->scale != 0 ? what->scale : 1;
+	zxdg_output_v1_send_logical_position(output->xdg_resource, what->x, what->y);
+	zxdg_output_v1_send_logical_size(output->xdg_resource,
+		what->logical_width != 0 ? what->logical_width : (is_turned ? height : width) / scale,
+		what->logical_height != 0 ? what->logical_height : (is_turned ? width : height) / scale);
+	if (wl_resource_get_version(output->xdg_resource) < 3) {
+		zxdg_output_v1_send_done(output->xdg_resource);
+	}
+}
+
+static const struct zxdg_output_v1_interface xdg_output_impl = {
+	.destroy = handle_destroy,
+};
+
+static void xdg_output_handle_resource_destroy(struct wl_resource *resource) {
+	struct output *output = wl_resource_get_user_data(resource);
+	output->xdg_resource = NULL;
+}
+
+static void xdg_output_manager_handle_get_xdg_output(struct wl_client *client,
+		struct wl_resource *resource, uint32_t id, struct wl_resource *output_resource) {
+	struct output *output = wl_resource_get_user_data(output_resource);
+	output->xdg_resource = wl_resource_create(client, &zxdg_output_v1_interface,
+		wl_resource_get_version(resource), id);
+	wl_resource_set_implementation(output->xdg_resource, &xdg_output_impl, output,
+		xdg_output_handle_resource_destroy);
+	output_say_xdg(output);
+	if (wl_resource_get_version(resource) >= 3) {
+		output_say_done(output);
+	}
+}
+
+static const struct zxdg_output_manager_v1_interface xdg_output_manager_impl = {
+	.destroy = handle_destroy,
+	.get_xdg_output = xdg_output_manager_handle_get_xdg_output,
+};
+
+static void xdg_output_manager_bind(struct wl_client *client, void *data, uint32_t version,
+		uint32_t id) {
+	struct wl_resource *resource =
+		wl_resource_create(client, &zxdg_output_manager_v1_interface, (int)version, id);
+	wl_resource_set_implementation(resource, &xdg_output_manager_impl, data, NULL);
+}
+
+void fake_add_output(struct fake *fake, const struct fake_output *what) {
+	must(fake->n_outputs < OUTPUTS_CAP, "too many outputs");
+	uint32_t version = fake->script->output_version;
+	struct output *output = &fake->outputs[fake->n_outputs++];
+	output->fake = fake;
+	output->what = what;
+	output->global = wl_global_create(fake->display, &wl_output_interface,
+		version != 0 ? (int)version : 4, output, output_bind);
+	must(output->global != NULL, "wl_global_create");
+}
+
+void fake_change_output(struct fake *fake, size_t i, const struct fake_output *what) {
+	struct output *output = &fake->outputs[i];
+	const struct fake_output *old = output->what;
+	output->what = what;
+	must(output->resource != NULL, "the output is bound");
+	output_say(output);
+	if (output->xdg_resource != NULL && (what->x != old->x || what->y != old->y ||
+			what->logical_width != old->logical_width ||
+			what->logical_height != old->logical_height)) {
+		output_say_xdg(output);
+	}
+	output_say_done(output);
+}
+
+void fake_remove_output(struct fake *fake, size_t i) {
+	struct output *output = &fake->outputs[i];
+	if (output->global != NULL) {
+		wl_global_remove(output->global);
+		output->global = NULL;
+	}
+}
+
+/* Windows */
+
+static const struct ext_foreign_toplevel_handle_v1_interface handle_impl = {
+	.destroy = handle_destroy,
+};
+
+static void handle_handle_resource_destroy(struct wl_resource *resource) {
+	struct window *window = wl_resource_get_user_data(resource);
+	window->handle = NULL;
+}
+
+static void window_say(struct fake *fake, struct window *window) {
+	const struct fake_window *what = window->what;
+	window->handle = wl_resource_create(wl_resource_get_client(fake->window_list),
+		&ext_foreign_toplevel_handle_v1_interface, 1, 0);
+	must(window->handle != NULL, "wl_resource_create");
+	wl_resource_set_implementation(window->handle, &handle_impl, window,
+		handle_handle_resource_destroy);
+	ext_foreign_toplevel_list_v1_send_toplevel(fake->window_list, window->handle);
+	if (what->title != NULL) {
+		ext_foreign_toplevel_handle_v1_send_title(window->handle, what->title);
+	}
+	if (what->app_id != NULL) {
+		ext_foreign_toplevel_handle_v1_send_app_id(window->handle, what->app_id);
+	}
+	if (what->identifier != NULL) {
+		ext_foreign_toplevel_handle_v1_send_identifier(window->handle, what->identifier);
+		ext_foreign_toplevel_handle_v1_send_done(window->handle);
+	}
+}
+
+struct wl_resource *fake_open_window(struct fake *fake, const struct fake_window *what) {
+	must(fake->n_windows < WINDOWS_CAP, "too many windows");
+	struct window *window = &fake->windows[fake->n_windows++];
+	window->what = what;
+	if (fake->window_list != NULL) {
+		window_say(fake, window);
+	}
+	return window->handle;
+}
+
+struct wl_resource *fake_get_window(struct fake *fake, size_t i) {
+	must(fake->windows[i].handle != NULL, "the window has a handle");
+	return fake->windows[i].handle;
+}
+
+struct wl_resource *fake_get_window_list(struct fake *fake) {
+	return fake->window_list;
+}
+
+void fake_close_window(struct fake *fake, size_t i) {
+	struct window *window = &fake->windows[i];
+	window->is_closed = true;
+	if (window->handle != NULL) {
+		ext_foreign_toplevel_handle_v1_send_closed(window->handle);
+	}
+	struct fake_session *session;
+	wl_list_for_each(session, &fake->sessions, link) {
+		if (session->window == window->what && !session->is_gone) {
+			session->is_gone = true;
+			fake_say(session,
+				SAY(EVENT(STOPPED, XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_SOURCE_GONE)));
+		}
+	}
+}
+
+static void window_list_handle_stop(struct wl_client *client, struct wl_resource *resource) {
+	ext_foreign_toplevel_list_v1_send_finished(resource);
+}
+
+static const struct ext_foreign_toplevel_list_v1_interface window_list_impl = {
+	.destroy = handle_destroy,
+	.stop = window_list_handle_stop,
+};
+
+static void window_list_handle_resource_destroy(struct wl_resource *resource) {
+	struct fake *fake = wl_resource_get_user_data(resource);
+	fake->window_list = NULL;
+}
+
+static void window_list_bind(struct wl_client *client, void *data, uint32_t version, uint32_t id) {
+	struct fake *fake = data;
+	must(fake->window_list == NULL, "the windows are listed once");
+	fake->window_list =
+		wl_resource_create(client, &ext_foreign_toplevel_list_v1_interface, 1, id);
+	wl_resource_set_implementation(fake->window_list, &window_list_impl, fake,
+		window_list_handle_resource_destroy);
+	for (size_t i = 0; i < fake->n_windows; i++) {
+		if (!fake->windows[i].is_closed) {
+			window_say(fake, &fake->windows[i]);
+		}
+	}
+}
+
+static void window_source_manager_handle_create_source(struct wl_client *client,
+		struct wl_resource *resource, uint32_t id, struct wl_resource *handle) {
+	create_source(client, id, NULL, wl_resource_get_user_data(handle));
+}
+
+static const struct ext_foreign_toplevel_image_capture_source_manager_v1_interface
+		window_source_manager_impl = {
+	.create_source = window_source_manager_handle_create_source,
+	.destroy = handle_destroy,
+};
+
+static void window_source_manager_bind(struct wl_client *client, void *data, uint32_t version,
+		uint32_t id) {
+	struct wl_resource *resource = wl_resource_create(client,
+		&ext_foreign_toplevel_image_capture_source_manager_v1_interface, 1, id);
+	wl_resource_set_implementation(resource, &window_source_manager_impl, data, NULL);
+}
+
+static int handle_step(int signal, void *data) {
+	struct fake *fake = data;
+	must(fake->n_steps < 8 && fake->script->steps[fake->n_steps] != NULL, "a step of the script");
+	fake->script->steps[fake->n_steps++](fake);
+	return 0;
+}
+
+static void fake_init_sources(struct fake *fake) {
+	const struct fake_script *script = fake->script;
 	if (!script->no_source_manager) {
 		wl_global_create(fake->display, &ext_output_image_capture_source_manager_v1_interface, 1,
 			fake, source_manager_bind);
 	}
-	fake->output_global =
-		wl_global_create(fake->display, &wl_output_interface, 4, fake, output_bind);
+	if (!script->no_toplevel_sources) {
+		wl_global_create(fake->display,
+			&ext_foreign_toplevel_image_capture_source_manager_v1_interface, 1, fake,
+			window_source_manager_bind);
+	}
+	if (!script->no_toplevel_list) {
+		wl_global_create(fake->display, &ext_foreign_toplevel_list_v1_interface, 1, fake,
+			window_list_bind);
+	}
+	fake->first_output = (struct fake_output){
+		.name = script->name, .description = script->description,
+		.width = (int32_t)script->width, .height = (int32_t)script->height,
+	};
+	const struct fake_output *output = script->outputs;
+	if (output == NULL) {
+		fake_add_output(fake, &fake->first_output);
+	}
+	for (; output != NULL && output->name != NULL; output++) {
+		fake_add_output(fake, output);
+	}
+	for (const struct fake_window *window = script->windows;
+			window != NULL && window->identifier != NULL; window++) {
+		fake_open_window(fake, window);
+	}
+}
+
+static void fake_init(struct fake *fake, const struct fake_script *script) {
+	fake->script = script;
+	fake->display = wl_display_create();
+	must(fake->display != NULL, "wl_display_create");
+	wl_list_init(&fake->sessions);
+	wl_event_loop_add_signal(wl_display_get_event_loop(fake->display), SIGUSR1, handle_step, fake);
+	if (!script->no_manager) {
+		wl_global_create(fake->display, &xx_dmabuf_view_manager_v1_interface, 1, fake, manager_bind);
+	}
+	fake_init_sources(fake);
+	// Last, as compositors do not agree on their order
+	if (script->xdg_output_version != 0) {
+		wl_global_create(fake->display, &zxdg_output_manager_v1_interface,
+			(int)script->xdg_output_version, fake, xdg_output_manager_bind);
+	}
 }
 
 static void handle_client_destroy(struct wl_listener *listener, void *data) {
@@ -304,14 +626,16 @@ static void handle_client_destroy(struct wl_listener *listener, void *data) {
 }
 
 static void fake_run(const struct fake_script *script, int fd) {
-	struct fake fake;
-	fake_init(&fake, script);
-	struct wl_client *client = wl_client_create(fake.display, fd);
+	struct fake *fake = calloc(1, sizeof(*fake));
+	must(fake != NULL, "calloc");
+	fake_init(fake, script);
+	struct wl_client *client = wl_client_create(fake->display, fd);
 	must(client != NULL, "wl_client_create");
-	fake.client_destroy.notify = handle_client_destroy;
-	wl_client_add_destroy_listener(client, &fake.client_destroy);
-	wl_display_run(fake.display);
-	wl_display_destroy(fake.display);
+	fake->client_destroy.notify = handle_client_destroy;
+	wl_client_add_destroy_listener(client, &fake->client_destroy);
+	wl_display_run(fake->display);
+	wl_display_destroy(fake->display);
+	free(fake);
 }
 
 /** Reads until the end of the connection, and answers nothing. */
@@ -337,13 +661,23 @@ _Noreturn static void run_in_child(const struct fake_script *script, int fd) {
 int fake_start(const struct fake_script *script, pid_t *pid) {
 	int fds[2];
 	must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0, "socketpair");
+	// It may be told to take a step before it looks
+	sigset_t step, old;
+	sigemptyset(&step);
+	sigaddset(&step, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &step, &old);
 	*pid = fork();
 	must(*pid >= 0, "fork");
 	if (*pid == 0) {
 		run_in_child(script, fds[1]);
 	}
+	sigprocmask(SIG_SETMASK, &old, NULL);
 	close(fds[1]);
 	return fds[0];
+}
+
+void fake_step(pid_t pid) {
+	must(kill(pid, SIGUSR1) == 0, "kill");
 }
 
 bool fake_wait(pid_t pid) {
@@ -370,8 +704,8 @@ static struct fake_animation *animation_create(struct fake_session *session) {
 	struct fake_animation *animation = calloc(1, sizeof(*animation));
 	must(animation != NULL, "calloc");
 	animation->session = session;
-	animation->width = session->fake->width;
-	animation->height = session->fake->height;
+	animation->width = session->width;
+	animation->height = session->height;
 	size_t size = (size_t)animation->width * animation->height * 4;
 	for (int i = 0; i < N_BUFFERS; i++) {
 		int fd = vitrine_memfd_create(size);

@@ -9,6 +9,7 @@
 #include <vitrine/derive.h>
 #include <wayland-server-core.h>
 
+#include "ext-foreign-toplevel-list-v1-protocol.h"
 #include "xx-dmabuf-view-v1-protocol.h"
 
 /**
@@ -19,8 +20,30 @@
 /** Seals that an honest compositor sets. */
 #define FAKE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
 
+struct fake;
+
+/** Zero stands for an honest value. */
+struct fake_output {
+	const char *name, *description; // FAKE-1, a fake output
+	int32_t width, height; // of the mode: 64 by 32
+	int32_t x, y; // in the layout
+	int32_t scale; // of the wl_output: 1
+	int32_t logical_width, logical_height; // of the xdg_output: as the mode and the scale say
+	int32_t transform;
+};
+
+struct fake_window {
+	const char *identifier, *app_id, *title; // NULL if they are not said
+	uint32_t width, height; // 64 by 32
+};
+
 struct fake_session {
 	struct wl_resource *resource; // NULL after the client destroyed it
+	struct wl_list link; // struct fake.sessions
+	const struct fake_output *output; // that it looks at, or NULL
+	const struct fake_window *window; // that it looks at, or NULL
+	uint32_t width, height; // of either
+	bool is_gone; // what it looks at
 	const struct fake_script *script;
 	struct fake *fake;
 	uint32_t acceptable, storages, n_formats, n_devices, cursors; // as the client has said
@@ -40,10 +63,17 @@ struct fake_script {
 	void (*stop)(struct fake_session *session);
 	uint32_t guarantees; // to announce; 0 announces all of them
 	bool no_manager, no_source_manager; // leave a global out
-	bool remove_output; // once a session was created
+	bool remove_output; // the first one, once a session was started
 	bool mute; // never answers at all
 	uint32_t width, height; // of the mode; 0 for 64 by 32
 	const char *name, *description; // of the output; NULL for honest ones
+	const struct fake_output *outputs; // in place of that one, up to one without a name
+	uint32_t output_version; // 0 for 4
+	uint32_t xdg_output_version; // 0 for none
+	bool no_toplevel_list, no_toplevel_sources; // leave a global out
+	const struct fake_window *windows; // that there are, up to one without an identifier
+	/** What happens each time that fake_step() is called. */
+	void (*steps[8])(struct fake *fake);
 };
 
 /** For the options of a fixture. */
@@ -54,8 +84,26 @@ struct fake_script {
  * once that is closed.
  */
 int fake_start(const struct fake_script *script, pid_t *pid);
+/** Has it take the next step of its script. */
+void fake_step(pid_t pid);
 /** Waits for the compositor's end. Returns whether it was a clean one. */
 bool fake_wait(pid_t pid);
+
+/* For steps. Outputs and windows are counted from 0 in the order of their appearance. */
+
+/** What is pointed to has to stay. */
+void fake_add_output(struct fake *fake, const struct fake_output *output);
+/** Says what wlroots does: what xdg-output says, if it has changed, and all the rest. */
+void fake_change_output(struct fake *fake, size_t i, const struct fake_output *output);
+void fake_remove_output(struct fake *fake, size_t i);
+/** Says what it is, and that this is all, unless it has no identifier. Returns its handle. */
+struct wl_resource *fake_open_window(struct fake *fake, const struct fake_window *window);
+/** Its ext_foreign_toplevel_handle_v1. */
+struct wl_resource *fake_get_window(struct fake *fake, size_t i);
+/** Says that it was closed, and ends the sessions that look at it. */
+void fake_close_window(struct fake *fake, size_t i);
+/** Its ext_foreign_toplevel_list_v1. */
+struct wl_resource *fake_get_window_list(struct fake *fake);
 
 /** Makes a memfd with these seals and open mode. Aborts on failure. */
 int fake_memfd(size_t size, unsigned seals, int open_flags);
