@@ -166,8 +166,8 @@ int vitrine_client_dispatch(struct vitrine_client *client, int timeout_ms) {
 }
 
 static void sync_handle_done(void *data, struct wl_callback *callback, uint32_t serial) {
-	struct vitrine_client *client = data;
-	client->synced = true;
+	bool *synced = data;
+	*synced = true;
 }
 
 static const struct wl_callback_listener sync_listener = {
@@ -185,26 +185,51 @@ int client_roundtrip(struct vitrine_client *client, const struct timespec *deadl
 	if (callback == NULL) {
 		return client_fail(client, -ENOMEM, "out of memory");
 	}
-	wl_callback_add_listener(callback, &sync_listener, client);
+	bool synced = false; // of this one: a listener may wait for another
+	wl_callback_add_listener(callback, &sync_listener, &synced);
 
-	client->synced = false;
 	int ret = 1;
-	while (!client->synced && ret > 0 && !deadline_has_passed(deadline)) {
+	while (!synced && ret > 0) {
 		ret = client_dispatch(client, deadline, -1);
+		// Also if events come without end
+		if (deadline_has_passed(deadline)) {
+			break;
+		}
 	}
 	wl_callback_destroy(callback);
-	if (client->synced) {
+	if (synced) {
 		return 0;
 	}
 	return ret < 0 ? ret : client_fail(client, -ETIMEDOUT, "the compositor does not answer");
 }
 
-void client_replace_string(char **string, const char *value) {
-	char *copy = strdup(value);
-	if (copy != NULL) {
-		free(*string);
-		*string = copy;
+void text_set(struct text *text, const char *value) {
+	free(text->next);
+	text->next = strdup(value);
+	if (text->next == NULL) {
+		free(text->now);
+		text->now = NULL;
 	}
+}
+
+bool text_apply(struct text *text) {
+	if (text->next == NULL) {
+		return false;
+	}
+	bool is_new = text->now == NULL || strcmp(text->now, text->next) != 0;
+	free(text->now);
+	text->now = text->next;
+	text->next = NULL;
+	return is_new;
+}
+
+const char *text_get(const struct text *text) {
+	return text->now != NULL ? text->now : "";
+}
+
+void text_finish(struct text *text) {
+	free(text->now);
+	free(text->next);
 }
 
 static void view_manager_handle_guarantees(void *data, struct xx_dmabuf_view_manager_v1 *manager,
@@ -244,7 +269,8 @@ static void registry_handle_global(void *data, struct wl_registry *registry, uin
 			client->toplevel_source_manager == NULL) {
 		client->toplevel_source_manager = wl_registry_bind(registry, name,
 			&ext_foreign_toplevel_image_capture_source_manager_v1_interface, 1);
-	} else if (strcmp(interface, ext_foreign_toplevel_list_v1_interface.name) == 0) {
+	} else if (strcmp(interface, ext_foreign_toplevel_list_v1_interface.name) == 0 &&
+			client->toplevel_list_global == 0) {
 		client->toplevel_list_global = name;
 	} else if (strcmp(interface, zxdg_output_manager_v1_interface.name) == 0 &&
 			client->xdg_output_manager == NULL) {
@@ -314,15 +340,18 @@ static int client_init(struct vitrine_client *client, const struct timespec *dea
 	return client_roundtrip(client, deadline); // outputs, guarantees
 }
 
-/** Takes the display over. */
-static int client_create(struct wl_display *take_display, const struct timespec *deadline,
-		struct vitrine_client **client_ptr, char **error) {
+/** Takes the display over unless it is borrowed. */
+static int client_create(struct wl_display *display, bool is_borrowed,
+		const struct timespec *deadline, struct vitrine_client **client_ptr, char **error) {
 	struct vitrine_client *client = calloc(1, sizeof(*client));
 	if (client == NULL) {
-		wl_display_disconnect(take_display);
+		if (!is_borrowed) {
+			wl_display_disconnect(display);
+		}
 		return -ENOMEM;
 	}
-	client->display = take_display;
+	client->display = display;
+	client->borrows_display = is_borrowed;
 	wl_list_init(&client->sessions);
 	wl_list_init(&client->toplevel_sources);
 
@@ -409,7 +438,7 @@ int vitrine_client_connect_within(const char *name, int timeout_ms,
 	if (display == NULL) {
 		return fail_to_connect(errno > 0 ? -errno : -ENOENT, name, error);
 	}
-	return client_create(display, &deadline, client, error);
+	return client_create(display, false, &deadline, client, error);
 }
 
 int vitrine_client_connect(const char *name, struct vitrine_client **client, char **error) {
@@ -427,16 +456,31 @@ int vitrine_client_connect_to_fd(int take_fd, struct vitrine_client **client, ch
 		return -ENOMEM;
 	}
 	struct timespec deadline = deadline_in(CONNECT_TIMEOUT_MS);
-	return client_create(display, &deadline, client, error);
+	return client_create(display, false, &deadline, client, error);
+}
+
+int vitrine_client_create_for_display(struct wl_display *borrowed_display, int timeout_ms,
+		struct vitrine_client **client, char **error) {
+	*client = NULL;
+	if (error != NULL) {
+		*error = NULL;
+	}
+	struct timespec deadline = deadline_in(timeout_ms < 0 ? 0 : timeout_ms);
+	return client_create(borrowed_display, true, &deadline, client, error);
 }
 
 void vitrine_client_destroy(struct vitrine_client *client) {
 	if (client == NULL) {
 		return;
 	}
+	client->listener = NULL;
 	struct vitrine_session *session, *tmp;
 	wl_list_for_each_safe(session, tmp, &client->sessions, link) {
 		vitrine_session_destroy(session);
+	}
+	// Objects that were created by events have to be had to be destroyed
+	if (client->queue != NULL) {
+		wl_display_dispatch_queue_pending(client->display, client->queue);
 	}
 	client_finish_outputs(client);
 	client_finish_toplevels(client);
@@ -454,7 +498,9 @@ void vitrine_client_destroy(struct vitrine_client *client) {
 	if (client->queue != NULL) {
 		wl_event_queue_destroy(client->queue);
 	}
-	wl_display_disconnect(client->display);
+	if (!client->borrows_display) {
+		wl_display_disconnect(client->display);
+	}
 	free(client);
 }
 

@@ -9,14 +9,52 @@
 /** The wl_output.done event ends what xdg-output says as well. */
 #define XDG_OUTPUT_VERSION 3
 
+/** Has it be found by what it is called from now on. */
+static void output_list(struct vitrine_output *output) {
+	struct vitrine_client *client = output->source.client;
+	size_t i = client->n_outputs;
+	while (client->outputs[i] != output) {
+		i++;
+	}
+	// Those that are not described stay in their order
+	memmove(&client->outputs[client->n_outputs + 1], &client->outputs[client->n_outputs],
+		(i - client->n_outputs) * sizeof(client->outputs[0]));
+	client->outputs[client->n_outputs++] = output;
+	output->is_done = true;
+}
+
+/** What was said holds from now on. */
+static void output_apply(struct vitrine_output *output) {
+	const struct vitrine_client *client = output->source.client;
+	const struct vitrine_client_listener *listener = client->listener;
+	bool is_new = !output->is_done;
+	bool has_changed = memcmp(&output->state, &output->next_state, sizeof(output->state)) != 0;
+	output->state = output->next_state;
+	has_changed |= text_apply(&output->name);
+	has_changed |= text_apply(&output->description);
+	if (is_new) {
+		output_list(output);
+	}
+	if (listener == NULL) {
+		return;
+	}
+	void (*handle)(void *, struct vitrine_output *) =
+		is_new ? listener->output_added : listener->output_changed;
+	if (handle != NULL && (is_new || has_changed)) {
+		handle(client->listener_data, output);
+	}
+}
+
 static void output_handle_geometry(void *data, struct wl_output *wl_output, int32_t x, int32_t y,
 		int32_t physical_width, int32_t physical_height, int32_t subpixel, const char *make,
 		const char *model, int32_t transform) {
 	struct vitrine_output *output = data;
-	output->x = x;
-	output->y = y;
+	// Of no meaning beside what xdg-output says, and 0, 0 in all compositors of wlroots
+	output->next_state.x = x;
+	output->next_state.y = y;
 	// Frames say theirs themselves: this is of the layout
-	output->transform = transform >= 0 && transform <= WL_OUTPUT_TRANSFORM_FLIPPED_270 ?
+	output->next_state.transform = transform >= 0 &&
+		transform <= WL_OUTPUT_TRANSFORM_FLIPPED_270 ?
 		(uint32_t)transform : WL_OUTPUT_TRANSFORM_NORMAL;
 }
 
@@ -24,42 +62,34 @@ static void output_handle_mode(void *data, struct wl_output *wl_output, uint32_t
 		int32_t width, int32_t height, int32_t refresh) {
 	struct vitrine_output *output = data;
 	if (flags & WL_OUTPUT_MODE_CURRENT) {
-		output->width = width;
-		output->height = height;
-		output->refresh_mhz = refresh > 0 ? refresh : 0;
+		bool is_size = width > 0 && height > 0;
+		output->next_state.width = is_size ? width : 0;
+		output->next_state.height = is_size ? height : 0;
+		output->next_state.refresh_mhz = refresh > 0 ? refresh : 0;
+	}
+	if (wl_output_get_version(wl_output) < WL_OUTPUT_DONE_SINCE_VERSION) {
+		output_apply(output); // all that it will say
 	}
 }
 
 static void output_handle_done(void *data, struct wl_output *wl_output) {
-	struct vitrine_output *output = data;
-	struct vitrine_client *client = output->source.client;
-	const struct vitrine_client_listener *listener = client->listener;
-	bool is_new = !output->is_done;
-	output->is_done = true;
-	if (listener == NULL) {
-		return;
-	}
-	void (*handle)(void *, struct vitrine_output *) =
-		is_new ? listener->output_added : listener->output_changed;
-	if (handle != NULL) {
-		handle(client->listener_data, output);
-	}
+	output_apply(data);
 }
 
 static void output_handle_scale(void *data, struct wl_output *wl_output, int32_t factor) {
 	struct vitrine_output *output = data;
-	output->scale = factor;
+	output->next_state.scale = factor;
 }
 
 static void output_handle_name(void *data, struct wl_output *wl_output, const char *name) {
 	struct vitrine_output *output = data;
-	client_replace_string(&output->name, name);
+	text_set(&output->name, name);
 }
 
 static void output_handle_description(void *data, struct wl_output *wl_output,
 		const char *description) {
 	struct vitrine_output *output = data;
-	client_replace_string(&output->description, description);
+	text_set(&output->description, description);
 }
 
 static const struct wl_output_listener output_listener = {
@@ -74,19 +104,24 @@ static const struct wl_output_listener output_listener = {
 static void xdg_output_handle_logical_position(void *data, struct zxdg_output_v1 *xdg_output,
 		int32_t x, int32_t y) {
 	struct vitrine_output *output = data;
-	output->x = x;
-	output->y = y;
+	output->next_state.logical_x = x;
+	output->next_state.logical_y = y;
 }
 
 static void xdg_output_handle_logical_size(void *data, struct zxdg_output_v1 *xdg_output,
 		int32_t width, int32_t height) {
 	struct vitrine_output *output = data;
-	output->logical_width = width;
-	output->logical_height = height;
+	output->next_state.logical_width = width;
+	output->next_state.logical_height = height;
 }
 
 static void xdg_output_handle_done(void *data, struct zxdg_output_v1 *xdg_output) {
-	// Since version 3 that of the wl_output is sent instead
+	struct vitrine_output *output = data;
+	// "For objects version 3 onwards" the wl_output.done event is sent for it, which has to
+	// come first in any case
+	if (zxdg_output_v1_get_version(xdg_output) < XDG_OUTPUT_VERSION && output->is_done) {
+		output_apply(output);
+	}
 }
 
 static void xdg_output_handle_name(void *data, struct zxdg_output_v1 *xdg_output,
@@ -109,8 +144,7 @@ static const struct zxdg_output_v1_listener xdg_output_listener = {
 
 static void output_get_xdg_output(struct vitrine_output *output) {
 	struct vitrine_client *client = output->source.client;
-	if (client->xdg_output_manager == NULL || output->xdg_output != NULL ||
-			output->wl_output == NULL) {
+	if (client->xdg_output_manager == NULL || output->wl_output == NULL) {
 		return;
 	}
 	output->xdg_output =
@@ -144,17 +178,17 @@ static void output_release(struct vitrine_output *output) {
 
 static void output_destroy(struct vitrine_output *output) {
 	output_release(output);
-	free(output->name);
-	free(output->description);
+	text_finish(&output->name);
+	text_finish(&output->description);
 	free(output);
 }
 
 void client_add_output(struct vitrine_client *client, uint32_t global_name, uint32_t version) {
-	if (client->n_outputs == MAX_OUTPUTS) {
+	if (client->n_all_outputs == MAX_OUTPUTS) {
 		return;
 	}
 	struct vitrine_output **outputs =
-		realloc(client->outputs, (client->n_outputs + 1) * sizeof(*outputs));
+		realloc(client->outputs, (client->n_all_outputs + 1) * sizeof(*outputs));
 	if (outputs == NULL) {
 		return;
 	}
@@ -166,7 +200,7 @@ void client_add_output(struct vitrine_client *client, uint32_t global_name, uint
 	output->source = (struct vitrine_source){
 		.client = client, .word = "output", .create_proxy = output_create_proxy,
 	};
-	output->scale = 1;
+	output->next_state.scale = 1;
 	output->global_name = global_name;
 	output->wl_output = wl_registry_bind(client->registry, global_name, &wl_output_interface,
 		version < 4 ? version : 4);
@@ -175,7 +209,7 @@ void client_add_output(struct vitrine_client *client, uint32_t global_name, uint
 		return;
 	}
 	wl_output_add_listener(output->wl_output, &output_listener, output);
-	client->outputs[client->n_outputs++] = output;
+	client->outputs[client->n_all_outputs++] = output;
 	output_get_xdg_output(output);
 }
 
@@ -184,28 +218,42 @@ void client_bind_xdg_output_manager(struct vitrine_client *client, uint32_t glob
 	client->xdg_output_manager = wl_registry_bind(client->registry, global_name,
 		&zxdg_output_manager_v1_interface,
 		version < XDG_OUTPUT_VERSION ? version : XDG_OUTPUT_VERSION);
-	for (size_t i = 0; i < client->n_outputs; i++) {
+	for (size_t i = 0; i < client->n_all_outputs; i++) {
 		output_get_xdg_output(client->outputs[i]);
 	}
 }
 
+/** One that the caller has never seen. */
+static void client_forget_output(struct vitrine_client *client, size_t i) {
+	output_destroy(client->outputs[i]);
+	client->n_all_outputs--;
+	memmove(&client->outputs[i], &client->outputs[i + 1],
+		(client->n_all_outputs - i) * sizeof(client->outputs[0]));
+}
+
 void client_remove_output(struct vitrine_client *client, uint32_t global_name) {
-	for (size_t i = 0; i < client->n_outputs; i++) {
-		struct vitrine_output *output = client->outputs[i];
-		if (output->global_name != global_name || vitrine_output_is_gone(output)) {
-			continue;
-		}
-		output->source.create_proxy = NULL;
-		output_release(output);
-		if (client->listener != NULL && client->listener->output_removed != NULL) {
-			client->listener->output_removed(client->listener_data, output);
-		}
+	size_t i = 0;
+	while (i < client->n_all_outputs && (client->outputs[i]->global_name != global_name ||
+			vitrine_output_is_gone(client->outputs[i]))) {
+		i++;
+	}
+	if (i == client->n_all_outputs) {
 		return;
+	}
+	struct vitrine_output *output = client->outputs[i];
+	if (!output->is_done) {
+		client_forget_output(client, i);
+		return;
+	}
+	output->source.create_proxy = NULL;
+	output_release(output);
+	if (client->listener != NULL && client->listener->output_removed != NULL) {
+		client->listener->output_removed(client->listener_data, output);
 	}
 }
 
 void client_finish_outputs(struct vitrine_client *client) {
-	for (size_t i = 0; i < client->n_outputs; i++) {
+	for (size_t i = 0; i < client->n_all_outputs; i++) {
 		output_destroy(client->outputs[i]);
 	}
 	free(client->outputs);
@@ -237,43 +285,50 @@ struct vitrine_source *vitrine_output_get_source(struct vitrine_output *output) 
 }
 
 const char *vitrine_output_get_name(const struct vitrine_output *output) {
-	return output->name != NULL ? output->name : "";
+	return text_get(&output->name);
 }
 
 const char *vitrine_output_get_description(const struct vitrine_output *output) {
-	return output->description != NULL ? output->description : "";
+	return text_get(&output->description);
 }
 
 void vitrine_output_get_mode(const struct vitrine_output *output, int32_t *width, int32_t *height,
 		int32_t *refresh_mhz) {
-	*width = output->width;
-	*height = output->height;
-	*refresh_mhz = output->refresh_mhz;
+	*width = output->state.width;
+	*height = output->state.height;
+	*refresh_mhz = output->state.refresh_mhz;
 }
 
 bool vitrine_output_is_gone(const struct vitrine_output *output) {
 	return output->source.create_proxy == NULL;
 }
 
+static bool is_coordinate(int32_t value) {
+	return value >= -MAX_COORDINATE && value <= MAX_COORDINATE;
+}
+
 bool vitrine_output_get_geometry(const struct vitrine_output *output,
 		struct vitrine_geometry *geometry) {
-	bool is_turned = output->transform & WL_OUTPUT_TRANSFORM_90;
-	int32_t width = is_turned ? output->height : output->width;
-	int32_t height = is_turned ? output->width : output->height;
-	if (width <= 0 || height <= 0 || output->scale <= 0) {
+	const struct output_state *state = &output->state;
+	bool is_turned = state->transform & WL_OUTPUT_TRANSFORM_90;
+	int32_t width = is_turned ? state->height : state->width;
+	int32_t height = is_turned ? state->width : state->height;
+	struct vitrine_geometry logical = {
+		state->logical_x, state->logical_y, state->logical_width, state->logical_height,
+		.transform = state->transform,
+	};
+	if (output->xdg_output == NULL && state->scale > 0) {
+		logical.x = state->x;
+		logical.y = state->y;
+		logical.width = width / state->scale;
+		logical.height = height / state->scale;
+	}
+	if (vitrine_output_is_gone(output) || width == 0 || logical.width <= 0 ||
+			logical.height <= 0 || !is_coordinate(logical.x) || !is_coordinate(logical.y) ||
+			!is_coordinate(logical.width) || !is_coordinate(logical.height)) {
 		return false;
 	}
-	*geometry = (struct vitrine_geometry){
-		.x = output->x,
-		.y = output->y,
-		.width = output->logical_width,
-		.height = output->logical_height,
-		.transform = output->transform,
-	};
-	if (geometry->width <= 0 || geometry->height <= 0) {
-		geometry->width = width / output->scale;
-		geometry->height = height / output->scale;
-	}
-	geometry->scale = geometry->width > 0 ? (double)width / geometry->width : 0;
-	return geometry->width > 0 && geometry->height > 0;
+	logical.scale = (double)width / logical.width;
+	*geometry = logical;
+	return true;
 }

@@ -13,6 +13,9 @@
 #define MAX_SIDE 65535
 #define MAX_OUTPUTS 1024
 #define MAX_TOPLEVELS 4096
+#define MAX_IDENTIFIER 32
+/** So that no sum of a place and a size overflows. */
+#define MAX_COORDINATE (1 << 24)
 #define MAX_FORMATS 1024
 #define MAX_NODES 16
 #define MAX_EXPLANATION 512
@@ -30,9 +33,16 @@ struct error_text {
 	char text[256];
 };
 
+/** What the compositor says in a string, which holds from the next `done` event on. */
+struct text {
+	char *now; // NULL if not known
+	char *next; // NULL if it does not change
+};
+
 struct vitrine_client {
 	struct wl_display *display;
-	struct wl_event_queue *queue;
+	bool borrows_display;
+	struct wl_event_queue *queue; // of all our objects
 	struct wl_registry *registry;
 	struct xx_dmabuf_view_manager_v1 *view_manager;
 	struct ext_output_image_capture_source_manager_v1 *source_manager;
@@ -42,9 +52,11 @@ struct vitrine_client {
 	uint32_t toplevel_list_global; // 0 if the compositor has none
 	struct ext_foreign_toplevel_list_v1 *toplevel_list; // NULL if it is not followed
 
-	struct vitrine_output **outputs;
-	size_t n_outputs;
+	struct vitrine_output **outputs; // first those that are described
+	size_t n_outputs, n_all_outputs;
 	struct wl_list toplevel_sources; // vitrine_source.link, of all that have a handle
+	size_t n_handles;
+	bool toplevels_are_known; // those that were there when the list was bound
 	struct vitrine_toplevel **toplevels; // those that are described
 	size_t n_toplevels;
 	const struct vitrine_client_listener *listener; // may be NULL
@@ -52,7 +64,6 @@ struct vitrine_client {
 	struct wl_list sessions; // vitrine_session.link
 
 	uint32_t guarantees; // bitfield of enum vitrine_guarantee
-	bool synced; // the wl_callback of a round trip has fired
 	int error; // the connection is unusable: a negative errno, or 0
 	struct error_text message;
 };
@@ -66,18 +77,21 @@ struct vitrine_source {
 	struct ext_image_capture_source_v1 *(*create_proxy)(struct vitrine_source *source);
 };
 
+/** What is said of an output in numbers, as it is said. */
+struct output_state {
+	int32_t width, height, refresh_mhz; // of the mode; 0 if not known
+	int32_t x, y, scale; // of the wl_output
+	uint32_t transform; // enum wl_output_transform
+	int32_t logical_x, logical_y, logical_width, logical_height; // of the xdg_output
+};
+
 struct vitrine_output {
 	struct vitrine_source source;
 	struct wl_output *wl_output; // NULL once it is gone
 	struct zxdg_output_v1 *xdg_output; // NULL if there is none
 	uint32_t global_name;
-	char *name; // NULL if not known
-	char *description; // NULL if not known
-	int32_t width, height, refresh_mhz;
-	int32_t x, y; // in the layout
-	int32_t logical_width, logical_height; // 0 if not known
-	int32_t scale;
-	uint32_t transform; // enum wl_output_transform
+	struct text name, description;
+	struct output_state state, next_state; // the latter holds from the next done event on
 	bool is_done; // it was described
 };
 
@@ -180,8 +194,12 @@ void client_flush(struct vitrine_client *client);
 struct timespec deadline_in(int timeout_ms);
 bool deadline_has_passed(const struct timespec *deadline);
 
-/** Replaces it by a copy. Without memory it stays as it is. */
-void client_replace_string(char **string, const char *value);
+/** Copies what is to hold from now on. Without memory it is not known, rather than an old one. */
+void text_set(struct text *text, const char *value);
+/** Returns whether it is another one than before. */
+bool text_apply(struct text *text);
+const char *text_get(const struct text *text);
+void text_finish(struct text *text);
 
 /** An output that cannot be had for lack of memory is not there. */
 void client_add_output(struct vitrine_client *client, uint32_t global_name, uint32_t version);

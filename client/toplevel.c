@@ -10,7 +10,8 @@
 struct vitrine_toplevel {
 	struct vitrine_source source;
 	struct ext_foreign_toplevel_handle_v1 *handle;
-	char *identifier, *app_id, *title; // NULL if not known
+	char identifier[MAX_IDENTIFIER + 1]; // empty if not known
+	struct text app_id, title;
 	bool is_done; // it is in vitrine_client.toplevels
 };
 
@@ -21,28 +22,31 @@ static struct ext_image_capture_source_v1 *toplevel_create_proxy(struct vitrine_
 }
 
 static void toplevel_destroy(struct vitrine_toplevel *toplevel) {
-	ext_foreign_toplevel_handle_v1_destroy(toplevel->handle);
-	free(toplevel->identifier);
-	free(toplevel->app_id);
-	free(toplevel->title);
+	if (toplevel->handle != NULL) {
+		ext_foreign_toplevel_handle_v1_destroy(toplevel->handle);
+	}
+	toplevel->source.client->n_handles--;
+	text_finish(&toplevel->app_id);
+	text_finish(&toplevel->title);
 	wl_list_remove(&toplevel->source.link);
 	free(toplevel);
 }
 
-/** False if there is no memory for it, or too many. */
+/** False if there is no memory for it. */
 static bool client_list_toplevel(struct vitrine_client *client, struct vitrine_toplevel *toplevel) {
-	struct vitrine_toplevel **toplevels = client->n_toplevels == MAX_TOPLEVELS ? NULL :
+	struct vitrine_toplevel **toplevels =
 		realloc(client->toplevels, (client->n_toplevels + 1) * sizeof(*toplevels));
 	if (toplevels == NULL) {
 		return false;
 	}
 	client->toplevels = toplevels;
 	client->toplevels[client->n_toplevels++] = toplevel;
+	toplevel->is_done = true;
 	return true;
 }
 
 static void client_unlist_toplevel(struct vitrine_client *client,
-		const struct vitrine_toplevel *toplevel) {
+		struct vitrine_toplevel *toplevel) {
 	size_t i = 0;
 	while (client->toplevels[i] != toplevel) {
 		i++;
@@ -50,14 +54,18 @@ static void client_unlist_toplevel(struct vitrine_client *client,
 	client->n_toplevels--;
 	memmove(&client->toplevels[i], &client->toplevels[i + 1],
 		(client->n_toplevels - i) * sizeof(client->toplevels[0]));
+	toplevel->is_done = false;
 }
 
 static void toplevel_handle_closed(void *data, struct ext_foreign_toplevel_handle_v1 *handle) {
 	struct vitrine_toplevel *toplevel = data;
 	struct vitrine_client *client = toplevel->source.client;
+	// Before the listener, which may look for events: of this handle there are no more
+	ext_foreign_toplevel_handle_v1_destroy(handle);
+	toplevel->handle = NULL;
+	toplevel->source.create_proxy = NULL;
 	if (toplevel->is_done) {
 		client_unlist_toplevel(client, toplevel);
-		toplevel->source.create_proxy = NULL;
 		if (client->listener != NULL && client->listener->toplevel_removed != NULL) {
 			client->listener->toplevel_removed(client->listener_data, toplevel);
 		}
@@ -70,17 +78,21 @@ static void toplevel_handle_done(void *data, struct ext_foreign_toplevel_handle_
 	struct vitrine_client *client = toplevel->source.client;
 	const struct vitrine_client_listener *listener = client->listener;
 	bool is_new = !toplevel->is_done;
+	bool has_changed = text_apply(&toplevel->app_id);
+	has_changed |= text_apply(&toplevel->title);
+	if (toplevel->identifier[0] == '\0') {
+		return; // a lie, as it comes first: a window without an identifier is not there
+	}
 	if (is_new && !client_list_toplevel(client, toplevel)) {
 		toplevel_destroy(toplevel);
 		return;
 	}
-	toplevel->is_done = true;
 	if (listener == NULL) {
 		return;
 	}
 	void (*handle_it)(void *, struct vitrine_toplevel *) =
 		is_new ? listener->toplevel_added : listener->toplevel_changed;
-	if (handle_it != NULL) {
+	if (handle_it != NULL && (is_new || has_changed)) {
 		handle_it(client->listener_data, toplevel);
 	}
 }
@@ -88,20 +100,30 @@ static void toplevel_handle_done(void *data, struct ext_foreign_toplevel_handle_
 static void toplevel_handle_title(void *data, struct ext_foreign_toplevel_handle_v1 *handle,
 		const char *title) {
 	struct vitrine_toplevel *toplevel = data;
-	client_replace_string(&toplevel->title, title);
+	text_set(&toplevel->title, title);
 }
 
 static void toplevel_handle_app_id(void *data, struct ext_foreign_toplevel_handle_v1 *handle,
 		const char *app_id) {
 	struct vitrine_toplevel *toplevel = data;
-	client_replace_string(&toplevel->app_id, app_id);
+	text_set(&toplevel->app_id, app_id);
+}
+
+/** "An identifier is a string that contains up to 32 printable ASCII bytes." */
+static bool is_identifier(const char *identifier) {
+	size_t len = 0;
+	while (identifier[len] >= ' ' && identifier[len] <= '~') {
+		len++;
+	}
+	return len <= MAX_IDENTIFIER && identifier[len] == '\0';
 }
 
 static void toplevel_handle_identifier(void *data, struct ext_foreign_toplevel_handle_v1 *handle,
 		const char *identifier) {
 	struct vitrine_toplevel *toplevel = data;
-	if (toplevel->identifier == NULL) { // "sent once"
-		client_replace_string(&toplevel->identifier, identifier);
+	// "The compositor must only send this event when the handle is created."
+	if (toplevel->identifier[0] == '\0' && is_identifier(identifier)) {
+		strcpy(toplevel->identifier, identifier);
 	}
 }
 
@@ -116,7 +138,8 @@ static const struct ext_foreign_toplevel_handle_v1_listener toplevel_listener = 
 static void list_handle_toplevel(void *data, struct ext_foreign_toplevel_list_v1 *list,
 		struct ext_foreign_toplevel_handle_v1 *handle) {
 	struct vitrine_client *client = data;
-	struct vitrine_toplevel *toplevel = calloc(1, sizeof(*toplevel));
+	struct vitrine_toplevel *toplevel =
+		client->n_handles < MAX_TOPLEVELS ? calloc(1, sizeof(*toplevel)) : NULL;
 	if (toplevel == NULL) {
 		// A window that cannot be had for lack of memory is not there
 		ext_foreign_toplevel_handle_v1_destroy(handle);
@@ -126,6 +149,7 @@ static void list_handle_toplevel(void *data, struct ext_foreign_toplevel_list_v1
 		.client = client, .word = "window", .create_proxy = toplevel_create_proxy,
 	};
 	toplevel->handle = handle;
+	client->n_handles++;
 	wl_list_insert(&client->toplevel_sources, &toplevel->source.link);
 	ext_foreign_toplevel_handle_v1_add_listener(handle, &toplevel_listener, toplevel);
 }
@@ -147,11 +171,8 @@ static const char *find_missing(const struct vitrine_client *client) {
 		ext_foreign_toplevel_image_capture_source_manager_v1_interface.name : NULL;
 }
 
-int vitrine_client_follow_toplevels(struct vitrine_client *client, int timeout_ms) {
+static int client_bind_toplevel_list(struct vitrine_client *client) {
 	const char *missing = find_missing(client);
-	if (client->error != 0 || client->toplevel_list != NULL) {
-		return client->error;
-	}
 	if (missing != NULL) {
 		return client_fail(client, -EPROTONOSUPPORT,
 			"the compositor does not offer %s to this client, which windows take", missing);
@@ -162,8 +183,22 @@ int vitrine_client_follow_toplevels(struct vitrine_client *client, int timeout_m
 		return client_fail(client, -ENOMEM, "out of memory");
 	}
 	ext_foreign_toplevel_list_v1_add_listener(client->toplevel_list, &list_listener, client);
+	return 0;
+}
+
+int vitrine_client_follow_toplevels(struct vitrine_client *client, int timeout_ms) {
+	if (client->error != 0 || client->toplevels_are_known) {
+		return client->error;
+	}
+	int ret = client->toplevel_list == NULL ? client_bind_toplevel_list(client) : 0;
+	if (ret < 0) {
+		return ret;
+	}
 	struct timespec deadline = deadline_in(timeout_ms < 0 ? 0 : timeout_ms);
-	return client_roundtrip(client, timeout_ms < 0 ? NULL : &deadline);
+	// "Clients which only care about the current state can perform a roundtrip after binding"
+	ret = client_roundtrip(client, timeout_ms < 0 ? NULL : &deadline);
+	client->toplevels_are_known = ret == 0;
+	return ret;
 }
 
 void client_finish_toplevels(struct vitrine_client *client) {
@@ -193,13 +228,13 @@ struct vitrine_source *vitrine_toplevel_get_source(struct vitrine_toplevel *topl
 }
 
 const char *vitrine_toplevel_get_identifier(const struct vitrine_toplevel *toplevel) {
-	return toplevel->identifier != NULL ? toplevel->identifier : "";
+	return toplevel->identifier;
 }
 
 const char *vitrine_toplevel_get_app_id(const struct vitrine_toplevel *toplevel) {
-	return toplevel->app_id != NULL ? toplevel->app_id : "";
+	return text_get(&toplevel->app_id);
 }
 
 const char *vitrine_toplevel_get_title(const struct vitrine_toplevel *toplevel) {
-	return toplevel->title != NULL ? toplevel->title : "";
+	return text_get(&toplevel->title);
 }

@@ -26,7 +26,7 @@
 enum { WIDTH = 64, HEIGHT = 32, HELD_CAP = 8 };
 
 /** Events of libwayland that its headers have for servers alone. */
-enum { DISPLAY_DELETE_ID = 1, REGISTRY_GLOBAL = 0, CALLBACK_DONE = 0 };
+enum { DISPLAY_DELETE_ID = 1, REGISTRY_GLOBAL = 0, CALLBACK_DONE = 0, OUTPUT_DONE = 2 };
 
 /** What a step does that is no event; the numbers follow STEP_MESSAGES. */
 enum action { SESSION, NEXT_FRAME, RELEASE, END_SESSION, DISPATCH, ANNOUNCE, FRAME, RAW, ADD_GLOBAL,
@@ -105,6 +105,9 @@ static void bed_receive(struct wire *wire, const struct wire_object *object, uin
 		wire_remove(wire, new_id);
 	} else if (strcmp(object->interface->name, "wl_registry") == 0 && n_words >= 1) {
 		wire_add(wire, interface_of(words[0]), words[n_words - 1]);
+		if (interface_of(words[0]) == &wl_output_interface) {
+			wire_send_words(wire, words[n_words - 1], OUTPUT_DONE, words, 0);
+		}
 	}
 }
 

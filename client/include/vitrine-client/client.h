@@ -65,8 +65,19 @@ int vitrine_client_connect_within(const char *name, int timeout_ms,
 int vitrine_client_connect_to_fd(int take_fd, struct vitrine_client **client,
 	char **error);
 /**
- * Disconnects. Destroys the outputs and all sessions and frames of the client.
- * Accepts NULL.
+ * The same on a connection that the caller has, for a program that is a Wayland client
+ * already. The client has an event queue and a registry of its own there. The display is
+ * borrowed: it must outlive the client, is not disconnected, and goes on to be usable when
+ * the client is destroyed or was not created. The caller may go on to dispatch it, also in
+ * another thread. What it reads of the client's events waits for
+ * vitrine_client_dispatch(), and the file descriptor does not tell of that: call it with a
+ * timeout of 0 whenever the display was read.
+ */
+int vitrine_client_create_for_display(struct wl_display *borrowed_display, int timeout_ms,
+	struct vitrine_client **client, char **error);
+/**
+ * Disconnects, unless the display is borrowed. Destroys the outputs, the toplevels and all
+ * sessions and frames of the client, and calls no listener. Accepts NULL.
  */
 void vitrine_client_destroy(struct vitrine_client *client);
 
@@ -94,14 +105,18 @@ int vitrine_client_dispatch(struct vitrine_client *client, int timeout_ms);
 
 /**
  * What happens to outputs and toplevels. Each may be NULL. They are called by
- * vitrine_client_dispatch() and by all functions that wait or look for events. They may
- * create sessions, but must destroy neither sessions nor the client.
+ * vitrine_client_dispatch() and by all functions that wait or look for events, in the order
+ * of the events. They may create sessions, but must destroy neither sessions nor the client.
  */
 struct vitrine_client_listener {
+	/** It is described, but its place in the layout may follow in a change. */
 	void (*output_added)(void *data, struct vitrine_output *output);
 	/** A property of it has another value. */
 	void (*output_changed)(void *data, struct vitrine_output *output);
-	/** The compositor has removed it. The output lives as long as the client. */
+	/**
+	 * The compositor has removed it. The output lives as long as the client; one that comes
+	 * back is another output, maybe of the same name.
+	 */
 	void (*output_removed)(void *data, struct vitrine_output *output);
 	void (*toplevel_added)(void *data, struct vitrine_toplevel *toplevel);
 	/** Its title or app-id has another value. */
@@ -118,8 +133,9 @@ void vitrine_client_set_listener(struct vitrine_client *client,
 	const struct vitrine_client_listener *listener, void *data);
 
 /**
- * The outputs, as an array that is valid until the next dispatch. An output
- * lives as long as the client.
+ * The outputs, those that are gone included, in the order of their appearance, as an array
+ * that is valid until the next dispatch. An output lives as long as the client, which has at
+ * most 1024 of them in its life.
  */
 struct vitrine_output *const *vitrine_client_get_outputs(
 	const struct vitrine_client *client, size_t *len);
@@ -132,11 +148,11 @@ struct vitrine_output *vitrine_client_find_output(
 
 /** The output as a source. Belongs to the output. */
 struct vitrine_source *vitrine_output_get_source(struct vitrine_output *output);
-/** Never NULL. */
+/** Empty if unknown, never NULL. Valid until the next dispatch. */
 const char *vitrine_output_get_name(const struct vitrine_output *output);
-/** Never NULL. */
+/** The same for people. Any bytes may be in both: print none that a terminal obeys. */
 const char *vitrine_output_get_description(const struct vitrine_output *output);
-/** The mode in pixels, and its refresh rate in mHz, 0 if unknown. */
+/** The mode in pixels, before it is transformed, and its refresh rate in mHz, 0 if unknown. */
 void vitrine_output_get_mode(const struct vitrine_output *output,
 	int32_t *width, int32_t *height, int32_t *refresh_mhz);
 /** Whether the compositor has removed the output. */
@@ -146,20 +162,28 @@ bool vitrine_output_is_gone(const struct vitrine_output *output);
 struct vitrine_geometry {
 	int32_t x, y, width, height; // in logical pixels
 	uint32_t transform; // enum wl_output_transform
-	/** Pixels per logical pixel: what people set, such as 1.5. */
+	/**
+	 * Pixels for a logical pixel, as the transformed width of the mode by that of the layout:
+	 * near what people set. An output of 1280 pixels with a scale of 1.5 is 853 logical pixels
+	 * wide, which makes 1.5006.
+	 */
 	double scale;
 };
 
 /**
- * Returns false if the compositor has not said yet. Without xdg-output, the scale is
- * rounded up to an integer.
+ * Returns false if the output is gone, is not in the layout, or if the compositor has not
+ * said yet or says what cannot be. No sum of a place and a size overflows. A compositor
+ * without xdg-output tells no fractional scale, but the next larger integer.
  */
 bool vitrine_output_get_geometry(const struct vitrine_output *output,
 	struct vitrine_geometry *geometry);
 
 /**
- * Learns the toplevels, and goes on to follow them, until the client is destroyed.
- * Waits for the list, up to timeout_ms milliseconds. Does nothing the second time.
+ * Learns the toplevels, and goes on to follow them, until the client is destroyed: at most
+ * 4096 at a time. When it returns 0, those that there are have their identifiers, titles and
+ * app-ids, and the listener was told of them. Waits for that up to timeout_ms milliseconds,
+ * -1 without a limit; it may be called again after -ETIMEDOUT and -EINTR, and does nothing
+ * once it has returned 0.
  *
  * Fails with -EPROTONOSUPPORT if the compositor does not tell this client of windows or
  * does not let them be captured, -ETIMEDOUT, -EINTR, -ENOMEM or an error of
@@ -176,13 +200,14 @@ struct vitrine_toplevel *const *vitrine_client_get_toplevels(
 /** The toplevel as a source. Belongs to the toplevel. */
 struct vitrine_source *vitrine_toplevel_get_source(struct vitrine_toplevel *toplevel);
 /**
- * A name that no other toplevel of this compositor has or will have, of printable ASCII
- * characters, at most 32. Never NULL.
+ * A name that no other toplevel of this compositor has or will have: 1 to 32 printable ASCII
+ * characters. Never NULL. Valid as long as the toplevel.
  */
 const char *vitrine_toplevel_get_identifier(const struct vitrine_toplevel *toplevel);
 /**
  * What its application says it is, such as "org.mozilla.firefox". Any application may
- * say so, and it may have any bytes in it. Empty if unknown, never NULL.
+ * say so, and it may have any bytes in it: print none that a terminal obeys. Empty if
+ * unknown, never NULL. Valid until the next dispatch.
  */
 const char *vitrine_toplevel_get_app_id(const struct vitrine_toplevel *toplevel);
 /** The same for the title of the window. */
@@ -254,7 +279,8 @@ struct vitrine_session_stats {
 };
 
 /**
- * Starts a session. `options` may be NULL. Fails with -ENODEV if the source is
+ * Starts a session. `options` may be NULL, and are borrowed until this returns, but for the
+ * listener. The session does not need the source any more. Fails with -ENODEV if the source is
  * gone, -EINVAL if a guarantee or a storage is unknown, if there are more than 1024
  * formats or 16 device nodes, or if dmabuf storage is asked for without a format of a
  * device, -ENOMEM, or the error that the connection has ended with. The session fails
@@ -323,7 +349,10 @@ struct vitrine_frame_info {
 	uint32_t view_index;
 	uint32_t serial;
 	uint32_t n_planes;
-	/** Of the view: open until it has retired and no frame of it is held. -1 if none. */
+	/**
+	 * Of the view, the same for all frames of it: open until the view has retired or the
+	 * session has ended, and no frame of it is held. -1 if none.
+	 */
 	int fds[4];
 	uint32_t offsets[4], strides[4]; // in bytes
 	const struct vitrine_rect *damage; // changes since the last frame, inside of it
