@@ -2,6 +2,7 @@
 #ifndef CLI_FILE_H
 #define CLI_FILE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -17,6 +18,8 @@ struct out_file {
 	int fd;
 	uint64_t written; // bytes
 	int error; // the first error of out_file_write(), a negative errno
+	/** Set by another thread: a write that a signal interrupts is to fail. */
+	atomic_bool give_up;
 };
 
 /** `name` is a path or "-". Returns 0 or a negative errno. */
@@ -24,8 +27,8 @@ int out_file_open(struct out_file *file, const char *name);
 /** The same, but prints what is wrong. Returns an exit status. */
 int cli_open_file(struct out_file *file, const char *name);
 /**
- * Writes everything. Fails with -EINTR if a second signal asks to end while the
- * reader of a pipe does not read.
+ * Writes everything. Fails with -EINTR if a second signal asks to end, or the writing is
+ * given up, while the reader of a pipe does not read.
  */
 int out_file_write(struct out_file *file, const void *data, size_t len);
 /** Gives the file its name and closes it, also on failure. */
