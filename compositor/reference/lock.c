@@ -37,6 +37,7 @@ static void server_set_locked(struct server *server, bool locked) {
 	// Nothing of the lock screen goes into memory that a client has kept
 	vitrine_view_manager_v1_set_locked(server->view_manager, locked);
 
+	server_update_captures(server);
 	wlr_scene_node_set_enabled(&server->lock_tree->node, locked);
 	struct output *output;
 	wl_list_for_each(output, &server->outputs, link) {

@@ -330,8 +330,8 @@ bool server_init(struct server *server, const struct server_options *options) {
 		return false;
 	}
 	if (!server_init_globals(server) || !server_init_outputs(server) ||
-			!server_init_toplevels(server) || !server_init_seat(server) ||
-			!server_init_capture(server) || !server_init_lock(server)) {
+			!server_init_toplevels(server) || !server_init_xdg_shell(server) ||
+			!server_init_seat(server) || !server_init_capture(server) || !server_init_lock(server)) {
 		wlr_log(WLR_ERROR, "cannot create the Wayland globals");
 		return false;
 	}

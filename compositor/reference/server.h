@@ -85,6 +85,7 @@ struct server {
 		struct wl_listener output_manager_test;
 		struct wl_listener new_toplevel;
 		struct wl_listener new_popup;
+		struct wl_listener toplevel_capture;
 		struct wl_listener new_decoration;
 		struct wl_listener new_virtual_pointer;
 		struct wl_listener new_virtual_keyboard;
@@ -126,26 +127,39 @@ struct output {
 	} listeners;
 };
 
+struct toplevel;
+
+/** What depends on the protocol of a window. */
+struct toplevel_interface {
+	const char *(*get_title)(const struct toplevel *toplevel); // may return NULL
+	const char *(*get_app_id)(const struct toplevel *toplevel); // the same
+	/** What of its surface is the window. */
+	struct wlr_box (*get_geometry)(const struct toplevel *toplevel);
+	/** Asks for this place in the layout. */
+	void (*set_box)(struct toplevel *toplevel, const struct wlr_box *box);
+	void (*set_activated)(struct toplevel *toplevel, bool activated);
+};
+
 struct toplevel {
-	struct wl_list link; // server.toplevels, from the initial commit on
+	struct wl_list link; // server.toplevels, while it has a place there
 	struct server *server;
-	struct wlr_xdg_toplevel *xdg_toplevel;
-	struct wlr_xdg_toplevel_decoration_v1 *decoration; // may be NULL
+	const struct toplevel_interface *impl;
+	struct wlr_surface *surface;
 	struct wlr_ext_foreign_toplevel_handle_v1 *foreign_handle; // NULL if unmapped
 	struct wlr_scene_tree *tree; // has the popups too
 	struct wlr_scene_tree *surface_tree;
+	struct wlr_scene *capture_scene; // the window and its popups alone
+	struct wlr_ext_image_capture_source_v1 *capture_source; // NULL before the first request
 	struct output *output; // may be NULL
 	struct wlr_box tile; // in the layout
+	bool fullscreen;
+};
 
-	struct {
-		struct wl_listener commit;
-		struct wl_listener map;
-		struct wl_listener unmap;
-		struct wl_listener destroy;
-		struct wl_listener request_fullscreen;
-		struct wl_listener decoration_request_mode;
-		struct wl_listener decoration_destroy;
-	} listeners;
+/** Where popups of a window, or of a popup, are put. */
+struct popup_parent {
+	struct wlr_scene_tree *shown;
+	struct wlr_scene_tree *captured; // NULL for what is captured with its output only
+	struct wlr_scene_tree *root; // of the window, which has its place in the layout
 };
 
 void listener_add(struct wl_signal *signal, struct wl_listener *listener, wl_notify_func_t notify);
@@ -178,15 +192,37 @@ bool server_add_headless_outputs(struct server *server);
 
 // toplevel.c
 bool server_init_toplevels(struct server *server);
+/** Returns false on allocation failure, after which there is nothing to finish. */
+bool toplevel_init(struct toplevel *toplevel, struct server *server,
+	const struct toplevel_interface *impl, struct wlr_surface *surface);
+void toplevel_finish(struct toplevel *toplevel);
+/** Gives the window a place in the layout, before it is mapped. */
+void toplevel_insert(struct toplevel *toplevel);
+/** It is mapped: lists and focuses it. */
+void toplevel_show(struct toplevel *toplevel);
+/** It is unmapped: gives up what it had. */
+void toplevel_hide(struct toplevel *toplevel);
+/** Tells title and app-id. Sends nothing if nothing changed, so that each commit may call it. */
+void toplevel_update(struct toplevel *toplevel);
+/** Puts the window into the middle of its tile, and hides what sticks out. */
+void toplevel_place(struct toplevel *toplevel);
+void toplevel_set_fullscreen(struct toplevel *toplevel, bool fullscreen);
 /** Lays out all toplevels, after a change of them or of the outputs. */
 void server_arrange_toplevels(struct server *server);
+/** Hides from captures, or shows in them, all windows, when the screen was locked or unlocked. */
+void server_update_captures(struct server *server);
 /** Gives the keyboard focus to a toplevel, or to none if it is NULL. */
 void toplevel_focus(struct server *server, struct toplevel *toplevel);
+
+// xdg_shell.c
+bool server_init_xdg_shell(struct server *server);
+struct wlr_xdg_popup;
+void server_add_popup(struct server *server, struct wlr_xdg_popup *xdg_popup,
+	const struct popup_parent *parent);
 
 // seat.c
 bool server_init_seat(struct server *server);
 void server_finish_seat(struct server *server);
-struct wlr_surface;
 void seat_focus_surface(struct server *server, struct wlr_surface *surface);
 /** Finds out what is under the pointer now, after a change of the scene. */
 void seat_update_pointer_focus(struct server *server);

@@ -7,7 +7,9 @@ usage: reference_test.py [TEST...], with the built commands on PATH
 
 import os
 import pathlib
+import re
 import signal
+import subprocess
 import sys
 import tempfile
 
@@ -104,6 +106,50 @@ def test_no_stock_capture(compositor):
     compositor.run('grim', 'grim.png', status=1)
 
 
+APP = 'org.freedesktop.weston.simple-shm'
+
+
+def start_looking(compositor, app_id):
+    """A client that has seen a window and goes on to do so; and the line of the first view."""
+    looker = compositor.start('toplevel', '1000000', app_id)
+    line = looker.stdout.readline()
+    need(line.startswith('view '), f'no view: {line}')
+    return looker, line
+
+
+@given(ReferenceCompositor, '-o', '640x480')
+def test_window(compositor):
+    """a window is viewed on its own as long as it is there, at the pace of its screen"""
+    output = compositor.run('toplevel', '60', APP).stdout
+    need(set(re.findall(r'^view .*$', output, re.MULTILINE)) == {'view 616x456 sealed'}, output)
+    found = re.search(r'^frames 60 different (\d+) rate ([\d.]+)$', output, re.MULTILINE)
+    need(found and int(found[1]) > 30 and float(found[2]) < 60 * 60 / (60 - 3), output)
+    terminal = ('foot', '--config=/dev/null')
+    window = compositor.start(*terminal, 'sleep', '1000', stdout=subprocess.DEVNULL)
+    looker, first = start_looking(compositor, 'foot')
+    compositor.start(*terminal, '--app-id=other', 'sleep', '1000', stdout=subprocess.DEVNULL)
+    line = first
+    while line.split()[:2] == first.split()[:2]:
+        line = looker.stdout.readline()
+        need(line.startswith('view '), f'{first} and then: {line}')
+    finish(window, signal.SIGTERM)
+    output = finish(looker)
+    need('stopped 0' in output, output)
+
+
+@given(ReferenceCompositor)
+def test_window_behind_lock(compositor):
+    """no window is to be had while the screen is locked"""
+    looker, _ = start_looking(compositor, APP)
+    locker = lock(compositor)
+    output = finish(looker)
+    need('stopped 3' in output, output)
+    output = finish(compositor.start('toplevel', '1', APP))
+    need('stopped 3\nframes 0 ' in output, output)
+    finish(locker, signal.SIGUSR1)
+    compositor.run('toplevel', '5', APP)
+
+
 def lock(compositor):
     """A locker, once it has been told that the screen is locked."""
     ready, ready_child = os.pipe()
@@ -156,7 +202,7 @@ def test_dead_locker(compositor):
 
 def main():
     require('vitrine', 'vitrine-compositor', 'weston-simple-shm', 'grim', 'swaylock', 'locker',
-            'unpng')
+            'toplevel', 'unpng', 'foot')
     shared, alone = collect(globals(), sys.argv[1:])
     need(not shared, 'all start what they look at')
     run_groups(Group(alone))
