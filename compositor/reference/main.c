@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
@@ -15,12 +16,16 @@
 #define MAX_SIZE 16384
 
 static const char usage[] =
-	"Usage: vitrine-compositor [options...]\n"
+	"Usage: vitrine-compositor [options...] [-- <command> [argument...]]\n"
 	"\n"
+	"Runs the command in there, and exits when it ends, with its status.\n"
+	"\n"
+	"  -o, --output <WxH[@Hz]>     Add a headless output. Can be given several times;\n"
+	"      --size <WxH[@Hz]>       the same. Default: 1280x720@60.\n"
+	"      --ready-fd <number>     When it is ready, write the name of the socket there.\n"
+	"      --run-timeout <seconds> End a command that runs for longer; status 124.\n"
 	"  -s, --startup <command>     Run a command with sh when the socket is ready.\n"
 	"  -x, --exit-with-startup     Exit when that command ends, with its status.\n"
-	"  -o, --output <WxH[@Hz]>     Add a headless output. Can be given several times;\n"
-	"                              default: 1280x720@60.\n"
 	"  -b, --background <RRGGBB>   Set the background colour.\n"
 	"      --backend <names>       Use these backends, as in WLR_BACKENDS, or auto;\n"
 	"                              default: $WLR_BACKENDS, else headless.\n"
@@ -41,12 +46,17 @@ enum {
 	OPTION_NO_STOCK_CAPTURE,
 	OPTION_ALLOW,
 	OPTION_POLICY,
+	OPTION_READY_FD,
+	OPTION_RUN_TIMEOUT,
 };
 
 static const struct option long_options[] = {
 	{"startup", required_argument, NULL, 's'},
 	{"exit-with-startup", no_argument, NULL, 'x'},
 	{"output", required_argument, NULL, 'o'},
+	{"size", required_argument, NULL, 'o'},
+	{"ready-fd", required_argument, NULL, OPTION_READY_FD},
+	{"run-timeout", required_argument, NULL, OPTION_RUN_TIMEOUT},
 	{"background", required_argument, NULL, 'b'},
 	{"backend", required_argument, NULL, OPTION_BACKEND},
 	{"socket", required_argument, NULL, OPTION_SOCKET},
@@ -58,6 +68,10 @@ static const struct option long_options[] = {
 	{"help", no_argument, NULL, 'h'},
 	{0},
 };
+
+/** When it is not the command that fails, of which these are the statuses otherwise. */
+#define STATUS_NOT_RUN 125
+static int failure = EXIT_FAILURE;
 
 static bool parse_output(const char *arg, struct output_mode *mode) {
 	double hz = 60;
@@ -105,10 +119,58 @@ static bool parse_guarantees(char *list, uint32_t *guarantees) {
 	return true;
 }
 
+/** An open file descriptor, which what is started does not get. */
+static bool parse_fd(const char *arg, int *fd) {
+	char *rest;
+	long number = strtol(arg, &rest, 10);
+	if (rest == arg || *rest != '\0' || number < 0 || number > INT_MAX ||
+			fcntl((int)number, F_SETFD, FD_CLOEXEC) != 0) {
+		return false;
+	}
+	*fd = (int)number;
+	return true;
+}
+
+/** Seconds, in ms. */
+static bool parse_timeout(const char *arg, int *ms) {
+	char *rest;
+	double seconds = strtod(arg, &rest);
+	if (rest == arg || *rest != '\0' || !(seconds >= 0.001 && seconds <= INT_MAX / 1000)) {
+		return false;
+	}
+	*ms = (int)(seconds * 1000);
+	return true;
+}
+
 static void die(const char *what, const char *arg) {
 	fprintf(stderr, "vitrine-compositor: %s%s%s\n", what, arg != NULL ? ": " : "",
 		arg != NULL ? arg : "");
-	exit(EXIT_FAILURE);
+	exit(failure);
+}
+
+/** What is to be run: what stands after --, or the startup command. */
+static void find_command(int argc, char *argv[], char *startup, struct server_options *options) {
+	static char *shell[] = {"/bin/sh", "-c", NULL, NULL};
+	if (optind < argc && strcmp(argv[optind - 1], "--") != 0) {
+		die("unexpected argument", argv[optind]);
+	}
+	if (options->exit_with_command && startup == NULL) {
+		die("--exit-with-startup needs --startup", NULL);
+	}
+	if (optind < argc && startup != NULL) {
+		die("there is a startup command already", argv[optind]);
+	}
+	if (optind < argc) {
+		options->command = argv + optind;
+		options->exit_with_command = true;
+		options->print_socket = false; // what is printed is the command's
+	} else if (startup != NULL) {
+		shell[2] = startup;
+		options->command = shell;
+	}
+	if (options->run_timeout_ms != 0 && !options->exit_with_command) {
+		die("--run-timeout needs a command", NULL);
+	}
 }
 
 /** An error ends the program: what the user forbids must not be allowed for a typing error. */
@@ -119,7 +181,7 @@ static void read_policy(const char *name, struct server_options *options) {
 	if (!rules_get_path(path, name, &error) ||
 			!policy_file_init(options->policy_file, path, &error)) {
 		fprintf(stderr, "vitrine-compositor: %s\n", error.text);
-		exit(2);
+		exit(failure == STATUS_NOT_RUN ? failure : 2);
 	}
 }
 
@@ -127,13 +189,14 @@ static enum wlr_log_importance parse_options(int argc, char *argv[],
 		struct server_options *options, struct output_mode outputs[static MAX_OUTPUTS]) {
 	int verbosity = WLR_ERROR, c;
 	const char *policy = NULL;
-	while ((c = getopt_long(argc, argv, "s:xo:b:vVh", long_options, NULL)) != -1) {
+	char *startup = NULL;
+	while ((c = getopt_long(argc, argv, "+s:xo:b:vVh", long_options, NULL)) != -1) {
 		switch (c) {
 		case 's':
-			options->startup = optarg;
+			startup = optarg;
 			break;
 		case 'x':
-			options->exit_with_startup = true;
+			options->exit_with_command = true;
 			break;
 		case 'o':
 			if (options->outputs_len == MAX_OUTPUTS) {
@@ -162,6 +225,16 @@ static enum wlr_log_importance parse_options(int argc, char *argv[],
 				die("no guarantees like fd_read_only", optarg);
 			}
 			break;
+		case OPTION_READY_FD:
+			if (!parse_fd(optarg, &options->ready_fd)) {
+				die("not an open file descriptor", optarg);
+			}
+			break;
+		case OPTION_RUN_TIMEOUT:
+			if (!parse_timeout(optarg, &options->run_timeout_ms)) {
+				die("not a number of seconds", optarg);
+			}
+			break;
 		case OPTION_POLICY:
 			policy = optarg;
 			break;
@@ -175,15 +248,10 @@ static enum wlr_log_importance parse_options(int argc, char *argv[],
 			fputs(usage, stdout);
 			exit(EXIT_SUCCESS);
 		default:
-			exit(EXIT_FAILURE); // getopt said why
+			exit(failure); // getopt said why
 		}
 	}
-	if (optind < argc) {
-		die("unexpected argument", argv[optind]);
-	}
-	if (options->exit_with_startup && options->startup == NULL) {
-		die("--exit-with-startup needs --startup", NULL);
-	}
+	find_command(argc, argv, startup, options);
 	if (policy != NULL) {
 		read_policy(policy, options);
 	} else {
@@ -193,12 +261,17 @@ static enum wlr_log_importance parse_options(int argc, char *argv[],
 }
 
 int main(int argc, char *argv[]) {
+	for (int i = 1; i < argc; i++) {
+		failure = strcmp(argv[i], "--") == 0 ? STATUS_NOT_RUN : failure;
+	}
 	struct output_mode outputs[MAX_OUTPUTS] = {{.width = 1280, .height = 720, .refresh = 60000}};
 	struct policy_file policy_file = {0};
 	struct server_options options = {
 		.stock_capture = true,
 		.guarantees = VITRINE_VIEW_GUARANTEES_DEFAULT,
 		.background = {0x2b / 255.0, 0x30 / 255.0, 0x3b / 255.0, 1},
+		.print_socket = true,
+		.ready_fd = -1,
 		.outputs = outputs,
 		.policy_file = &policy_file,
 	};
@@ -210,11 +283,8 @@ int main(int argc, char *argv[]) {
 	nofile_raise();
 
 	struct server server;
-	int status = EXIT_FAILURE;
-	if (server_init(&server, &options)) {
-		status = server_run(&server);
-	}
+	int status = server_init(&server, &options) ? server_run(&server) : -1;
 	server_finish(&server);
 	policy_file_finish(&policy_file);
-	return status;
+	return status >= 0 ? status : failure;
 }

@@ -183,6 +183,7 @@ static void server_handle_output_layout_change(struct wl_listener *listener, voi
 	server_arrange_toplevels(server);
 	lock_arrange(server);
 	server_update_output_configuration(server);
+	server_tell_if_ready(server);
 }
 
 static bool head_test_or_apply(const struct wlr_output_head_v1_state *head, bool apply) {

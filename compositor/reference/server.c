@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include <vitrine/allocator.h>
 #include <vitrine/view_v1.h>
@@ -282,22 +281,10 @@ static bool server_init_globals(struct server *server) {
 
 static int server_handle_terminate(int signal_number, void *data) {
 	struct server *server = data;
+	if (server->options->exit_with_command) {
+		server->exit_status = 128 + signal_number; // the command has not succeeded
+	}
 	wl_display_terminate(server->display);
-	return 0;
-}
-
-static int server_handle_child(int signal_number, void *data) {
-	struct server *server = data;
-	int status;
-	if (server->startup_pid == 0 ||
-			waitpid(server->startup_pid, &status, WNOHANG) != server->startup_pid) {
-		return 0;
-	}
-	server->startup_pid = 0;
-	if (server->options->exit_with_startup) {
-		server->exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-		wl_display_terminate(server->display);
-	}
 	return 0;
 }
 
@@ -307,7 +294,7 @@ static bool server_init_signals(struct server *server) {
 	struct wl_event_source **sources = server->signal_sources;
 	sources[0] = wl_event_loop_add_signal(loop, SIGINT, server_handle_terminate, server);
 	sources[1] = wl_event_loop_add_signal(loop, SIGTERM, server_handle_terminate, server);
-	sources[2] = wl_event_loop_add_signal(loop, SIGCHLD, server_handle_child, server);
+	sources[2] = wl_event_loop_add_signal(loop, SIGCHLD, command_handle_child, server);
 	return sources[0] != NULL && sources[1] != NULL && sources[2] != NULL;
 }
 
@@ -338,24 +325,6 @@ bool server_init(struct server *server, const struct server_options *options) {
 	return true;
 }
 
-static bool server_start_command(struct server *server) {
-	pid_t pid = fork();
-	if (pid < 0) {
-		wlr_log_errno(WLR_ERROR, "cannot start '%s'", server->options->startup);
-		return false;
-	}
-	if (pid == 0) {
-		sigset_t set;
-		sigemptyset(&set);
-		sigprocmask(SIG_SETMASK, &set, NULL); // the event loop blocks its signals
-		signal(SIGPIPE, SIG_DFL);
-		execl("/bin/sh", "/bin/sh", "-c", server->options->startup, (char *)NULL);
-		_exit(127);
-	}
-	server->startup_pid = pid;
-	return true;
-}
-
 static const char *server_add_socket(struct server *server) {
 	const char *name = server->options->socket;
 	if (getenv("XDG_RUNTIME_DIR") == NULL) {
@@ -376,27 +345,33 @@ static const char *server_add_socket(struct server *server) {
 int server_run(struct server *server) {
 	const char *socket = server_add_socket(server);
 	if (socket == NULL) {
-		return EXIT_FAILURE;
+		return -1;
 	}
 	if (!wlr_backend_start(server->backend) || !server_add_headless_outputs(server)) {
 		wlr_log(WLR_ERROR, "cannot start the backend");
-		return EXIT_FAILURE;
+		return -1;
 	}
 	server_init_control(server, socket);
 	setenv("WAYLAND_DISPLAY", socket, true);
-	printf("WAYLAND_DISPLAY=%s\n", socket);
-	fflush(stdout);
-	if (server->options->startup != NULL && !server_start_command(server)) {
-		return EXIT_FAILURE;
+	if (server->options->print_socket) {
+		printf("WAYLAND_DISPLAY=%s\n", socket);
+		fflush(stdout);
+	}
+	server->socket = socket;
+	server_tell_if_ready(server);
+	if (server->options->command != NULL) {
+		if (!command_start(server)) {
+			return -1;
+		}
+		// Unless the command, or a signal, says otherwise
+		server->exit_status = server->options->exit_with_command ? EXIT_FAILURE : 0;
 	}
 	wl_display_run(server->display);
 	return server->exit_status;
 }
 
 void server_finish(struct server *server) {
-	if (server->startup_pid != 0) {
-		kill(server->startup_pid, SIGTERM);
-	}
+	command_terminate(server);
 	if (server->display == NULL) {
 		return;
 	}
@@ -421,4 +396,5 @@ void server_finish(struct server *server) {
 		wl_event_source_remove(server->hangup_source);
 	}
 	wl_display_destroy(server->display);
+	command_finish(server);
 }

@@ -20,8 +20,11 @@ struct policy_file;
 struct server_options {
 	const char *backends; // as in WLR_BACKENDS, or "auto"; NULL for the default
 	const char *socket; // NULL for the first that is free
-	const char *startup; // NULL for none
-	bool exit_with_startup;
+	char *const *command; // with its arguments, NULL at the end; NULL for none
+	bool exit_with_command;
+	bool print_socket; // on standard output, when clients can connect
+	int run_timeout_ms; // of the command, 0 for none
+	int ready_fd; // owned, -1 for none
 	bool stock_capture;
 	uint32_t guarantees; // that clients may have, bitfield of enum vitrine_guarantee
 	struct policy_file *policy_file; // NULL for none
@@ -70,8 +73,15 @@ struct server {
 		bool locked_sent;
 	} lock;
 
-	pid_t startup_pid; // 0 if there is none
+	struct {
+		pid_t pid; // 0 if there is none, or it has ended without being waited for
+		bool has_group; // that of its pid
+		bool timed_out;
+		struct wl_event_source *timer; // may be NULL
+	} command;
 	int exit_status;
+	const char *socket; // NULL before the outputs are there
+	bool ready_told;
 	struct wl_event_source *signal_sources[3];
 	struct wl_event_source *hangup_source; // NULL without a policy file
 
@@ -174,9 +184,22 @@ void listeners_remove_each(struct wl_listener *listeners, size_t len);
 // server.c
 /** Returns false on failure, after which server_finish() is still needed. */
 bool server_init(struct server *server, const struct server_options *options);
-/** Runs until a signal or the startup command ends it. Returns the exit status. */
+/** Runs until a signal or the command ends it. Returns the exit status, -1 if it could not start. */
 int server_run(struct server *server);
 void server_finish(struct server *server);
+
+// command.c
+bool command_start(struct server *server);
+/** A handler of SIGCHLD. The end of the command may be the end of the compositor. */
+int command_handle_child(int signal_number, void *data);
+/** Asks the command to end. */
+void command_terminate(struct server *server);
+/** Waits for all that the command has started, not for long: in the end it is killed. */
+void command_finish(struct server *server);
+
+// ready.c
+/** Tells once, when clients can connect and there is an output. */
+void server_tell_if_ready(struct server *server);
 
 // policy.c
 /** Says who may look; from now on a hangup has the policy file read again. */

@@ -377,6 +377,8 @@ int main(int argc, char *argv[]) {
 	}
 	mode.refresh = bench.paced ? PACED_OUTPUT_REFRESH : OUTPUT_REFRESH;
 	const struct server_options options = {
+		.print_socket = true,
+		.ready_fd = -1,
 		.backends = "headless",
 		.stock_capture = !hardened,
 		.guarantees = VITRINE_GUARANTEE_ALL,

@@ -8,12 +8,14 @@ usage: reference_test.py [TEST...], with the built commands on PATH
 import os
 import pathlib
 import re
+import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 
-from harness import (Compositor, Group, ReferenceCompositor, collect, finish, given,
+from harness import (LIMIT, Compositor, Group, ReferenceCompositor, collect, finish, given,
                      make_environment, need, require, run, run_groups)
 from picture import need_same, take_shot
 
@@ -32,6 +34,21 @@ WRONG = [
     (['--allow', 'all'], 'no guarantees like fd_read_only: all'),
     (['-x'], '--exit-with-startup needs --startup'),
     (['-v', 'more'], 'unexpected argument: more'),
+    (['--size', '640'], 'not an output mode like 1280x720@60: 640'),
+    (['--ready-fd', '1000'], 'not an open file descriptor: 1000'),
+    (['--ready-fd', 'one'], 'not an open file descriptor: one'),
+    (['--ready-fd', '-1'], 'not an open file descriptor: -1'),
+    (['--run-timeout', '0'], 'not a number of seconds: 0'),
+    (['--run-timeout', 'nan'], 'not a number of seconds: nan'),
+    (['--run-timeout', '1e9'], 'not a number of seconds: 1e9'),
+    (['--run-timeout', '1', '-s', 'true'], '--run-timeout needs a command'),
+]
+
+# The same before a command: the status says that it was not run
+WRONG_WITH_COMMAND = [
+    (['-o', '640', '--', 'true'], 'not an output mode like 1280x720@60: 640'),
+    (['-s', 'true', '--', 'true'], 'there is a startup command already: true'),
+    (['--policy', '/missing', '--', 'true'], '/missing: No such file or directory'),
 ]
 
 
@@ -41,6 +58,9 @@ def test_wrong_options():
         done = run('vitrine-compositor', *options, status=1)
         need(done.stderr == f'vitrine-compositor: {message}\n', done.stderr)
         need(done.stdout == '', done.stdout)
+    for options, message in WRONG_WITH_COMMAND:
+        done = run('vitrine-compositor', *options, status=125)
+        need(done.stderr == f'vitrine-compositor: {message}\n', done.stderr)
     need('--nothing' in run('vitrine-compositor', '--nothing', status=1).stderr, 'it is not named')
 
 
@@ -69,6 +89,109 @@ def test_exit_with_startup():
             done = start_in(directory, '--socket', 'here', '-x', '-s', command, status=status)
             need(done.stdout == 'WAYLAND_DISPLAY=here\n', done.stdout)
         need(not os.listdir(directory), os.listdir(directory))
+
+
+def test_command():
+    """it ends with the status of the command after --, which has standard output for itself"""
+    with tempfile.TemporaryDirectory() as directory:
+        for command, status, stdout in (
+                (['sh', '-c', 'test -S $XDG_RUNTIME_DIR/$WAYLAND_DISPLAY && echo done'], 0, 'done\n'),
+                (['sh', '-c', 'exit 7'], 7, ''),
+                (['sh', '-c', 'kill -KILL $$'], 128 + signal.SIGKILL, ''),
+                (['/missing'], 127, ''), ([directory], 126, ''),
+                (['vitrine', 'shot', '-o', 'HEADLESS-2', '/dev/null'], 0, '')):
+            done = start_in(directory, '--size', '64x48', '--size', '32x32', '--', *command,
+                            status=status)
+            need(done.stdout == stdout and (not done.stderr or status in (126, 127)), done)
+            need(status not in (126, 127) or f'cannot run {command[0]}: ' in done.stderr, done.stderr)
+        done = start_in(directory, '--', 'true', status=125, XDG_RUNTIME_DIR=None)
+        need('XDG_RUNTIME_DIR is not set' in done.stderr, done.stderr)
+        need(not os.listdir(directory), os.listdir(directory))
+
+
+# Four processes, of which the command is one. Each says its number on a fifo
+START_OTHERS = '''
+setsid sh -c '%(trap)s; echo $$ >pids; sh -c "echo \\$\\$ >pids; exec sleep 1000" & wait' &
+sh -c 'echo $$ >pids; exec sleep 1000' &
+echo $$ >pids
+%(last)s
+'''
+
+
+def need_nothing_left(directory, end, status, trap=':'):
+    """Ends, in the way that is given, a compositor whose command has started others."""
+    os.mkfifo(pids := os.path.join(directory, 'pids'))
+    environment = make_environment({'WLR_BACKENDS': 'headless', 'WLR_RENDERER': 'pixman',
+                                    'XDG_RUNTIME_DIR': directory})
+    command = START_OTHERS % {
+        'trap': trap, 'last': 'read -r line; exit 7' if end is None else 'exec sleep 1000'}
+    with open(os.open(pids, os.O_RDWR), 'r', encoding='utf-8') as pipe:
+        process = subprocess.Popen(['vitrine-compositor', '--', 'sh', '-c', command],
+                                   cwd=directory, env=environment, stdin=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        started = [os.pidfd_open(int(pipe.readline())) for _ in range(4)]
+    if end is not None:
+        process.send_signal(end)
+    errors = process.communicate('\n', timeout=LIMIT)[1]
+    need(process.returncode == status, f'status {process.returncode}: {errors}')
+    for fd in started:
+        need(select.select([fd], [], [], 0)[0], 'one of its processes is still there')
+        os.close(fd)
+    os.remove(pids)
+    need(not os.listdir(directory), os.listdir(directory))
+    return errors
+
+
+def test_nothing_is_left():
+    """nothing that the command has started is there when the compositor has ended"""
+    with tempfile.TemporaryDirectory() as directory:
+        for end, status in ((None, 7), (signal.SIGTERM, 128 + signal.SIGTERM),
+                            (signal.SIGINT, 128 + signal.SIGINT)):
+            need(not need_nothing_left(directory, end, status), 'something did not end by itself')
+        errors = need_nothing_left(directory, None, 7, 'trap "" TERM HUP')
+        need('it is killed' in errors, errors)
+
+
+def test_run_timeout():
+    """a command that runs for too long gets SIGTERM, and SIGKILL later: the status is 124"""
+    with tempfile.TemporaryDirectory() as directory:
+        start_in(directory, '--run-timeout', '1000', '--', 'sh', '-c', 'exit 7', status=7)
+        done = start_in(directory, '--run-timeout', '0.2', '--', 'sh', '-c',
+                        'trap "echo ended; exit 3" TERM; sleep 1000 & wait', status=124)
+        need(done.stdout == 'ended\n' and 'has run for too long' in done.stderr, done)
+        done = start_in(directory, '--run-timeout', '0.2', '--', 'sh', '-c',
+                        'trap "" TERM; sleep 1000 & wait', status=124)
+        need('it is killed' in done.stderr, done.stderr)
+        # Not when it is asked for by the startup command
+        start_in(directory, '--run-timeout', '0.2', '-x', '-s', 'sleep 1000', status=124)
+        need(not os.listdir(directory), os.listdir(directory))
+
+
+def test_ready():
+    """when clients can connect, it says so on a file descriptor and to a service manager"""
+    with tempfile.TemporaryDirectory() as directory:
+        for address in '\0vitrine-' + os.path.basename(directory), directory + '/notify':
+            ready, ready_child = os.pipe()
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+                manager.settimeout(LIMIT)
+                manager.bind(address)
+                environment = make_environment({
+                    'WLR_BACKENDS': 'headless', 'WLR_RENDERER': 'pixman',
+                    'XDG_RUNTIME_DIR': directory, 'NOTIFY_SOCKET': address.replace('\0', '@')})
+                process = subprocess.Popen(
+                    ['vitrine-compositor', '--ready-fd', str(ready_child), '--', 'sh', '-c',
+                     f'test -e /proc/$$/fd/{ready_child} || read -r line; echo "$NOTIFY_SOCKET$line"'],
+                    env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE, pass_fds=[ready_child], text=True)
+                os.close(ready_child)
+                with open(ready, encoding='utf-8') as pipe:
+                    name = pipe.read()  # to the end: only we had it
+                need(name == 'wayland-0\n', f'{name!r}')
+                need(manager.recv(64) == b'READY=1', 'another message')
+                environment['WAYLAND_DISPLAY'] = name.strip()
+                run('vitrine', 'shot', '/dev/null', env=environment)
+                stdout, errors = process.communicate('bye\n', timeout=LIMIT)
+                need(process.returncode == 0 and stdout == 'bye\n', errors)
 
 
 def test_failed_start():
@@ -208,7 +331,8 @@ def main():
     run_groups(Group(alone))
 
 
-for test in (test_wrong_options, test_help, test_exit_with_startup, test_failed_start):
+for test in (test_wrong_options, test_help, test_exit_with_startup, test_command,
+             test_nothing_is_left, test_run_timeout, test_ready, test_failed_start):
     test.alone = True
 
 if __name__ == '__main__':
