@@ -24,6 +24,7 @@ struct command {
 	const char *summary; // one line
 	const char *help; // the options of its own and what there is to know, or ""
 	unsigned options; // bitfield of enum cli_options
+	const char *letters; // of options of its own, as of getopt(); may be NULL
 	int (*run)(int argc, char **argv); // returns the exit status
 };
 

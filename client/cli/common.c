@@ -27,7 +27,7 @@ static const struct {
 	{ CLI_SESSION, { "guarantee", required_argument, NULL, 'g' } },
 	{ CLI_SESSION, { "storage", required_argument, NULL, 'm' } },
 	{ CLI_SESSION, { "cursor", no_argument, NULL, 'c' } },
-	{ CLI_TIMEOUT, { "timeout", required_argument, NULL, 't' } },
+	{ CLI_TIMEOUT, { "timeout", required_argument, NULL, 'w' } },
 };
 
 static const struct {
@@ -172,7 +172,7 @@ static bool handle_shared_option(struct cli *cli, int option) {
 	case 'c':
 		cli->cursor = true;
 		return true;
-	case 't':
+	case 'w':
 		cli->timeout_ms = parse_timeout(cli, optarg);
 		return true;
 	}
@@ -191,7 +191,9 @@ int cli_getopt(struct cli *cli, int argc, char **argv, const struct option *own)
 		options[n++] = *own;
 	}
 
-	const char *letters = cli->command->options & CLI_SESSION ? ":hVo:" : ":hV";
+	char letters[32];
+	snprintf(letters, sizeof(letters), ":hV%s%s", cli->command->options & CLI_SESSION ? "o:" : "",
+		cli->command->letters != NULL ? cli->command->letters : "");
 	int option;
 	do {
 		option = getopt_long(argc, argv, letters, options, NULL);

@@ -25,13 +25,4 @@ struct out_file;
 /** Writes a PNG. Returns 0 or a negative errno. */
 int image_write_png(const struct image *image, struct out_file *file);
 
-/** Bytes of the image as planar YUV 4:2:0. */
-size_t image_get_yuv420_size(const struct image *image);
-/**
- * Converts to planar YUV 4:2:0 with chroma in the middle of four pixels, limited
- * range. The matrix is the one that players assume for the size: BT.709 for high
- * definition, BT.601 for less.
- */
-void image_convert_yuv420(const struct image *image, uint8_t *yuv);
-
 #endif

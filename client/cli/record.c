@@ -1,184 +1,132 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "cli.h"
-#include "file.h"
-#include "image.h"
+#include "record_file.h"
 
-/** Begins each frame of a y4m file. */
-#define Y4M_FRAME "FRAME\n"
-#define Y4M_FRAME_LEN (sizeof(Y4M_FRAME) - 1)
 /** A frame can arrive this much later than the time that it bears, in seconds. */
 #define MAX_LATENESS 0.25
-
-enum record_format {
-	RECORD_Y4M,
-	RECORD_RAW,
-};
+/** What waits to be written at a constant rate, at most, in seconds. */
+#define MAX_LAG 1.0
+/** After the end, to write what waits, and then to end the frame that was begun, in seconds. */
+#define DRAIN_TIME 0.4
+#define GRACE_TIME 0.3
+/** An encoder has pictures of its own to end with. */
+#define ENCODER_GRACE_TIME 10
+/** How often a still screen is looked at, in milliseconds. */
+#define TICK_MS 50
+#define DEFAULT_RATE_MHZ 60000
+#define MAX_RATE_MHZ 1000000
 
 struct record {
 	struct cli cli;
 	struct vitrine_session *session;
-	struct out_file file;
-	enum record_format format;
+	struct record_file file;
+	struct record_writer *writer; // NULL before the first frame
+	enum record_pace pace;
 	uint64_t max_frames; // 0 without a limit
 	double seconds; // 0 without a limit
-	bool constant_rate;
-	int32_t rate_mhz; // of the output
+	bool every_change, constant_rate; // as asked for
 
-	// The file's, fixed by the first frame
-	uint32_t width, height, fourcc;
-	bool has_header;
-
-	struct image image; // y4m: the frame as it was read
-	uint8_t *raw; // raw: the same
-	uint8_t *data; // the frame as it is written, after has_header
-	size_t data_len;
-
-	uint64_t n_frames; // written
-	uint64_t n_torn; // taken back while being read, and left out
-	double started; // when the first frame came
-	double first_time; // of the first frame; valid with has_header
-	bool pending; // constant rate: data is to be written until the next frame's time
+	double created; // when the session was
+	double zero; // the time of the first slot
 	double last_progress;
+	uint64_t n_torn; // taken back while being read, and left out
+	uint64_t n_skipped; // that the compositor did not show
 	const char *end; // why to end, or NULL
 };
 
-/** Whether a frame looks like those before it. The first one decides. */
-static bool record_fits(struct record *record, const struct vitrine_frame_info *info,
-		uint32_t width, uint32_t height) {
-	uint32_t fourcc = record->format == RECORD_RAW ? info->fourcc : 0;
-	if (!record->has_header) {
-		record->width = width;
-		record->height = height;
-		record->fourcc = fourcc;
-		record->first_time = cli_seconds(&info->time);
-	}
-	return record->width == width && record->height == height && record->fourcc == fourcc;
+static double record_get_slots(const struct record *record, double seconds) {
+	return seconds * record->file.rate_mhz / 1000;
 }
 
-static int record_allocate(struct record *record, size_t len) {
-	if (record->data == NULL) {
-		record->data_len = len;
-		record->data = malloc(len);
-		record->raw = record->format == RECORD_RAW ? malloc(len) : NULL;
+/** The slots that there are in the whole recording. */
+static uint64_t record_get_end_slot(const struct record *record) {
+	if (record->seconds == 0) {
+		return UINT64_MAX;
 	}
-	return record->data != NULL && (record->format != RECORD_RAW || record->raw != NULL) ?
-		0 : -ENOMEM;
+	double slots = round(record_get_slots(record, record->seconds));
+	return slots < 1 ? 1 : (uint64_t)slots;
 }
 
-/** Writes what comes before the first frame, and says what raw frames are. */
-static int record_write_header(struct record *record) {
-	if (record->format == RECORD_RAW) {
-		char fourcc[5];
-		cli_note("raw frames of %" PRIu32 "x%" PRIu32 ", %s, %zu bytes each", record->width,
-			record->height, cli_fourcc(record->fourcc, fourcc), record->data_len);
-		return 0;
-	}
-	char header[160];
-	int len = snprintf(header, sizeof(header), "YUV4MPEG2 W%" PRIu32 " H%" PRIu32 " F%" PRId32
-		":1000 Ip A1:1 C420jpeg XCOLORRANGE=LIMITED\n", record->width, record->height,
-		record->rate_mhz);
-	return out_file_write(&record->file, header, (size_t)len);
+/** The slot that a time is nearest to. Times of the compositor may be any. */
+static uint64_t record_find_slot(const struct record *record, double time) {
+	double now = cli_now();
+	double since = fmin(time, now) - record->zero;
+	uint64_t slot = since > 0 ? (uint64_t)(record_get_slots(record, since) + 0.5) : 0;
+	uint64_t end = record_get_end_slot(record);
+	return slot < end ? slot : end;
 }
 
-static int copy_raw(struct record *record, const struct vitrine_frame *frame) {
-	const struct vitrine_frame_info *info = vitrine_frame_get_info(frame);
-	size_t row = image_get_cpp(info->fourcc) * (size_t)info->width;
-	const uint8_t *bytes = vitrine_frame_get_pixels(frame, 0);
-	if (row == 0 || bytes == NULL) {
-		return -ENOTSUP;
-	}
-	if (!record_fits(record, info, info->width, info->height)) {
-		record->end = "the size or format of the output has changed";
-		return 0;
-	}
-	int ret = record_allocate(record, row * info->height);
-	for (uint32_t y = 0; ret == 0 && y < info->height; y++) {
-		memcpy(record->raw + y * row, bytes + (size_t)y * info->strides[0], row);
-	}
-	return ret;
-}
-
-static int copy_y4m(struct record *record, const struct vitrine_frame *frame) {
-	int ret = image_copy_frame(&record->image, frame);
+/** What the first frame decides. */
+static int record_begin(struct record *record, const struct vitrine_frame_info *info) {
+	int ret = record_file_begin(&record->file, info);
 	if (ret < 0) {
 		return ret;
 	}
-	if (!record_fits(record, vitrine_frame_get_info(frame), record->image.width,
-			record->image.height)) {
-		record->end = "the size of the output has changed";
-		return 0;
-	}
-	return record_allocate(record, Y4M_FRAME_LEN + image_get_yuv420_size(&record->image));
+	// What a still screen shows is as old as it has been still: that was not recorded
+	double time = cli_seconds(&info->time), now = cli_now();
+	record->zero = time >= record->created && time < now ? time : now;
+	const struct record_writer_options options = {
+		.pace = record->pace,
+		.sink = record_file_get_sink(&record->file),
+		.picture_len = record->file.picture_len,
+		.max_frames = record->max_frames,
+		.max_lag = (uint64_t)fmax(record_get_slots(record, MAX_LAG), 1),
+	};
+	return record_writer_create(&options, &record->writer);
 }
 
-static void convert(struct record *record) {
-	if (record->format == RECORD_RAW) {
-		memcpy(record->data, record->raw, record->data_len);
-		return;
+/** Converts a frame and gives it back, before what comes next. */
+static int record_convert(struct record *record, struct vitrine_frame *frame, bool *torn) {
+	uint8_t *room = record_writer_get_room(record->writer);
+	if (room == NULL) {
+		vitrine_frame_release(frame);
+		return -ENOMEM;
 	}
-	memcpy(record->data, Y4M_FRAME, Y4M_FRAME_LEN);
-	image_convert_yuv420(&record->image, record->data + Y4M_FRAME_LEN);
-}
-
-static bool record_is_full(const struct record *record) {
-	return record->max_frames > 0 && record->n_frames >= record->max_frames;
-}
-
-static int record_write(struct record *record) {
-	int ret = out_file_write(&record->file, record->data, record->data_len);
-	if (ret == 0) {
-		record->n_frames++;
-	}
-	return ret;
-}
-
-/** Repeats the pending frame up to a time, which is of the clock of frames. */
-static int record_fill(struct record *record, double time) {
-	double slots = (time - record->first_time) * record->rate_mhz / 1000;
-	int ret = 0;
-	while (record->pending && ret == 0 && (double)record->n_frames + 0.5 < slots &&
-			!record_is_full(record) && cli_interrupted < 2) {
-		ret = record_write(record);
-	}
-	return ret;
-}
-
-/** Writes what was copied, now that the frame is given back. */
-static int record_take(struct record *record, double time) {
-	int ret = record->has_header ? 0 : record_write_header(record);
-	record->has_header = true;
-	if (ret == 0 && record->constant_rate) {
-		ret = record_fill(record, time);
-	}
-	if (ret < 0) {
-		return ret;
-	}
-	convert(record);
-	record->pending = true;
-	return record->constant_rate ? 0 : record_write(record);
-}
-
-static int record_frame(struct record *record, struct vitrine_frame *frame) {
-	double time = cli_seconds(&vitrine_frame_get_info(frame)->time);
-	int ret = record->format == RECORD_RAW ? copy_raw(record, frame) : copy_y4m(record, frame);
-	bool torn = vitrine_frame_is_revoked(frame);
-	// Before the output, which may be slow
+	int ret = record_file_convert(&record->file, frame, room);
+	*torn = vitrine_frame_is_revoked(frame);
 	vitrine_frame_release(frame);
-	if (ret < 0 || record->end != NULL) {
-		return ret;
+	if (ret < 0 || *torn) {
+		record_writer_give_back(record->writer);
 	}
-	if (torn) {
-		record->n_torn++;
+	return ret;
+}
+
+static int record_add(struct record *record, struct vitrine_frame *frame) {
+	uint64_t slot = record_find_slot(record, cli_seconds(&vitrine_frame_get_info(frame)->time));
+	if (slot == record_get_end_slot(record)) {
+		vitrine_frame_release(frame); // it came after the end
 		return 0;
 	}
-	return record_take(record, time);
+	bool torn = false;
+	int ret = record_convert(record, frame, &torn);
+	record->n_torn += torn;
+	if (ret == 0 && !torn) {
+		record_writer_push(record->writer, slot);
+	}
+	return ret;
+}
+
+/** Takes the frame. */
+static int record_frame(struct record *record, struct vitrine_frame *frame) {
+	const struct vitrine_frame_info *info = vitrine_frame_get_info(frame);
+	int ret = record->writer == NULL ? record_begin(record, info) : 0;
+	if (ret == 0) {
+		record->end = record_file_find_change(&record->file, info);
+	}
+	if (ret < 0 || record->end != NULL) {
+		vitrine_frame_release(frame);
+		return ret;
+	}
+	record->n_skipped += info->skipped;
+	return record_add(record, frame);
 }
 
 static void record_print_progress(struct record *record, bool last) {
@@ -187,24 +135,27 @@ static void record_print_progress(struct record *record, bool last) {
 		return;
 	}
 	record->last_progress = now;
-	double seconds = now - record->started;
-	fprintf(stderr, "\r%" PRIu64 " frames  %.1f s  %.1f fps  %.1f MB\033[K%s", record->n_frames,
-		seconds, seconds > 0 ? (double)record->n_frames / seconds : 0,
-		(double)record->file.written / 1e6, last ? "\n" : "");
+	double seconds = now - record->zero;
+	struct record_writer_stats stats;
+	record_writer_get_stats(record->writer, &stats);
+	fprintf(stderr, "\r%" PRIu64 " frames  %.1f s  %.1f fps  %.1f MB\033[K%s", stats.written,
+		seconds, seconds > 0 ? (double)stats.written / seconds : 0, (double)stats.bytes / 1e6,
+		last ? "\n" : "");
+}
+
+static double record_get_time_left(const struct record *record) {
+	return record->seconds > 0 ? record->zero + record->seconds - cli_now() : INFINITY;
 }
 
 static bool record_is_done(const struct record *record) {
-	return record->end != NULL || record_is_full(record) ||
-		(record->seconds > 0 && cli_now() - record->started >= record->seconds);
+	return record->end != NULL || record_get_time_left(record) <= 0 ||
+		record_writer_is_done(record->writer);
 }
 
 /** How long to wait for the next frame, in milliseconds. */
 static int record_get_timeout(const struct record *record) {
-	if (record->seconds == 0) {
-		return CLI_TICK_MS;
-	}
-	double left = (record->seconds - (cli_now() - record->started)) * 1000;
-	return left < 0 ? 0 : left < CLI_TICK_MS ? (int)left + 1 : CLI_TICK_MS;
+	double left = fmax(record_get_time_left(record), 0) * 1000;
+	return left < TICK_MS ? (int)left + 1 : TICK_MS;
 }
 
 /**
@@ -221,19 +172,32 @@ static int record_loop(struct record *record, struct vitrine_frame *frame, int *
 		}
 		if (next > 0) {
 			ret = record_frame(record, frame);
-		} else if (record->constant_rate) {
-			ret = record_fill(record, cli_now() - MAX_LATENESS);
+		} else {
+			record_writer_extend(record->writer,
+				record_find_slot(record, cli_now() - MAX_LATENESS));
 		}
-		record_print_progress(record, false);
-	}
-	if (ret == 0 && record->constant_rate) {
-		ret = record_fill(record, cli_now());
-		// However short: what was seen is in the file
-		if (ret == 0 && record->pending && record->n_frames == 0) {
-			ret = record_write(record);
+		if (ret == 0) {
+			record_print_progress(record, false);
 		}
 	}
 	return ret;
+}
+
+/** Has all of it written, as far as there is time. */
+static int record_drain(struct record *record) {
+	// However short: what was seen is in the file
+	uint64_t end = record_find_slot(record, cli_now());
+	record_writer_extend(record->writer, end > 0 ? end : 1);
+	bool is_encoded = record_type_is_encoded(record->file.type);
+	double now = cli_now();
+	struct record_deadlines deadlines = { INFINITY, INFINITY };
+	if (record->seconds > 0 || cli_interrupted > 0) {
+		deadlines.last_frame = now + DRAIN_TIME;
+	}
+	if (record->seconds > 0) {
+		deadlines.give_up = now + DRAIN_TIME + (is_encoded ? ENCODER_GRACE_TIME : GRACE_TIME);
+	}
+	return record_writer_finish(record->writer, &deadlines);
 }
 
 static int record_fail(const struct record *record, int error) {
@@ -243,30 +207,60 @@ static int record_fail(const struct record *record, int error) {
 		// The reader has seen enough, which is how `| head` ends
 		return EXIT_SUCCESS;
 	case -EINTR:
-		return cli_fail("interrupted while the reader did not read; the last frame is not whole");
+		return cli_fail("the reader of %s did not read in time; the last frame is not whole",
+			record->file.out.name);
 	case -ENOMEM:
 		return cli_fail("out of memory");
 	case -ENOTSUP:
 		return cli_fail("frames in the format %s cannot be converted%s",
-			cli_fourcc(record->fourcc, fourcc), record->format == RECORD_Y4M ?
-			"; try --format raw" : "");
+			cli_fourcc(record->file.fourcc, fourcc), record->file.type == RECORD_RAW ? "" :
+			"; try --type raw");
 	}
-	return cli_fail("cannot write %s: %s", record->file.name, strerror(-error));
+	return cli_fail("cannot write %s: %s", record->file.out.name, strerror(-error));
+}
+
+/** One line for all that is not in the file, if there is any. */
+static void record_print_losses(const struct record *record,
+		const struct record_writer_stats *stats) {
+	const struct {
+		uint64_t n;
+		const char *what;
+	} losses[] = {
+		{ stats->dropped, "dropped as it was not written fast enough" },
+		{ stats->unseen, "replaced by newer ones before they were written" },
+		{ record->n_skipped, "skipped by the compositor" },
+		{ record->n_torn, "taken back by the compositor while they were read" },
+	};
+	char text[256];
+	size_t used = 0;
+	for (size_t i = 0; i < sizeof(losses) / sizeof(losses[0]); i++) {
+		if (losses[i].n > 0) {
+			used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%" PRIu64 " %s",
+				used > 0 ? ", " : "", losses[i].n, losses[i].what);
+		}
+	}
+	if (used > 0) {
+		cli_note("frames that are not in the recording: %s", text);
+	}
 }
 
 static int record_finish(struct record *record, int error, int session_error) {
-	record_print_progress(record, true);
-	if (record->n_torn > 0) {
-		cli_note("%" PRIu64 " frames were taken back by the compositor while they were read, "
-			"and left out", record->n_torn);
+	if (record->writer == NULL) {
+		return record_fail(record, error);
 	}
+	int write_error = record_drain(record);
+	error = error < 0 ? error : write_error;
+	record_print_progress(record, true);
+	struct record_writer_stats stats;
+	record_writer_get_stats(record->writer, &stats);
+	record_print_losses(record, &stats);
 	if (error < 0) {
 		return record_fail(record, error);
 	}
-	if (record->n_frames == 0) {
+	if (stats.written == 0) {
 		return cli_fail("no frame was recorded");
 	}
-	error = out_file_commit(&record->file);
+	error = out_file_commit(&record->file.out);
 	if (error < 0) {
 		return record_fail(record, error);
 	}
@@ -275,110 +269,203 @@ static int record_finish(struct record *record, int error, int session_error) {
 		return cli_fail_client(&record->cli, session_error);
 	}
 	if (record->end != NULL) {
-		cli_note("%s: the recording ends here, after %" PRIu64 " frames", record->end,
-			record->n_frames);
+		cli_note("%s: the recording ends here, after %" PRIu64 " frame%s", record->end,
+			stats.written, stats.written == 1 ? "" : "s");
 	}
 	return EXIT_SUCCESS;
 }
 
+/** The rate that was asked for, or that of the output. */
+static void record_choose_rate(struct record *record, const struct vitrine_output *output) {
+	int32_t width, height, rate_mhz;
+	vitrine_output_get_mode(output, &width, &height, &rate_mhz);
+	if (record->file.rate_mhz > 0) {
+		return;
+	}
+	if (rate_mhz > 0 && rate_mhz <= MAX_RATE_MHZ) {
+		record->file.rate_mhz = rate_mhz;
+		return;
+	}
+	record->file.rate_mhz = DEFAULT_RATE_MHZ;
+	if (record->pace == RECORD_CONSTANT_RATE) {
+		cli_note("the compositor does not say how often the output is refreshed: recording "
+			"%d frames a second, --rate chooses", DEFAULT_RATE_MHZ / 1000);
+	}
+}
+
 static int record_session(struct record *record) {
 	struct vitrine_output *output;
+	record->created = cli_now();
 	record->session = cli_create_session(&record->cli, &output);
 	if (record->session == NULL) {
 		return EXIT_FAILURE;
 	}
-	int32_t width, height;
-	vitrine_output_get_mode(output, &width, &height, &record->rate_mhz);
-	if (record->rate_mhz == 0) {
-		record->rate_mhz = 60000;
-	}
+	record_choose_rate(record, output);
 	struct vitrine_frame *frame = cli_first_frame(&record->cli, record->session);
 	if (frame == NULL) {
 		return EXIT_FAILURE;
 	}
-	record->fourcc = vitrine_frame_get_info(frame)->fourcc;
-	record->started = cli_now();
 	int session_error = 0;
 	int ret = record_loop(record, frame, &session_error);
 	return record_finish(record, ret, session_error);
 }
 
-static void parse_format(struct record *record, const char *value) {
-	if (strcmp(value, "y4m") == 0) {
-		record->format = RECORD_Y4M;
-	} else if (strcmp(value, "raw") == 0) {
-		record->format = RECORD_RAW;
-	} else {
-		exit(cli_fail_usage(&record->cli, "\"%s\" is no format; there are y4m and raw", value));
+static const char *const type_list = "y4m, raw, mkv, mp4 and webm";
+
+static void parse_type(struct record *record, const char *value) {
+	if (!record_type_from_name(value, &record->file.type)) {
+		exit(cli_fail_usage(&record->cli, "\"%s\" is no type; there are %s", value, type_list));
 	}
 }
 
-static void parse_options(struct record *record, int argc, char **argv) {
+static void parse_rate(struct record *record, double rate) {
+	if (rate * 1000 > MAX_RATE_MHZ) {
+		exit(cli_fail_usage(&record->cli, "--rate wants %d frames a second at most",
+			MAX_RATE_MHZ / 1000));
+	}
+	record->file.rate_mhz = (int32_t)lround(rate * 1000);
+	record->constant_rate = true;
+}
+
+/** Returns whether the option is one. */
+static bool parse_option(struct record *record, int option) {
+	switch (option) {
+	case 'n':
+		record->max_frames = (uint64_t)cli_parse_number(&record->cli, "frames", optarg, 1);
+		return true;
+	case 's':
+		record->seconds = cli_parse_number(&record->cli, "seconds", optarg, 0.001);
+		return true;
+	case 'R':
+		parse_rate(record, cli_parse_number(&record->cli, "rate", optarg, 0.001));
+		return true;
+	case 'e':
+		record->every_change = true;
+		return true;
+	case 'r': // before it was the default
+		record->constant_rate = true;
+		return true;
+	}
+	return false;
+}
+
+/** The ending of a file's name. */
+static const char *get_ending(const char *path) {
+	const char *slash = strrchr(path, '/'), *dot = strrchr(path, '.');
+	return dot != NULL && dot > (slash != NULL ? slash : path) ? dot + 1 : "";
+}
+
+/** The type that was asked for, or that of the file's ending: both are the same, or it fails. */
+static void choose_type(struct record *record, const char *type, const char *path) {
+	const char *ending = get_ending(path);
+	enum record_type of_ending;
+	bool is_known = record_type_from_name(ending, &of_ending);
+	if (type != NULL) {
+		parse_type(record, type);
+		if (is_known && of_ending != record->file.type) {
+			exit(cli_fail_usage(&record->cli, "\"%s\" would be a file of type %s, not %s", path,
+				type, ending));
+		}
+	} else if (is_known) {
+		record->file.type = of_ending;
+	} else if (*ending != '\0') {
+		exit(cli_fail_usage(&record->cli, "\".%s\" is no type of file; there are %s, and --type",
+			ending, type_list));
+	}
+}
+
+static void choose_pace(struct record *record) {
+	if (record_type_is_encoded(record->file.type)) {
+		record->pace = RECORD_TIMED;
+	} else if (record->every_change) {
+		record->pace = RECORD_EVERY_CHANGE;
+	} else {
+		record->pace = record->constant_rate ||
+			record_type_needs_constant_rate(record->file.type) ?
+			RECORD_CONSTANT_RATE : RECORD_EVERY_CHANGE;
+	}
+}
+
+static const char *parse_options(struct record *record, int argc, char **argv) {
 	static const struct option options[] = {
 		{ "frames", required_argument, NULL, 'n' },
 		{ "seconds", required_argument, NULL, 's' },
-		{ "format", required_argument, NULL, 'f' },
+		{ "type", required_argument, NULL, 't' },
+		{ "format", required_argument, NULL, 't' }, // before it was --type
+		{ "rate", required_argument, NULL, 'R' },
+		{ "every-change", no_argument, NULL, 'e' },
 		{ "cfr", no_argument, NULL, 'r' },
 		{0},
 	};
 	int option;
+	const char *type = NULL;
 	while ((option = cli_getopt(&record->cli, argc, argv, options)) != -1) {
-		switch (option) {
-		case 'n':
-			record->max_frames = (uint64_t)cli_parse_number(&record->cli, "frames", optarg, 1);
-			break;
-		case 's':
-			record->seconds = cli_parse_number(&record->cli, "seconds", optarg, 0.001);
-			break;
-		case 'f':
-			parse_format(record, optarg);
-			break;
-		case 'r':
-			record->constant_rate = true;
-			break;
+		if (!parse_option(record, option) && option == 't') {
+			type = optarg;
 		}
 	}
 	if (argc - optind != 1) {
 		exit(cli_fail_usage(&record->cli, "wants one file name, or - for standard output"));
 	}
+	choose_type(record, type, argv[optind]);
+	choose_pace(record);
+	return argv[optind];
+}
+
+/** Returns EXIT_SUCCESS, or another status after printing why the file cannot be written. */
+static int load_encoder(struct record *record, const char *path) {
+	if (!record_type_is_encoded(record->file.type)) {
+		return EXIT_SUCCESS;
+	}
+	const char *reason;
+	record->file.encoding =
+		encoder_load((enum container)(record->file.type - RECORD_MKV), &reason);
+	if (record->file.encoding != NULL) {
+		return EXIT_SUCCESS;
+	}
+	return cli_fail("cannot encode %s: %s; `vitrine record - | ffmpeg -i - -vf "
+		"'pad=ceil(iw/2)*2:ceil(ih/2)*2' %s` does",
+		record_type_get_name(record->file.type), reason, strcmp(path, "-") == 0 ? "FILE" : path);
 }
 
 static int record_run(int argc, char **argv) {
-	struct record record = { .file.fd = -1 };
+	struct record record = { .file.out.fd = -1 };
 	cli_init(&record.cli, &command_record);
-	parse_options(&record, argc, argv);
-	const char *path = argv[optind];
+	const char *path = parse_options(&record, argc, argv);
 	if (strcmp(path, "-") == 0 && isatty(STDOUT_FILENO)) {
 		return cli_fail_usage(&record.cli, "does not write video to a terminal");
 	}
-
 	if (cli_check_cpu_reads(&record.cli) != 0) {
 		return EXIT_USAGE;
 	}
+	if (load_encoder(&record, path) != EXIT_SUCCESS) {
+		return EXIT_FAILURE;
+	}
 
 	cli_catch_signals();
-	int status = cli_open_file(&record.file, path);
+	int status = cli_open_file(&record.file.out, path);
 	if (status == EXIT_SUCCESS) {
 		status = record_session(&record);
 	}
-	out_file_abort(&record.file);
+	record_writer_destroy(record.writer);
+	record_file_finish(&record.file);
 	cli_finish(&record.cli);
-	image_finish(&record.image);
-	free(record.raw);
-	free(record.data);
 	return status;
 }
 
 const struct command command_record = {
 	.name = "record",
-	.synopsis = "[-o OUTPUT] [--frames N] [--seconds S] [--format y4m|raw] [--cfr] FILE|-",
+	.synopsis = "[-o OUTPUT] [--frames N] [--seconds S] [-t TYPE] [--rate FPS] [--every-change] FILE|-",
 	.summary = "Record frames to a file or a pipe, until it is interrupted",
 	.help =
 		"      --frames N          end after N frames\n"
-		"      --seconds S         end S seconds after the first frame\n"
-		"      --format FORMAT     y4m (YUV4MPEG2, the default) or raw (rows without padding)\n"
-		"      --cfr               repeat frames so that there is one per refresh of the output;\n"
-		"                          otherwise there is one for each change of the picture\n",
+		"      --seconds S         record S seconds, and be done then whatever reads it\n"
+		"  -t, --type TYPE         y4m (YUV4MPEG2), raw (rows without padding), mkv, mp4, webm;\n"
+		"                          that of the file's ending by default, y4m for others\n"
+		"      --rate FPS          frames a second, as many as the output has by default\n"
+		"      --every-change      one frame for each change of the picture, however long it\n"
+		"                          stood; the default for raw without --rate\n",
 	.options = CLI_SESSION | CLI_TIMEOUT | CLI_SOCKET,
+	.letters = "t:",
 	.run = record_run,
 };

@@ -50,7 +50,7 @@ def run_client(*command):
     return lambda compositor: compositor.run('env', 'WAYLAND_DEBUG=client', *command).stderr
 
 
-RECORD = 'vitrine', 'record', '--format', 'raw'
+RECORD = 'vitrine', 'record', '--type', 'raw'
 AUDIT = 'vitrine', 'audit', '--no-machine', '--seconds', '0.1'
 # By place, the name, and the client of vitrine-compositor
 PROGRAMS = {

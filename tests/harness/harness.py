@@ -388,7 +388,7 @@ class Compositor:
 
     def raw_frames(self, count, *options):
         """Frames as a list of pictures, in red, green, blue."""
-        done = self.run('vitrine', 'record', '--frames', str(count), '--format', 'raw', *options,
+        done = self.run('vitrine', 'record', '--frames', str(count), '--type', 'raw', *options,
                         'raw')
         data = self.path('raw').read_bytes()
         need(len(data) % count == 0, f'{len(data)} bytes in {count} frames: {done.stderr}')

@@ -54,7 +54,7 @@ def test_shot(compositor):
 def test_record(compositor):
     """vitrine record --frames 120 records what moves"""
     width, height, _ = compositor.grim_sized()
-    record = compositor.start('vitrine', 'record', '--frames', '120', '--format', 'raw', '-',
+    record = compositor.start('vitrine', 'record', '--frames', '120', '--type', 'raw', '-',
                               text=False, stderr=subprocess.DEVNULL)
     sums = []
     while len(picture := record.stdout.read(4 * width * height)) == 4 * width * height:

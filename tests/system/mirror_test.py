@@ -45,7 +45,7 @@ class Follower:
     """Reads the pictures of an output as they come, and counts those that are new."""
 
     def __init__(self, compositor, output):
-        self.process = compositor.start('vitrine', 'record', '--format', 'raw', '-o', output, '-',
+        self.process = compositor.start('vitrine', 'record', '--type', 'raw', '-o', output, '-',
                                         text=False, stderr=subprocess.DEVNULL)
         self.n_different = 0
         self.changed = time.monotonic()

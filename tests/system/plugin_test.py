@@ -102,7 +102,7 @@ def test_wf_recorder(compositor):
 
 def test_log(compositor):
     """the log and the command say who looks, at what, and when it ends"""
-    session = compositor.start('vitrine', 'record', '--frames', '5', '--format', 'raw', 'raw')
+    session = compositor.start('vitrine', 'record', '--frames', '5', '--type', 'raw', 'raw')
     finish(session)
     # The client may be gone before the compositor has seen that it is
     lines = (line for line in compositor.follow('log') if f' pid={session.pid} ' in line)

@@ -340,7 +340,8 @@ static void output_say(const struct output *output) {
 		0, 0, 0, "make", "model", what->transform);
 	wl_output_send_mode(output->resource, WL_OUTPUT_MODE_CURRENT,
 		what->width != 0 ? what->width : FAKE_WIDTH,
-		what->height != 0 ? what->height : FAKE_HEIGHT, 60000);
+		what->height != 0 ? what->height : FAKE_HEIGHT,
+		output->fake->script->no_refresh ? 0 : 60000);
 	wl_output_send_mode(output->resource, 0, 1, 1, 1); // another one that it could have
 	if (version >= WL_OUTPUT_SCALE_SINCE_VERSION) {
 		wl_output_send_scale(output->resource, what->scale != 0 ? what->scale : 1);

@@ -66,6 +66,7 @@ struct fake_script {
 	bool remove_output; // the first one, once a session was started
 	bool mute; // never answers at all
 	uint32_t width, height; // of the mode; 0 for 64 by 32
+	bool no_refresh; // of the mode; else 60 Hz
 	const char *name, *description; // of the output; NULL for honest ones
 	const struct fake_output *outputs; // in place of that one, up to one without a name
 	uint32_t output_version; // 0 for 4
