@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/vfs.h>
 #include <time.h>
@@ -151,6 +152,7 @@ static struct vitrine_frame *next_frame(struct fixture *f) {
 /** A frame event as it is. */
 #define FRAME_AT(index, serial, sec_hi, nsec) \
 	EVENT(FRAME, index, serial, sec_hi, 1, nsec, 0, 0, 0, 0)
+#define STOP(reason) EVENT(STOPPED, XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_##reason)
 #define SESSION(...) .session = &(const struct vitrine_session_options){ __VA_ARGS__ }
 
 TEST_WITH(fixture, connect_learns_outputs_and_guarantees,
@@ -712,6 +714,70 @@ TEST_WITH(fixture, retired_view_is_readable_until_its_frame_is_released, .events
 	check_int(count_maps(), ==, 0);
 }
 
+static void retire_on_second_release(struct fake_session *session, uint32_t serial) {
+	if (serial == 1) {
+		fake_say(session, SAY(FRAME(0)));
+	} else if (serial == 2) {
+		fake_say(session, SAY(FRAME(0), FRAME(0), EVENT(RETIRED, 0), ANNOUNCE(1), FRAME(1)));
+	}
+}
+
+/** The test fails unless this is the open file descriptor of that memory. */
+static void check_same_fd(int fd, const struct stat *memory) {
+	struct stat st;
+	check_ok(fstat(fd, &st));
+	check(st.st_ino == memory->st_ino && st.st_dev == memory->st_dev);
+}
+
+/** "open until the view has retired [...], and no frame of it is held" */
+TEST_WITH(fixture, fd_of_a_view_lives_as_long_as_the_view,
+		SCRIPT(.release = retire_on_second_release,
+			.events = SAY(EVENT(DEPTH, 3), ANNOUNCE(0), FRAME(0)))) {
+	struct vitrine_frame *frame = next_frame(f);
+	int fd = vitrine_frame_get_info(frame)->fds[0];
+	struct stat memory;
+	check_ok(fstat(fd, &memory));
+	// While no frame of it is held
+	vitrine_frame_release(frame);
+	check_same_fd(fd, &memory);
+	frame = next_frame(f);
+	check_int(vitrine_frame_get_info(frame)->fds[0], ==, fd);
+	vitrine_frame_release(frame);
+	// After it has retired, with two frames of it held
+	struct vitrine_frame *first = next_frame(f), *second = next_frame(f);
+	struct vitrine_frame *of_another = next_frame(f);
+	struct vitrine_session_stats stats;
+	vitrine_session_get_stats(f->session, &stats);
+	check_int(stats.retired, ==, 1);
+	check_int(vitrine_frame_get_info(second)->fds[0], ==, fd);
+	check(vitrine_frame_get_info(of_another)->fds[0] != fd);
+	vitrine_frame_release(first);
+	check_same_fd(fd, &memory);
+	vitrine_frame_release(second);
+	check_int(fcntl(fd, F_GETFD), ==, -1);
+	vitrine_frame_release(of_another);
+	check_int(harness_count_fds(), ==, f->n_fds + 1);
+}
+
+static void stop_after_first(struct fake_session *session, uint32_t serial) {
+	fake_say(session, SAY(STOP(LOCKED)));
+}
+
+/** "or the session has ended" */
+TEST_WITH(fixture, fd_of_a_view_outlives_the_session_with_its_frame,
+		SCRIPT(.release = stop_after_first,
+			.events = SAY(EVENT(DEPTH, 3), ANNOUNCE(0), FRAME(0), FRAME(0)))) {
+	struct vitrine_frame *first = next_frame(f), *second = next_frame(f), *third;
+	int fd = vitrine_frame_get_info(second)->fds[0];
+	struct stat memory;
+	check_ok(fstat(fd, &memory));
+	vitrine_frame_release(first);
+	check_int(vitrine_session_next_frame(f->session, WAIT_MS, &third), ==, -ECANCELED);
+	check_same_fd(fd, &memory);
+	vitrine_frame_release(second);
+	check_int(fcntl(fd, F_GETFD), ==, -1);
+}
+
 /** The memory of both planes, which is the same. */
 static int share_memory(const struct fake_event *event) {
 	static int fd = -1;
@@ -776,7 +842,6 @@ TEST_WITH(fixture, sessions_can_end_with_events_in_flight, .events = TWO_RETIRED
 #define TEXT_OF_513 TEXT_OF_256 TEXT_OF_256 "0"
 
 #define LIE(lie, text, ...) END(lie, -EPERM, text, __VA_ARGS__)
-#define STOP(reason) EVENT(STOPPED, XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_##reason)
 
 static void check_end(struct fixture *f, int error, const char *text) {
 	struct vitrine_frame *frame;
@@ -1236,20 +1301,11 @@ CAN_FAIL(void *, calloc, (size_t n, size_t size), (n, size))
 CAN_FAIL(void *, realloc, (void *pointer, size_t size), (pointer, size))
 CAN_FAIL(char *, strdup, (const char *string), (string))
 
-/** Connects and takes frames with the n-th allocation failing. */
-static int use_everything(const struct fake_script *script, pid_t *pid, int n) {
-	struct vitrine_client *client = NULL;
-	struct vitrine_session *session = NULL;
-	int fd = fake_start(script, pid);
-	failing_allocation = n;
-	int ret = vitrine_client_connect_to_fd(fd, &client, NULL);
-	struct vitrine_output *output = ret == 0 ? vitrine_client_find_output(client, NULL) : NULL;
-	if (ret == 0) {
-		const struct vitrine_session_options options = {
-			.storages = VITRINE_STORAGE_ALL, .formats = both_formats, .n_formats = 2 };
-		ret = output == NULL ? -ENOMEM :
-			vitrine_session_create(vitrine_output_get_source(output), &options, &session);
-	}
+static int take_two_frames(struct vitrine_source *source) {
+	const struct vitrine_session_options options = {
+		.storages = VITRINE_STORAGE_ALL, .formats = both_formats, .n_formats = 2 };
+	struct vitrine_session *session;
+	int ret = vitrine_session_create(source, &options, &session);
 	for (int i = 0; ret == 0 && i < 2; i++) {
 		struct vitrine_frame *frame;
 		ret = vitrine_session_next_frame(session, WAIT_MS, &frame);
@@ -1258,13 +1314,41 @@ static int use_everything(const struct fake_script *script, pid_t *pid, int n) {
 			ret = 0;
 		}
 	}
+	return ret;
+}
+
+/** Connects and takes frames of an output and a window with the n-th allocation failing. */
+static int use_everything(const struct fake_script *script, pid_t *pid, int n) {
+	struct vitrine_client *client = NULL;
+	int fd = fake_start(script, pid);
+	failing_allocation = n;
+	int ret = vitrine_client_connect_to_fd(fd, &client, NULL);
+	struct vitrine_output *output = ret == 0 ? vitrine_client_find_output(client, NULL) : NULL;
+	if (ret == 0) {
+		ret = output == NULL ? -ENOMEM : take_two_frames(vitrine_output_get_source(output));
+	}
+	ret = ret == 0 ? vitrine_client_follow_toplevels(client, WAIT_MS) : ret;
+	if (ret == 0) {
+		// One that cannot be had is not there, and is whole otherwise, but for its texts
+		size_t len;
+		struct vitrine_toplevel *const *toplevels = vitrine_client_get_toplevels(client, &len);
+		check_int(len, <=, 1);
+		ret = len == 0 ? -ENOMEM : take_two_frames(vitrine_toplevel_get_source(toplevels[0]));
+		if (len == 1) {
+			const char *title = vitrine_toplevel_get_title(toplevels[0]);
+			check_str(vitrine_toplevel_get_identifier(toplevels[0]), "1");
+			check(title[0] == '\0' || strcmp(title, "one") == 0);
+		}
+	}
 	vitrine_client_destroy(client);
 	return ret;
 }
 
 TEST(allocations_that_fail) {
 	harness_set_timeout(60);
-	const struct fake_script script = { .events = TWO_RETIRED };
+	static const struct fake_window windows[] = { { "1", "org.app", "one" }, { 0 } };
+	const struct fake_script script = { .events = TWO_RETIRED, .windows = windows,
+		.xdg_output_version = 3 };
 	int n_fds = harness_count_fds();
 	int n_failures = 0;
 	bool reached = true;
