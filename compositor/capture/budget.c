@@ -14,6 +14,13 @@ static size_t stream_count_missing(const struct vt_stream *stream) {
 	return n_announced < SET_LEN ? SET_LEN - n_announced : 1;
 }
 
+/** "A screen is seen whatever its size" */
+static void stream_expect(struct vt_stream *stream, size_t size) {
+	if (stream->screen != NULL) {
+		vt_quota_screen_expect(stream->screen, size);
+	}
+}
+
 /** Reserves what is missing. If there is no room, nothing is reserved. */
 static bool stream_fill(struct vt_stream *stream, size_t size) {
 	size_t n_missing = stream_count_missing(stream);
@@ -61,6 +68,7 @@ bool vt_stream_admit(struct vt_stream *stream, struct vt_subscriber *subscriber,
 	if (stream->reserve_for.is_private) {
 		return stream_fill(stream, size);
 	}
+	stream_expect(stream, size);
 	if (subscriber_is_over(subscriber)) {
 		return false;
 	}
@@ -107,6 +115,7 @@ bool vt_stream_reserve(struct vt_stream *stream, struct vt_subscriber *subscribe
 	if (stream->reserve_for.is_private) {
 		return stream_fill(stream, size);
 	}
+	stream_expect(stream, size);
 	if (takes_copies && (stream->is_rationed || holder_is_over(subscriber))) {
 		subscriber->lacks_room = true;
 		return false;

@@ -45,6 +45,8 @@ struct vt_stream {
 	struct wl_list buffers; // vt_stream_buffer.link
 	size_t n_implicit; // subscribers with implicit release
 
+	/** What is viewed by this and other streams, borrowed; NULL if it is no screen. */
+	struct vt_quota_screen *screen;
 	/** See budget.h. What is announced has its own. */
 	struct vt_reserve_for reserve_for;
 	struct vt_reserve reserve; // for buffers that are not announced
@@ -79,8 +81,8 @@ struct vt_stream {
 };
 
 /**
- * `is_copy`, `is_private`, `is_given`, `is_scanned_out` and, if it is private, `reserve_for`
- * are the caller's to set. Finish it also on failure.
+ * `is_copy`, `is_private`, `is_given`, `is_scanned_out`, `screen` and, if it is private,
+ * `reserve_for` are the caller's to set. Finish it also on failure.
  */
 bool vt_stream_init(struct vt_stream *stream, struct vt_manager *manager,
 	const struct vt_stream_interface *impl, void *data);

@@ -651,6 +651,7 @@ void vt_viewed_output_remove_subscriber(struct vt_viewed_output *viewed,
 static void viewed_destroy(struct vt_viewed_output *viewed) {
 	assert(wl_list_empty(&viewed->subscribers) && wl_list_empty(&viewed->private_snapshots));
 	vt_parent_finish(&viewed->parent);
+	vt_quota_screen_remove(&viewed->screen);
 	vt_stream_finish(&viewed->direct);
 	vt_snapshots_finish(&viewed->snapshots);
 	vt_snapshots_common_finish(&viewed->snapshots_common);
@@ -680,6 +681,15 @@ static const struct wlr_addon_interface viewed_addon_impl = {
 	.destroy = viewed_handle_addon_destroy,
 };
 
+/** A window has the size that its client gives it, and is no reason to keep more. */
+static void viewed_init_screen(struct vt_viewed_output *viewed) {
+	wl_list_init(&viewed->screen.link);
+	if (vt_capture_source_from_output(viewed->manager, viewed->output) == NULL) {
+		vt_quota_screen_add(&viewed->screen, &viewed->manager->quotas);
+		viewed->direct.screen = viewed->snapshots.stream.screen = &viewed->screen;
+	}
+}
+
 static struct vt_viewed_output *viewed_create(struct vt_manager *manager,
 		struct wlr_output *output) {
 	struct vt_viewed_output *viewed = calloc(1, sizeof(*viewed));
@@ -702,6 +712,7 @@ static struct vt_viewed_output *viewed_create(struct vt_manager *manager,
 		return NULL;
 	}
 	viewed->direct.is_scanned_out = output_is_scanned_out(output);
+	viewed_init_screen(viewed);
 	return viewed;
 }
 

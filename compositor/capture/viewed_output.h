@@ -21,6 +21,7 @@ struct vt_viewed_output {
 	struct wl_list subscribers; // vt_subscriber.output_link
 	size_t n_unattached; // of these, whose stream the next frame decides
 
+	struct vt_quota_screen screen; // in no list if a capture source is drawn to it
 	struct vt_parent parent;
 	struct vt_stream direct; // the output's own buffers
 	struct vt_snapshots_common snapshots_common;

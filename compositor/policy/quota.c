@@ -14,6 +14,10 @@
 #define DELAY_CAP_MS 3600000
 /** A holder that has no more than this part of what it may have never pays for others. */
 #define PAYER_FLOOR 8
+/** Buffers of a swapchain. */
+#define SET_LEN 4
+/** Screens raise no limit to more than this part of the machine's memory. */
+#define SCREENS_PART 4
 
 /* Limits */
 
@@ -23,8 +27,39 @@ static uint64_t get_fd_limit(void) {
 	return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 0;
 }
 
-static struct vitrine_view_limit get_limit(const struct vitrine_view_limits *limits,
+/** A part of the machine's memory, in bytes; 0 if that is not known. */
+static uint64_t get_screens_cap(void) {
+	long n_pages = sysconf(_SC_PHYS_PAGES), page_size = sysconf(_SC_PAGESIZE);
+	return n_pages > 0 && page_size > 0 ?
+		(uint64_t)n_pages * (uint64_t)page_size / SCREENS_PART : 0;
+}
+
+/** The limit, or more for so many sets of the largest screen's buffers. */
+static uint64_t registry_raise(const struct vt_quota_registry *registry, uint64_t limit,
+		uint64_t n_sets) {
+	uint64_t cap = registry->screens_cap, most = 0;
+	const struct vt_quota_screen *screen;
+	wl_list_for_each(screen, &registry->screens, link) {
+		most = screen->buffer_bytes > most ? screen->buffer_bytes : most;
+	}
+	uint64_t n = n_sets < UINT64_MAX / SET_LEN ? n_sets * SET_LEN : UINT64_MAX;
+	uint64_t needed = n == 0 ? 0 : (most <= cap / n ? most * n : cap);
+	return needed > limit ? needed : limit;
+}
+
+static struct vitrine_view_limit get_shared_bytes(const struct vt_quota_registry *registry) {
+	const struct vitrine_view_limits *limits = registry->limits;
+	const struct vitrine_view_limit *bytes = &limits->shared_bytes, *sets = &limits->shared_sets;
+	return (struct vitrine_view_limit){
+		.for_all = registry_raise(registry, bytes->for_all, sets->for_all),
+		.per_group = registry_raise(registry, bytes->per_group, sets->per_group),
+		.per_holder = registry_raise(registry, bytes->per_holder, sets->per_holder),
+	};
+}
+
+static struct vitrine_view_limit get_limit(const struct vt_quota_registry *registry,
 		enum vt_quota_kind kind) {
+	const struct vitrine_view_limits *limits = registry->limits;
 	switch (kind) {
 	case VT_QUOTA_OBJECTS:
 		return limits->objects;
@@ -41,7 +76,7 @@ static struct vitrine_view_limit get_limit(const struct vitrine_view_limits *lim
 	case VT_QUOTA_PRIVATE_BYTES:
 		return limits->private_bytes;
 	case VT_QUOTA_SHARED_BYTES:
-		return limits->shared_bytes;
+		return get_shared_bytes(registry);
 	case VT_QUOTA_SHARED_PIECES:
 		return limits->shared_pieces;
 	case VT_QUOTA_KINDS:
@@ -51,7 +86,7 @@ static struct vitrine_view_limit get_limit(const struct vitrine_view_limits *lim
 }
 
 static uint64_t quota_get_limit(const struct vt_quota *quota, enum vt_quota_kind kind) {
-	struct vitrine_view_limit limit = get_limit(quota->registry->limits, kind);
+	struct vitrine_view_limit limit = get_limit(quota->registry, kind);
 	switch (quota->level) {
 	case VT_QUOTA_ALL:
 		return limit.for_all;
@@ -335,7 +370,9 @@ void vt_quota_registry_init(struct vt_quota_registry *registry,
 	*registry = (struct vt_quota_registry){
 		.limits = borrowed_limits,
 		.borrowed_fd = borrowed_fd,
+		.screens_cap = get_screens_cap(),
 	};
+	wl_list_init(&registry->screens);
 	quota_init(&registry->all, NULL, registry, VT_QUOTA_ALL, 0);
 }
 
@@ -348,8 +385,23 @@ static void quota_destroy_children(struct vt_quota *quota) {
 }
 
 void vt_quota_registry_finish(struct vt_quota_registry *registry) {
+	assert(wl_list_empty(&registry->screens));
 	quota_destroy_children(&registry->all);
 	assert(registry->all.n_refs == 0);
+}
+
+void vt_quota_screen_add(struct vt_quota_screen *screen, struct vt_quota_registry *registry) {
+	wl_list_insert(&registry->screens, &screen->link);
+}
+
+void vt_quota_screen_remove(struct vt_quota_screen *screen) {
+	wl_list_remove(&screen->link);
+}
+
+void vt_quota_screen_expect(struct vt_quota_screen *screen, uint64_t buffer_bytes) {
+	if (buffer_bytes > screen->buffer_bytes) {
+		screen->buffer_bytes = buffer_bytes;
+	}
 }
 
 /** Forgets those below that nothing refers to and that have all their tokens. */

@@ -70,10 +70,21 @@ struct vt_quota {
 	struct wl_list payable; // vt_charge.link, the newest first; of a holder
 };
 
+/**
+ * A screen that is viewed: what clients may be shown together has room for it, see
+ * vitrine_view_limits.shared_sets.
+ */
+struct vt_quota_screen {
+	struct wl_list link; // vt_quota_registry.screens
+	uint64_t buffer_bytes; // of the largest of its buffers that was asked about
+};
+
 /** The quotas of all clients. Knows neither what is charged nor why. */
 struct vt_quota_registry {
 	const struct vitrine_view_limits *limits; // borrowed, read anew at each use
 	int borrowed_fd; // any that is open; -1: file descriptors are not watched
+	uint64_t screens_cap; // bytes, beyond which no screen raises a limit
+	struct wl_list screens; // vt_quota_screen.link
 	struct vt_quota all;
 };
 
@@ -91,6 +102,13 @@ void vt_quota_registry_init(struct vt_quota_registry *registry,
 	const struct vitrine_view_limits *borrowed_limits, int borrowed_fd);
 /** Everything that was charged must have been given back. */
 void vt_quota_registry_finish(struct vt_quota_registry *registry);
+
+/** Counts a screen from here on, with its size so far. */
+void vt_quota_screen_add(struct vt_quota_screen *screen, struct vt_quota_registry *registry);
+/** The screen is not viewed any more. It must have been added. */
+void vt_quota_screen_remove(struct vt_quota_screen *screen);
+/** The screen has buffers of so many bytes. */
+void vt_quota_screen_expect(struct vt_quota_screen *screen, uint64_t buffer_bytes);
 
 /**
  * The quota of a holder, with a reference. Times are in ms of CLOCK_MONOTONIC, here

@@ -30,6 +30,7 @@ static const struct vitrine_view_limits default_limits = {
 	.private_bytes = { 2048 * MIB, 1024 * MIB, 256 * MIB },
 	.shared_bytes = { 2048 * MIB, 1024 * MIB, 256 * MIB },
 	.shared_pieces = { 2048, 1024, 256 },
+	.shared_sets = { 3, 2, 1 },
 	.unknown_interval_ms = 60000,
 	.starts_per_group = { .burst = 32, .interval_ms = 250 },
 	.starts_per_holder = { .burst = 16, .interval_ms = 100 },

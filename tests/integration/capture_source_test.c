@@ -136,6 +136,19 @@ static struct vitrine_view_permission note_window(const struct vitrine_view_requ
 	return (struct vitrine_view_permission){ VITRINE_GUARANTEE_ALL, VITRINE_STORAGE_ALL };
 }
 
+/** Its client chooses its size, and would have as much kept as it likes. */
+TEST_WITH(window, window_has_no_room_beyond_the_limits, .has_node = true) {
+	fixture_show(&f->base, f->session, 0x123456); // the positive case
+	test_session_close(f->session);
+	struct vitrine_view_limits *limits = &f->base.server.manager->limits;
+	limits->private_bytes = limits->shared_bytes = (struct vitrine_view_limit){ 1, 1, 1 };
+	limits->shared_sets = (struct vitrine_view_limit){ 3, 2, 1 };
+	f->session = test_session_create_for(f->base.client, f->source, 0, VITRINE_GUARANTEE_ALL);
+	client_roundtrip(f->base.client);
+	fixture_paint(&f->base, 0x654321);
+	test_session_check_stop(f->session, VITRINE_VIEW_STOP_NO_RESOURCES);
+}
+
 TEST_WITH(window, window_that_is_hidden_keeps_its_name, .has_node = true) {
 	struct shell shell;
 	shell_init(&shell, f, "org.example.App");

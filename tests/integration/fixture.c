@@ -108,6 +108,8 @@ void server_init(struct server *server, const struct server_options *options) {
 	vitrine_view_manager_v1_set_allowed(server->manager, VITRINE_GUARANTEE_ALL);
 	server->manager->limits.starts_per_group.burst = 1000000;
 	server->manager->limits.starts_per_holder.burst = 1000000;
+	// Tests of the budget choose it by its bytes
+	server->manager->limits.shared_sets = (struct vitrine_view_limit){ 0 };
 	server->session_start.notify = server_handle_session_start;
 	wl_signal_add(&server->manager->events.session_start, &server->session_start);
 	server->session_stop.notify = server_handle_session_stop;

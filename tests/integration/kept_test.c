@@ -441,6 +441,92 @@ TEST_WITH(fixture, session_without_copies_has_a_reserve_or_does_not_start) {
 	check(!session->stopped);
 }
 
+/* "A screen is seen whatever its size" */
+
+TEST_PARAMS(fixture, large_screens, uint32_t acceptable; bool moves; bool is_same_holder) = {
+	{ "that stands still", .acceptable = ALL },
+	{ "that moves", .acceptable = ALL, .moves = true },
+	{ "that stands still, without copies", .acceptable = SEALED },
+	{ "that moves, without copies", .acceptable = SEALED, .moves = true },
+	{ "that stands still, from the same process", .acceptable = ALL, .is_same_holder = true },
+	{ "that stands still, as a copy", .acceptable = SNAPSHOT },
+};
+
+/** The limits are for less than one buffer: a session has what the screen's size allows alone. */
+static void set_tiny_limits(struct fixture *f) {
+	struct vitrine_view_limits *limits = &f->server.manager->limits;
+	limits->shared_bytes = (struct vitrine_view_limit){ BUFFER - 1, BUFFER - 2, BUFFER - 3 };
+	limits->private_bytes = (struct vitrine_view_limit){ 0 };
+	limits->shared_sets = (struct vitrine_view_limit){ 3, 2, 1 };
+	limits->unknown_interval_ms = 0; // where the kernel does not tell what is free
+}
+
+static void need_frames(struct fixture *f, struct test_session *session, struct client *client,
+		bool moves) {
+	client_roundtrip(client);
+	for (uint32_t i = 1; i <= 5 && moves; i++) {
+		check(output_paint(f->server.output, fixture_color(rand() & 0xff), NULL));
+		client_roundtrip(client);
+		check(!session->stopped);
+	}
+	pump_until(&f->server, session->stopped || session->n_frames >= (moves ? 5 : 1));
+	check(!session->stopped);
+}
+
+/** Of a still screen there may be others that keep what they were shown. */
+static void end_both(struct fixture *f, struct test_session *a, struct test_session *b, bool keep) {
+	(keep ? test_session_end : test_session_close)(a);
+	(keep ? test_session_end : test_session_close)(b);
+	pump_until(&f->server, wl_list_empty(&get_manager(f)->sessions));
+	if (!keep) {
+		fixture_paint(f, 1); // what a still screen shows again is not free
+		pump_until(&f->server, get_shared(f) == 0);
+	}
+}
+
+TEST_WITH_EACH(fixture, large_screens, second_client_sees_a_screen_beyond_the_limits) {
+	f->server.output->repaint = true;
+	set_tiny_limits(f);
+	struct holder holder;
+	holder_init(&holder, &f->server);
+	struct client *other = param->is_same_holder ? f->client : holder.client;
+	struct test_session *first = test_session_start_reader(f->client, param->acceptable);
+	need_frames(f, first, f->client, param->moves);
+	struct test_session *beside = test_session_start_reader(other, param->acceptable);
+	need_frames(f, beside, other, param->moves);
+	end_both(f, first, beside, !param->moves);
+	struct test_session *second = test_session_start_reader(other, param->acceptable);
+	need_frames(f, second, other, param->moves);
+	check_int(get_shared(f), <=, 3 * SET);
+	holder_finish(&holder);
+}
+
+/** What a hostile one keeps is bounded by the screen: by as many sets of its buffers. */
+TEST_WITH(fixture, what_is_kept_of_a_screen_beyond_the_limits_is_bounded) {
+	f->server.output->repaint = true;
+	set_tiny_limits(f);
+	uint32_t n_shared = 0;
+	struct holder holders[8];
+	for (uint32_t i = 0; i < 8; i++) {
+		holder_init(&holders[i], &f->server);
+		struct test_session *session = test_session_try(holders[i].client, ALL);
+		session->auto_release = true;
+		for (uint32_t j = 0; j < 4; j++) {
+			check(output_paint(f->server.output, fixture_color(rand() & 0xff), NULL));
+			client_roundtrip(holders[i].client);
+		}
+		n_shared += !session->stopped && session->n_views > 0;
+		test_session_end(session);
+		client_roundtrip(holders[i].client);
+		check_int(get_shared(f), <=, 3 * SET);
+	}
+	check_int(n_shared, >, 1);
+	check_int(n_shared, <, 8);
+	for (uint32_t i = 0; i < 8; i++) {
+		holder_finish(&holders[i]);
+	}
+}
+
 TEST_PARAMS(fixture, newcomers, bool comes_another) = {
 	{ "alone" },
 	{ "with a newcomer", .comes_another = true },

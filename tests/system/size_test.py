@@ -9,11 +9,12 @@ usage: size_test.py [TEST...], with the built commands on PATH
 import contextlib
 import functools
 import glob
+import json
 import os
 import sys
 
-from harness import (PLACE, Compositor, Group, PluginCompositor, collect, given, need, require,
-                     run_groups, skip_if)
+from harness import (PLACE, Compositor, Group, PluginCompositor, collect, finish, given, need,
+                     require, run_groups, skip_if)
 from picture import need_same, still_picture, take_shot
 
 # 8K needs more memory than udmabuf gives at once
@@ -76,6 +77,39 @@ def test_vitrine_compositor():
             expected = compositor.grim_sized('-o', name)
             need(size == f'{expected[0]}x{expected[1]}', f'{expected[:2]} instead of {size}')
             need_same(take_shot(compositor, '-o', name), expected, size)
+
+
+# Four buffers of it are more than the default limits are
+LARGE = '11600x11600'
+LARGE_NEEDS_GIB = 12
+
+
+def find_free_gib():
+    with open('/proc/meminfo', encoding='ascii') as file:
+        fields = dict(line.split(':') for line in file)
+    return int(fields['MemAvailable'].split()[0]) / 2 ** 20
+
+
+def need_watched(done, frames, guarantee):
+    need(done.rstrip().endswith('}'), done)
+    watched = json.loads(done)
+    need(watched['frames'] >= frames and watched['guarantee'] == guarantee, f'{watched}')
+
+
+@skip_if(find_free_gib() < LARGE_NEEDS_GIB, f'there are no {LARGE_NEEDS_GIB} GiB of free memory')
+def test_beyond_the_limits():
+    """vitrine-compositor: client after client sees a screen of 11600x11600, still and moving"""
+    def watch(compositor, frames, *options):
+        return compositor.start('vitrine', 'watch', '--json', '--frames', str(frames), *options)
+
+    with Compositor(['vitrine-compositor', '-o', LARGE]) as compositor:
+        for guarantee in ('sealed', 'sealed', 'snapshot', 'sealed'):
+            need_watched(finish(watch(compositor, 1, '--guarantee', guarantee)), 1, guarantee)
+        compositor.start('weston-simple-shm')
+        for _ in range(2):
+            watches = [watch(compositor, 5) for _ in range(2)]
+            for process in watches:
+                need_watched(finish(process), 5, 'sealed')
 
 
 if __name__ == '__main__':

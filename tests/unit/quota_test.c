@@ -424,6 +424,49 @@ TEST_WITH(quota_fixture, one_level_can_be_over_while_others_are_not) {
 	vt_quota_unref(other);
 }
 
+/* Screens */
+
+static uint64_t get_room(const struct vt_quota *quota) {
+	uint64_t room = 0;
+	for (uint64_t bit = UINT64_C(1) << 40; bit > 0; bit >>= 1) {
+		room |= vt_quota_has_room(quota, VT_QUOTA_SHARED_BYTES, room | bit) ? bit : 0;
+	}
+	return room;
+}
+
+TEST_WITH(quota_fixture, shared_bytes_have_room_for_sets_of_the_largest_screen) {
+	f->limits.shared_sets = (struct vitrine_view_limit){ 3, 2, 1 };
+	struct vt_quota_screen small = { 0 }, large = { 0 };
+	vt_quota_screen_add(&small, &f->registry);
+	vt_quota_screen_add(&large, &f->registry);
+	vt_quota_screen_expect(&small, 499);
+	check_int(get_room(f->quota), ==, 2000); // of a screen of no more than a usual size
+	vt_quota_screen_expect(&large, 3000);
+	vt_quota_screen_expect(&large, 10); // its largest buffer counts
+	check_int(get_room(f->quota), ==, 4 * 3000);
+	check_int(get_room(f->quota->parent), ==, 2 * 4 * 3000);
+	check_int(get_room(&f->registry.all), ==, 3 * 4 * 3000);
+	check(!vt_quota_has_room(f->quota, VT_QUOTA_PRIVATE_BYTES, 1001)); // the others stay
+	vt_quota_screen_remove(&large);
+	check_int(get_room(f->quota), ==, 2000);
+	vt_quota_screen_remove(&small);
+}
+
+TEST_WITH(quota_fixture, screens_raise_no_limit_beyond_their_part_of_the_memory) {
+	f->limits.shared_sets = (struct vitrine_view_limit){ 3, 2, UINT64_MAX };
+	check_int(f->registry.screens_cap, >, 0);
+	f->registry.screens_cap = 20000;
+	struct vt_quota_screen screen = { 0 };
+	vt_quota_screen_add(&screen, &f->registry);
+	vt_quota_screen_expect(&screen, 2000);
+	check_int(get_room(f->quota->parent), ==, 16000); // the positive case
+	check_int(get_room(&f->registry.all), ==, 20000);
+	vt_quota_screen_expect(&screen, UINT64_MAX);
+	check_int(get_room(&f->registry.all), ==, 20000);
+	check_int(get_room(f->quota), ==, 20000); // also if the number of sets overflows
+	vt_quota_screen_remove(&screen);
+}
+
 /* Tokens */
 
 TEST_WITH(quota_fixture, burst_is_free_and_what_follows_is_paced) {

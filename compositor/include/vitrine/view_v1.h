@@ -172,6 +172,12 @@ struct vitrine_view_limits {
 	struct vitrine_view_limit shared_bytes;
 	struct vitrine_view_limit shared_pieces;
 	/**
+	 * `shared_bytes` is no less than so many sets of the four buffers that the largest screen
+	 * which is viewed is drawn to, but for what is more than a quarter of the machine's memory:
+	 * a screen is seen whatever its size. Windows do not count, whose size is their client's.
+	 */
+	struct vitrine_view_limit shared_sets;
+	/**
 	 * Memory is given back when it is certain that no client has it any more. A kernel
 	 * before Linux 6.7, without huge pages, or with pages of other than 4 KiB cannot tell that
 	 * of memory that clients have closed. Then one piece of it is given back in each
