@@ -617,7 +617,7 @@ bool vt_viewed_output_add_subscriber(struct vt_viewed_output *viewed,
 		return false;
 	}
 	if (subscriber->options & VITRINE_VIEW_OPTION_PAINT_CURSORS) {
-		wlr_output_lock_software_cursors(viewed->output, true);
+		vt_painted_cursors_lock(&viewed->cursors);
 	}
 	wl_list_insert(viewed->subscribers.prev, &subscriber->output_link);
 	vt_subscriber_set_state(subscriber, VT_SUBSCRIBER_UNATTACHED);
@@ -635,7 +635,7 @@ void vt_viewed_output_remove_subscriber(struct vt_viewed_output *viewed,
 		viewed->n_unattached--;
 	}
 	if (subscriber->options & VITRINE_VIEW_OPTION_PAINT_CURSORS) {
-		wlr_output_lock_software_cursors(viewed->output, false);
+		vt_painted_cursors_unlock(&viewed->cursors);
 	}
 	wl_list_remove(&subscriber->output_link);
 	wl_list_init(&subscriber->output_link);
@@ -667,6 +667,7 @@ static void viewed_destroy(struct vt_viewed_output *viewed) {
 
 void vt_viewed_output_destroy(struct vt_viewed_output *viewed,
 		enum vitrine_view_stop_reason reason) {
+	vt_painted_cursors_forget(&viewed->cursors); // the output may be about to go
 	viewed_stop_all(viewed, reason);
 	viewed_destroy(viewed);
 }
@@ -698,6 +699,7 @@ static struct vt_viewed_output *viewed_create(struct vt_manager *manager,
 	}
 	viewed->manager = manager;
 	viewed->output = output;
+	vt_painted_cursors_init(&viewed->cursors, output);
 	vt_parent_init(&viewed->parent, output, viewed_handle_parent_done);
 	wl_list_init(&viewed->subscribers);
 	wl_list_init(&viewed->private_snapshots);

@@ -2,6 +2,7 @@
 #ifndef CAPTURE_VIEWED_OUTPUT_H
 #define CAPTURE_VIEWED_OUTPUT_H
 
+#include "painted_cursors.h"
 #include "parent.h"
 #include "snapshot.h"
 #include "stream.h"
@@ -22,6 +23,7 @@ struct vt_viewed_output {
 	size_t n_unattached; // of these, whose stream the next frame decides
 
 	struct vt_quota_screen screen; // in no list if a capture source is drawn to it
+	struct vt_painted_cursors cursors;
 	struct vt_parent parent;
 	struct vt_stream direct; // the output's own buffers
 	struct vt_snapshots_common snapshots_common;

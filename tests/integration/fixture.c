@@ -235,6 +235,7 @@ static bool output_paint_state(struct server_output *output, struct wlr_output_s
 		},
 		.blend_mode = WLR_RENDER_BLEND_MODE_NONE,
 	});
+	wlr_output_add_software_cursors_to_render_pass(wlr_output, pass, NULL);
 	return wlr_render_pass_submit(pass) && wlr_output_commit_state(wlr_output, state);
 }
 

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <vitrine/view_v1.h>
+#include <wlr/interfaces/wlr_buffer.h>
 #include <wlr/interfaces/wlr_output.h>
 #include <wlr/render/allocator.h>
 #include <wlr/render/drm_format_set.h>
@@ -1240,6 +1241,105 @@ TEST_WITH(fixture, paint_cursors_locks_software_cursors_while_the_session_lives)
 	check_int(output->software_cursor_locks, ==, 0);
 	test_session_close(without);
 	check_int(output->attach_render_locks, ==, 0);
+}
+
+TEST_PARAMS(fixture, cursors, float scale; enum wl_output_transform transform; int32_t hotspot) = {
+	{ "as it was", .scale = 1 },
+	{ "on an output with a scale", .scale = 1.5F, .hotspot = 3 },
+	{ "on an output that is rotated", .scale = 1, .transform = WL_OUTPUT_TRANSFORM_90, .hotspot = 2 },
+};
+
+#define CURSOR_SIZE 9
+
+/** A white square in the upper left corner, which the display shows. */
+static struct wlr_output_cursor *add_cursor(struct fixture *f, int32_t hotspot) {
+	const struct wlr_drm_format format = { .format = DRM_FORMAT_ARGB8888, .len = 1,
+		.capacity = 1, .modifiers = (uint64_t[]){ DRM_FORMAT_MOD_LINEAR } };
+	struct wlr_buffer *buffer = wlr_allocator_create_buffer(f->server.allocator, CURSOR_SIZE,
+		CURSOR_SIZE, &format);
+	uint32_t fourcc;
+	size_t stride;
+	void *data;
+	check(wlr_buffer_begin_data_ptr_access(buffer, WLR_BUFFER_DATA_PTR_ACCESS_WRITE, &data,
+		&fourcc, &stride));
+	memset(data, 0xff, stride * CURSOR_SIZE);
+	wlr_buffer_end_data_ptr_access(buffer);
+	struct wlr_output_cursor *cursor = wlr_output_cursor_create(f->server.output->wlr_output);
+	check(wlr_output_cursor_set_buffer(cursor, buffer, hotspot, hotspot));
+	wlr_buffer_drop(buffer);
+	return cursor;
+}
+
+/** The first pixel of the picture that a session begins with, as people see it. */
+static uint32_t look_once(struct fixture *f, uint32_t options) {
+	struct test_session *session = test_session_create(f->client, options, ALL);
+	pump_until(&f->server, session->n_frames > 0);
+	bool is_rotated = f->server.output->wlr_output->transform == WL_OUTPUT_TRANSFORM_90;
+	uint32_t pixel = test_session_get_pixel(session, 0, is_rotated ? 47 : 0);
+	test_session_close(session);
+	return pixel;
+}
+
+TEST_WITH_EACH(fixture, cursors, cursor_of_a_session_that_has_ended_is_not_shown_again) {
+	struct wlr_output *output = f->server.output->wlr_output;
+	struct wlr_output_state state;
+	wlr_output_state_init(&state);
+	wlr_output_state_set_scale(&state, param->scale);
+	wlr_output_state_set_transform(&state, param->transform);
+	check(wlr_output_commit_state(output, &state));
+	wlr_output_state_finish(&state);
+	f->server.output->repaint = true;
+	fixture_paint(f, 0x123456);
+	struct wlr_output_cursor *cursor = add_cursor(f, param->hotspot);
+	check(output->hardware_cursor == cursor);
+	const struct wlr_output_cursor before = *cursor;
+
+	for (uint32_t i = 0; i < 3; i++) { // on a screen that stands still
+		check_int(look_once(f, 0), ==, 0x123456);
+		check_int(look_once(f, VITRINE_VIEW_OPTION_PAINT_CURSORS), ==, 0xffffff);
+		check(output->hardware_cursor == cursor);
+	}
+	check_int(cursor->width, ==, before.width);
+	check_int(cursor->height, ==, before.height);
+	check_int(cursor->hotspot_x, ==, before.hotspot_x);
+	check_int(cursor->hotspot_y, ==, before.hotspot_y);
+	wlr_output_cursor_destroy(cursor);
+}
+
+TEST_PARAMS(fixture, cursor_changes, bool is_destroyed, is_hidden, is_locked, is_off) = {
+	{ "has gone", .is_destroyed = true },
+	{ "is hidden", .is_hidden = true },
+	{ "others want in the pixels", .is_locked = true },
+	{ "is on an output that is off", .is_off = true },
+};
+
+TEST_WITH_EACH(fixture, cursor_changes, display_does_not_get_a_cursor_back_that) {
+	struct wlr_output *output = f->server.output->wlr_output;
+	f->server.output->repaint = true;
+	fixture_paint(f, 0x123456);
+	struct wlr_output_cursor *cursor = add_cursor(f, 0);
+	struct test_session *session =
+		test_session_create(f->client, VITRINE_VIEW_OPTION_PAINT_CURSORS, ALL);
+	pump_until(&f->server, session->n_frames > 0);
+	check(output->hardware_cursor == NULL);
+	struct wlr_output_state state;
+	wlr_output_state_init(&state);
+	if (param->is_destroyed) {
+		wlr_output_cursor_destroy(cursor);
+	} else if (param->is_hidden) {
+		wlr_output_cursor_set_buffer(cursor, NULL, 0, 0);
+	} else if (param->is_locked) {
+		wlr_output_lock_software_cursors(output, true);
+	} else {
+		wlr_output_state_set_enabled(&state, false);
+		check(wlr_output_commit_state(output, &state));
+	}
+	wlr_output_state_finish(&state);
+	test_session_close(session);
+	check(output->hardware_cursor == NULL);
+	if (!param->is_destroyed) {
+		wlr_output_cursor_destroy(cursor);
+	}
 }
 
 /* Snapshots */
