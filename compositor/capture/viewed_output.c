@@ -24,6 +24,8 @@
 
 static void viewed_destroy(struct vt_viewed_output *viewed);
 static void viewed_defer(struct vt_viewed_output *viewed);
+static void viewed_stop_all(struct vt_viewed_output *viewed,
+	enum vitrine_view_stop_reason reason);
 static const struct vt_stream_interface stream_impl;
 
 /** Whether a display reads the output's buffers. */
@@ -360,6 +362,7 @@ static void viewed_handle_output_commit(struct wl_listener *listener, void *data
 	const struct wlr_output_event_commit *event = data;
 	if (event->state->committed & WLR_OUTPUT_STATE_ENABLED) {
 		viewed_announce_power(viewed); // before the first frame
+		viewed_defer(viewed); // whether it is gone is known once all has been done to it
 	}
 	if (!(event->state->committed & WLR_OUTPUT_STATE_BUFFER)) {
 		return;
@@ -513,6 +516,14 @@ static void viewed_move(struct vt_viewed_output *viewed, struct vt_subscriber *s
 	vt_viewed_output_request_frame(viewed);
 }
 
+/**
+ * "An output that is off and has no wl_output global does not exist any more": no client can
+ * name it, and if it comes back it is by another global.
+ */
+static bool viewed_is_gone(const struct vt_viewed_output *viewed) {
+	return !viewed->output->enabled && viewed->output->global == NULL && viewed->pacer == NULL;
+}
+
 static struct vt_subscriber *viewed_find_stopping(struct vt_viewed_output *viewed) {
 	struct vt_subscriber *subscriber;
 	wl_list_for_each(subscriber, &viewed->subscribers, output_link) {
@@ -526,6 +537,10 @@ static struct vt_subscriber *viewed_find_stopping(struct vt_viewed_output *viewe
 static void viewed_handle_deferred(void *data) {
 	struct vt_viewed_output *viewed = data;
 	viewed->deferred = NULL;
+	if (viewed_is_gone(viewed)) {
+		viewed_stop_all(viewed, VITRINE_VIEW_STOP_SOURCE_GONE);
+		return;
+	}
 	struct vt_subscriber *subscriber;
 	while ((subscriber = viewed_find_stopping(viewed)) != NULL) {
 		subscriber->impl->stop(subscriber, subscriber->stop_reason);

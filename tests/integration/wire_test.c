@@ -337,12 +337,16 @@ TEST_WITH(fixture, serial_that_wraps_counts_the_frames_that_were_missed, .accept
 
 /* Off and on */
 
-static void set_enabled(struct fixture *f, bool enabled) {
+static void commit_enabled(struct fixture *f, bool enabled) {
 	struct wlr_output_state state;
 	wlr_output_state_init(&state);
 	wlr_output_state_set_enabled(&state, enabled);
 	check(wlr_output_commit_state(f->server.output->wlr_output, &state));
 	wlr_output_state_finish(&state);
+}
+
+static void set_enabled(struct fixture *f, bool enabled) {
+	commit_enabled(f, enabled);
 	client_roundtrip(f->client);
 }
 
@@ -385,6 +389,49 @@ TEST_WITH(fixture, frames_that_are_held_stay_while_the_source_is_off, .acceptabl
 	fixture_paint_frames(f, 1, 3);
 	check_int(test_view_get_pixel(&f->session->views[f->session->frames[0].index], 0, 0), ==,
 		0x123456);
+}
+
+TEST_PARAMS(fixture, orders, bool is_global_first) = {
+	{ "then removed" },
+	{ "after it was removed", .is_global_first = true },
+};
+
+/** "An output that is off and has no wl_output global does not exist any more" */
+TEST_WITH_EACH(fixture, orders, source_is_gone_when_it_is_off) {
+	struct wlr_output *output = f->server.output->wlr_output;
+	struct ext_image_capture_source_v1 *source = client_get_source(f->client, 0);
+	struct test_session *session = test_session_start_reader(f->client, ALL);
+	fixture_show(f, session, 0x123456);
+	set_enabled(f, false);
+	check(!session->stopped); // the positive case
+	set_enabled(f, true);
+	if (param->is_global_first) {
+		wlr_output_destroy_global(output);
+	}
+	commit_enabled(f, false);
+	if (!param->is_global_first) {
+		wlr_output_destroy_global(output);
+	}
+	client_roundtrip(f->client);
+	test_session_check_stop(session, VITRINE_VIEW_STOP_SOURCE_GONE);
+	// Nor does one wait for ever that named it before
+	struct test_session *late = test_session_create_for(f->client, source, 0, ALL);
+	client_roundtrip(f->client);
+	test_session_check_stop(late, VITRINE_VIEW_STOP_SOURCE_GONE);
+	ext_image_capture_source_v1_destroy(source);
+}
+
+TEST_WITH(fixture, source_goes_on_that_is_on_again_at_once) {
+	struct wlr_output *output = f->server.output->wlr_output;
+	struct test_session *session = test_session_start_reader(f->client, ALL);
+	fixture_show(f, session, 0x123456);
+	commit_enabled(f, false); // such as by a configuration that is read again
+	wlr_output_destroy_global(output);
+	wlr_output_create_global(output, f->server.display);
+	commit_enabled(f, true);
+	client_roundtrip(f->client);
+	check(!session->stopped);
+	fixture_show(f, session, 0x654321);
 }
 
 /* Implicit release */
