@@ -154,6 +154,7 @@ struct vitrine_session {
 	int fence_fd; // -1 if none
 
 	uint32_t last_serial; // 0 before the first frame
+	struct timespec last_time; // of the newest content; at first, of the start
 	uint64_t n_sent; // frame events
 
 	struct wl_list ready; // vitrine_frame.link, oldest first

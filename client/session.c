@@ -444,6 +444,17 @@ static bool read_time(uint32_t tv_sec_hi, uint32_t tv_sec_lo, uint32_t tv_nsec,
 	return tv_nsec < 1000000000 && seconds <= INT64_MAX / 1000000000;
 }
 
+/** "What is shown again has a time from before the start request, or that of a frame before" */
+static bool session_take_time(struct vitrine_session *session, const struct timespec *time) {
+	const struct timespec *last = &session->last_time;
+	bool is_new = time->tv_sec != last->tv_sec ? time->tv_sec > last->tv_sec :
+		time->tv_nsec > last->tv_nsec;
+	if (is_new) {
+		session->last_time = *time;
+	}
+	return is_new;
+}
+
 static struct vitrine_frame *frame_create(struct vitrine_session *session, struct view *view,
 		uint32_t serial, const struct timespec *time) {
 	size_t damage_size = session->n_damage * sizeof(session->damage[0]);
@@ -474,6 +485,7 @@ static struct vitrine_frame *frame_create(struct vitrine_session *session, struc
 		.transform = session->transform,
 		.time = *time,
 		.received = deadline_in(0),
+		.shown_again = !session_take_time(session, time),
 		.skipped = session->skipped,
 		.view_index = view->index,
 		.serial = serial,
@@ -638,6 +650,7 @@ static void session_configure(struct vitrine_session *session, bool paint_cursor
 	if (session->implicit_release) {
 		xx_dmabuf_view_session_v1_set_implicit_release(proxy);
 	}
+	session->last_time = deadline_in(0);
 	xx_dmabuf_view_session_v1_start(proxy);
 }
 

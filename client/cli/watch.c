@@ -19,6 +19,7 @@ struct watch {
 	double seconds; // 0 without a limit
 
 	int64_t latencies[MAX_LATENCIES], sorted[MAX_LATENCIES]; // microseconds
+	uint64_t n_latencies; // of n_frames: those that a still screen showed again have none
 	uint64_t n_frames;
 	double first_received, last_received; // seconds
 	double started, last_line;
@@ -28,8 +29,10 @@ struct watch {
 };
 
 static void watch_add_frame(struct watch *watch, const struct vitrine_frame_info *info) {
-	double latency = cli_seconds(&info->received) - cli_seconds(&info->time);
-	watch->latencies[watch->n_frames % MAX_LATENCIES] = (int64_t)(latency * 1e6);
+	if (!info->shown_again) {
+		double latency = cli_seconds(&info->received) - cli_seconds(&info->time);
+		watch->latencies[watch->n_latencies++ % MAX_LATENCIES] = (int64_t)(latency * 1e6);
+	}
 	watch->n_frames++;
 	watch->last_received = cli_seconds(&info->received);
 	if (watch->n_frames == 1) {
@@ -48,14 +51,19 @@ static int compare_int64(const void *a, const void *b) {
 }
 
 static size_t watch_sort(struct watch *watch) {
-	size_t n = watch->n_frames < MAX_LATENCIES ? (size_t)watch->n_frames : MAX_LATENCIES;
+	size_t n = watch->n_latencies < MAX_LATENCIES ? (size_t)watch->n_latencies : MAX_LATENCIES;
 	memcpy(watch->sorted, watch->latencies, n * sizeof(watch->sorted[0]));
 	qsort(watch->sorted, n, sizeof(watch->sorted[0]), compare_int64);
 	return n;
 }
 
 static int64_t get_percentile(const struct watch *watch, size_t n, unsigned percent) {
-	return n == 0 ? 0 : watch->sorted[(n - 1) * percent / 100];
+	return watch->sorted[(n - 1) * percent / 100];
+}
+
+/** NULL, which JSON writes as null, if there are none. */
+static struct json_object *make_percentile(const struct watch *watch, size_t n, unsigned percent) {
+	return n == 0 ? NULL : json_object_new_int64(get_percentile(watch, n, percent));
 }
 
 static void watch_print_line(struct watch *watch, bool terminal) {
@@ -67,14 +75,18 @@ static void watch_print_line(struct watch *watch, bool terminal) {
 	struct vitrine_session_stats stats;
 	vitrine_session_get_stats(watch->session, &stats);
 	size_t n = watch_sort(watch);
+	char latency[64] = "-";
+	if (n > 0) {
+		snprintf(latency, sizeof(latency), "p50 %" PRId64 " p99 %" PRId64 " us",
+			get_percentile(watch, n, 50), get_percentile(watch, n, 99));
+	}
 	const struct vitrine_frame_info *info = &watch->info;
 	uint64_t pixels = (uint64_t)info->width * info->height;
 	char fourcc[5];
-	printf("%s%" PRIu32 "x%" PRIu32 " %s  %5.1f fps  latency p50 %" PRId64 " p99 %" PRId64
-		" us  damage %3.0f%%  frames %" PRIu64 "  skipped %" PRIu64 "  revoked %" PRIu64 "  %s, %s%s%s",
+	printf("%s%" PRIu32 "x%" PRIu32 " %s  %5.1f fps  latency %s  damage %3.0f%%  frames %" PRIu64 "  skipped %" PRIu64 "  revoked %" PRIu64 "  %s, %s%s%s",
 		terminal ? "\r" : "", info->width, info->height,
 		watch->n_frames > 0 ? cli_fourcc(info->fourcc, fourcc) : "-", fps,
-		get_percentile(watch, n, 50), get_percentile(watch, n, 99),
+		latency,
 		pixels > 0 ? 100.0 * (double)watch->damaged / (double)pixels : 0.0,
 		watch->n_frames, stats.skipped, stats.revoked,
 		watch->n_frames > 0 ? vitrine_guarantee_name(info->guarantee) : "no frame yet",
@@ -106,10 +118,8 @@ static int watch_print_json(struct watch *watch) {
 	json_object_object_add(object, "distinct_buffers", json_object_new_uint64(stats.views));
 	json_object_object_add(object, "planes", json_object_new_uint64(stats.planes));
 	json_object_object_add(object, "fds_received", json_object_new_uint64(stats.fds));
-	json_object_object_add(object, "latency_us_p50",
-		json_object_new_int64(get_percentile(watch, n, 50)));
-	json_object_object_add(object, "latency_us_p99",
-		json_object_new_int64(get_percentile(watch, n, 99)));
+	json_object_object_add(object, "latency_us_p50", make_percentile(watch, n, 50));
+	json_object_object_add(object, "latency_us_p99", make_percentile(watch, n, 99));
 	json_object_object_add(object, "skipped", json_object_new_uint64(stats.skipped));
 	json_object_object_add(object, "revoked", json_object_new_uint64(stats.revoked));
 	return cli_print_json(object);

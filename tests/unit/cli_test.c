@@ -956,6 +956,13 @@ TEST_WITH(fixture, watch_reports_at_the_end, .script = &fake_animation) {
 	check_has(run->out, "sealed, memfd");
 }
 
+TEST_WITH(fixture, watch_counts_no_age_as_latency, .script = &still) {
+	frame_age = 60;
+	struct run *run = works(f, ARGS("watch", "--frames", "1", "--json"));
+	check_has(run->out, "\"frames\": 1", "\"latency_us_p50\": null", "\"latency_us_p99\": null");
+	check_has(works(f, ARGS("watch", "--frames", "1"))->out, "latency -  damage");
+}
+
 static void send_off(struct fake_session *session) {
 	fake_say(session, SAY(EVENT(DEPTH, 1), EVENT(OFF)));
 }

@@ -243,6 +243,31 @@ TEST_WITH(fixture, frame_event_has_time_and_a_rectangle, SCRIPT(.start = hold_on
 	check_int(info->device, ==, 0);
 }
 
+static struct timespec last_time; // of the frame that was said last
+
+/** A frame with the time of now, and another one with the same time. */
+static void say_twice(struct fake_session *session, const struct fake_event *event) {
+	clock_gettime(CLOCK_MONOTONIC, &last_time);
+	for (int i = 0; i < 2; i++) {
+		xx_dmabuf_view_session_v1_send_frame(session->resource, 0, session->next_serial++,
+			0, (uint32_t)last_time.tv_sec, (uint32_t)last_time.tv_nsec, 0, 0, 0, 0);
+	}
+}
+
+static void say_a_still_screen(struct fake_session *session) {
+	fake_say(session, SAY(EVENT(DEPTH, 4), ANNOUNCE(0), EVENT(TRANSFORM, 0),
+		EVENT(FRAME, 0, 1, 0, 1, 2, 0, 0, 0, 0)));
+	session->next_serial = 2;
+	fake_say(session, SAY(CALL(say_twice), FRAME(0)));
+}
+
+TEST_WITH(fixture, frame_tells_that_it_is_shown_again, SCRIPT(.start = say_a_still_screen)) {
+	check(vitrine_frame_get_info(next_frame(f))->shown_again); // from before the session
+	check(!vitrine_frame_get_info(next_frame(f))->shown_again);
+	check(vitrine_frame_get_info(next_frame(f))->shown_again);
+	check(!vitrine_frame_get_info(next_frame(f))->shown_again);
+}
+
 TEST_WITH(fixture, steady_state_has_no_fds, .script = &fake_animation) {
 	uint32_t last_serial = 0;
 	for (int i = 0; i < 60; i++) {

@@ -345,6 +345,11 @@ struct vitrine_frame_info {
 	uint32_t transform; // enum wl_output_transform
 	struct timespec time; // CLOCK_MONOTONIC, see the protocol's frame event
 	struct timespec received; // CLOCK_MONOTONIC, when the frame event was handled
+	/**
+	 * What a still screen shows again: the time is from before the session's start, or that of
+	 * a frame before. It says how old the content is, so no latency follows from it.
+	 */
+	bool shown_again;
 	uint32_t skipped; // frames missed before this one
 	uint32_t view_index;
 	uint32_t serial;
