@@ -154,6 +154,27 @@ def test_survives(compositor):
         go(f'output HEADLESS-{i} unplug')
 
 
+@needs_commands
+def test_disabled(compositor):
+    """an output that is disabled ends its sessions, and is seen anew once it is enabled"""
+    watch = compositor.start('vitrine', 'watch', '-o', 'HEADLESS-1')
+    watch.stdout.readline()
+    compositor.swaymsg('output HEADLESS-1 disable')
+    output = finish(watch)
+    need('does not exist any more' in output and watch.returncode == 1, output)
+    compositor.swaymsg('output HEADLESS-1 enable')
+    need(len(compositor.raw_frames(5, '-o', 'HEADLESS-1')) == 5, 'no frames')
+
+
+def test_shown_again(compositor):
+    """what a still screen shows again has no latency"""
+    with compositor.frozen():
+        for _ in range(3):  # what had not been shown before is at first
+            done = compositor.run('vitrine', 'watch', '--frames', '1', '--json')
+    watched = json.loads(done.stdout)
+    need(watched['frames'] == 1 and watched['latency_us_p50'] is None, f'{watched}')
+
+
 def look(compositor, n_frames, app_id=APP):
     """Sees so many frames of a window. Returns what the client printed about them."""
     output = compositor.run('toplevel', str(n_frames), app_id).stdout
