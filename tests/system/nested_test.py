@@ -55,26 +55,35 @@ PARENTS = {
 }
 
 
+CHILDREN = {
+    'sway': functools.partial(PluginCompositor, 'sway'),
+    'vitrine-compositor': functools.partial(Compositor, ['vitrine-compositor']),
+}
+
+
 @contextlib.contextmanager
-def nested(name):
-    """sway in that compositor, and its parent."""
+def nested(name, child='sway'):
+    """A compositor in that other one."""
     with PARENTS[name]() as parent:
         environment = {
             'WLR_BACKENDS': 'wayland',
             'WAYLAND_DISPLAY': str(parent.path(parent.env['WAYLAND_DISPLAY'])),
         }
-        with PluginCompositor('sway', environment=environment) as sway:
-            yield sway
+        with CHILDREN[child](environment=environment) as compositor:
+            yield compositor
+
+
+def measure(compositor, n_colors_least=1):
+    """Seconds until a new client has a frame."""
+    start = time.monotonic()
+    picture = compositor.raw_frames(1)[0]
+    seconds = time.monotonic() - start
+    need(n_colors(picture) >= n_colors_least, 'only one colour')
+    return seconds
 
 
 def measure_first_frame(sway):
-    """Seconds until a new client has a frame."""
-    def look():
-        start = time.monotonic()
-        picture = sway.raw_frames(1)[0]
-        need(n_colors(picture) > 1, 'only one colour')
-        return time.monotonic() - start
-    return min(look() for _ in range(ATTEMPTS))
+    return min(measure(sway, 2) for _ in range(ATTEMPTS))
 
 
 def need_fast(seconds):
@@ -102,6 +111,20 @@ def test_audit(sway):
     need('sealed' in output, output[-500:])
 
 
+def make_untouched(parent, child):
+    """The test of a compositor in which nothing moves, from its start on."""
+    def test():
+        with nested(parent, child) as compositor:
+            if compositor.app is not None:
+                os.kill(compositor.app, signal.SIGKILL)
+            start = time.monotonic()
+            first = compositor.raw_frames(1)[0]
+            note(f'{(time.monotonic() - start) * 1000:.0f} ms')
+            need_fast(min(measure(compositor) for _ in range(ATTEMPTS)))
+            need(first == compositor.grim(), 'a view differs from what grim sees')
+    return f'{child} in which nothing has ever moved is seen within 100 ms [in {parent}]', test
+
+
 if __name__ == '__main__':
     require('sway', 'weston', 'weston-simple-shm', 'grim')
     shared = collect(globals(), sys.argv[1:])[0]
@@ -109,4 +132,5 @@ if __name__ == '__main__':
         Group([(f'{name} [in {parent}]', function) for name, function in shared],
               functools.partial(nested, parent),
               f'a nested compositor starts, and ends as it should [in {parent}]')
-        for parent in PARENTS))
+        for parent in PARENTS), Group([make_untouched(parent, child) for parent in PARENTS
+                                       for child in CHILDREN]))
