@@ -884,6 +884,26 @@ int vitrine_session_next_frame(struct vitrine_session *session, int timeout_ms,
 	}
 }
 
+int vitrine_session_wait_started(struct vitrine_session *session, int timeout_ms) {
+	struct timespec end = deadline_in(timeout_ms < 0 ? 0 : timeout_ms);
+	const struct timespec *deadline = timeout_ms < 0 ? NULL : &end;
+	while (session->depth == 0 && session->error == 0) {
+		int ret = client_dispatch(session->client, deadline, -1);
+		if (ret < 0 && session->error == 0) {
+			return ret;
+		}
+		if (session->depth == 0 && session->error == 0 && deadline_has_passed(deadline)) {
+			return 0;
+		}
+	}
+	// "unless this event comes right after depth": then it comes before an answer
+	int ret = session->error == 0 ? client_roundtrip(session->client, deadline) : 0;
+	if (session->error != 0) {
+		return session_get_error(session);
+	}
+	return ret == -ETIMEDOUT ? 0 : ret < 0 ? ret : 1;
+}
+
 void vitrine_session_get_stats(const struct vitrine_session *session,
 		struct vitrine_session_stats *stats) {
 	*stats = session->stats;

@@ -309,6 +309,14 @@ void vitrine_session_destroy(struct vitrine_session *session);
 int vitrine_session_next_frame(struct vitrine_session *session, int timeout_ms,
 	struct vitrine_frame **frame);
 
+/**
+ * Waits up to timeout_ms milliseconds (-1: without a limit) until the compositor has
+ * started the session: from then on vitrine_session_is_off() tells whether frames are to
+ * be expected. Returns 1, 0 if the time ran out, or an error of
+ * vitrine_session_next_frame().
+ */
+int vitrine_session_wait_started(struct vitrine_session *session, int timeout_ms);
+
 void vitrine_session_get_stats(const struct vitrine_session *session,
 	struct vitrine_session_stats *stats);
 /** How many frames may be held at a time; 0 before it is known. */
