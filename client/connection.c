@@ -374,8 +374,13 @@ static int fail_to_connect(int error, const char *name, char **message) {
 	if (name == NULL) {
 		name = getenv("WAYLAND_DISPLAY");
 	}
-	if (asprintf(message, "cannot connect to the Wayland socket \"%s\": %s",
-			name != NULL ? name : "wayland-0", strerror(-error)) < 0) {
+	name = name != NULL ? name : "wayland-0";
+	const char *dir = getenv("XDG_RUNTIME_DIR");
+	bool has_place = name[0] == '/' || (dir != NULL && dir[0] == '/') ||
+		getenv("WAYLAND_SOCKET") != NULL;
+	if (asprintf(message, "cannot connect to the Wayland socket \"%s\": %s", name,
+			has_place ? strerror(-error) : dir == NULL ? "XDG_RUNTIME_DIR is not set" :
+			"XDG_RUNTIME_DIR is no absolute path") < 0) {
 		*message = NULL;
 	}
 	return error;
