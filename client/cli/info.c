@@ -11,7 +11,7 @@
 
 #define EXPLANATION_SIZE 513
 
-/** What one frame of an output tells. */
+/** What one frame of an output or window tells. */
 struct sample {
 	bool known;
 	struct vitrine_frame_info info; // if known; pointers are stale
@@ -22,21 +22,23 @@ struct sample {
 /** After this time it is said what is waited for: a GPU's driver may have to start. */
 #define PATIENCE_MS 1000
 
-/** As cli_next_frame(). An output that is off is not waited for longer. */
+/** As cli_next_frame(). A source that is off is not waited for longer. */
 static int wait_for_frame(const struct cli *cli, struct vitrine_session *session,
-		const struct vitrine_output *output, struct vitrine_frame **frame) {
+		const struct cli_target *target, struct vitrine_frame **frame) {
 	int left_ms = cli->timeout_ms - PATIENCE_MS;
+	// The window may be closed meanwhile, and its name with it
+	struct cli_text name;
+	cli_visible(&name, cli_target_name(target));
 	int ret = cli_next_frame(session, left_ms > 0 ? PATIENCE_MS : cli->timeout_ms, frame);
 	if (ret != 0 || left_ms <= 0 || vitrine_session_is_off(session)) {
 		return ret;
 	}
-	cli_note("waiting up to %g s for the first frame of %s", cli->timeout_ms / 1000.0,
-		cli_visible(&(struct cli_text){0}, vitrine_output_get_name(output)));
+	cli_note("waiting up to %g s for the first frame of %s", cli->timeout_ms / 1000.0, name.text);
 	return cli_next_frame(session, left_ms, frame);
 }
 
-/** The guarantee and format of an output are only known from a frame of it. */
-static struct sample take_sample(struct cli *cli, struct vitrine_output *output) {
+/** The guarantee and format of a source are only known from a frame of it. */
+static struct sample take_sample(struct cli *cli, const struct cli_target *target) {
 	struct sample sample = {0};
 	struct vitrine_session_options options;
 	if (!cli_get_session_options(cli, &options)) {
@@ -45,10 +47,10 @@ static struct sample take_sample(struct cli *cli, struct vitrine_output *output)
 	}
 	struct vitrine_session *session;
 	struct vitrine_frame *frame = NULL;
-	int ret = vitrine_session_create(vitrine_output_get_source(output), &options, &session);
+	int ret = vitrine_session_create(target->source, &options, &session);
 	free((void *)options.formats);
 	if (ret == 0) {
-		ret = wait_for_frame(cli, session, output, &frame);
+		ret = wait_for_frame(cli, session, target, &frame);
 		const char *buffers = vitrine_session_get_explanation(session);
 		snprintf(sample.buffers, sizeof(sample.buffers), "%s", buffers != NULL ? buffers : "");
 	}
@@ -59,7 +61,8 @@ static struct sample take_sample(struct cli *cli, struct vitrine_output *output)
 	} else {
 		bool is_off = session != NULL && vitrine_session_is_off(session);
 		snprintf(sample.error, sizeof(sample.error), "%s", ret < 0 ?
-			vitrine_client_get_error(cli->client) : is_off ? "the output is off" : "no frame came");
+			vitrine_client_get_error(cli->client) : !is_off ? "no frame came" :
+			cli->window != NULL ? "the window shows nothing" : "the output is off");
 	}
 	vitrine_session_destroy(session);
 	return sample;
@@ -71,23 +74,15 @@ static const char *print_device(dev_t device, char text[static 32]) {
 	return text;
 }
 
-static struct json_object *make_output_json(const struct vitrine_output *output,
-		const struct sample *sample) {
-	int32_t width, height, refresh;
-	vitrine_output_get_mode(output, &width, &height, &refresh);
-	struct json_object *object = json_object_new_object();
-	json_object_object_add(object, "name",
-		json_object_new_string(vitrine_output_get_name(output)));
-	json_object_object_add(object, "description",
-		json_object_new_string(vitrine_output_get_description(output)));
-	json_object_object_add(object, "width", json_object_new_int(width));
-	json_object_object_add(object, "height", json_object_new_int(height));
-	json_object_object_add(object, "refresh_mhz", json_object_new_int(refresh));
-	json_object_object_add(object, "buffers",
-		sample->buffers[0] != '\0' ? json_object_new_string(sample->buffers) : NULL);
+static void add_string(struct json_object *object, const char *key, const char *value) {
+	json_object_object_add(object, key, value[0] != '\0' ? json_object_new_string(value) : NULL);
+}
+
+static void add_sample(struct json_object *object, const struct sample *sample) {
+	add_string(object, "buffers", sample->buffers);
 	if (!sample->known) {
 		json_object_object_add(object, "error", json_object_new_string(sample->error));
-		return object;
+		return;
 	}
 	char fourcc[5];
 	json_object_object_add(object, "format",
@@ -102,88 +97,224 @@ static struct json_object *make_output_json(const struct vitrine_output *output,
 		json_object_new_string(print_device(sample->info.device, device)) : NULL);
 	json_object_object_add(object, "transform",
 		json_object_new_int((int32_t)sample->info.transform));
+}
+
+static struct json_object *make_output_json(const struct vitrine_output *output,
+		const struct sample *sample) {
+	int32_t width, height, refresh;
+	vitrine_output_get_mode(output, &width, &height, &refresh);
+	struct json_object *object = json_object_new_object();
+	json_object_object_add(object, "name",
+		json_object_new_string(vitrine_output_get_name(output)));
+	json_object_object_add(object, "description",
+		json_object_new_string(vitrine_output_get_description(output)));
+	json_object_object_add(object, "width", json_object_new_int(width));
+	json_object_object_add(object, "height", json_object_new_int(height));
+	json_object_object_add(object, "refresh_mhz",
+		refresh > 0 ? json_object_new_int(refresh) : NULL);
+	add_sample(object, sample);
 	return object;
+}
+
+/** The sample is NULL if none was taken. */
+static struct json_object *make_window_json(const struct vitrine_toplevel *toplevel,
+		const struct sample *sample) {
+	struct json_object *object = json_object_new_object();
+	json_object_object_add(object, "identifier",
+		json_object_new_string(vitrine_toplevel_get_identifier(toplevel)));
+	add_string(object, "app_id", vitrine_toplevel_get_app_id(toplevel));
+	add_string(object, "title", vitrine_toplevel_get_title(toplevel));
+	if (sample != NULL && sample->known) {
+		json_object_object_add(object, "width", json_object_new_int64(sample->info.width));
+		json_object_object_add(object, "height", json_object_new_int64(sample->info.height));
+	}
+	if (sample != NULL) {
+		add_sample(object, sample);
+	}
+	return object;
+}
+
+static void print_sample(const struct sample *sample) {
+	if (!sample->known) {
+		printf(", no view: %s", cli_visible(&(struct cli_text){0}, sample->error));
+		return;
+	}
+	char fourcc[5], device[32];
+	printf(", %s, modifier 0x%" PRIx64 ", transform %" PRIu32 ", %s in a %s",
+		cli_fourcc(sample->info.fourcc, fourcc), sample->info.modifier,
+		sample->info.transform, vitrine_guarantee_name(sample->info.guarantee),
+		vitrine_storage_name(sample->info.storage));
+	if (sample->info.device != 0) {
+		printf(" of device %s", print_device(sample->info.device, device));
+	}
+}
+
+static void print_buffers(const struct sample *sample) {
+	if (sample->buffers[0] != '\0') {
+		printf("  buffers: %s\n", cli_visible(&(struct cli_text){0}, sample->buffers));
+	}
 }
 
 static void print_output(const struct vitrine_output *output, const struct sample *sample) {
 	int32_t width, height, refresh;
 	vitrine_output_get_mode(output, &width, &height, &refresh);
 	struct cli_text text;
-	printf("%s: %" PRId32 "x%" PRId32 " at %.2f Hz",
-		cli_visible(&text, vitrine_output_get_name(output)), width, height, refresh / 1000.0);
-	if (sample->known) {
-		char fourcc[5];
-		printf(", %s, modifier 0x%" PRIx64 ", transform %" PRIu32 ", %s in a %s",
-			cli_fourcc(sample->info.fourcc, fourcc), sample->info.modifier,
-			sample->info.transform, vitrine_guarantee_name(sample->info.guarantee),
-			vitrine_storage_name(sample->info.storage));
-		char device[32];
-		if (sample->info.device != 0) {
-			printf(" of device %s", print_device(sample->info.device, device));
-		}
+	printf("%s: %" PRId32 "x%" PRId32, cli_visible(&text, vitrine_output_get_name(output)), width,
+		height);
+	if (refresh > 0) {
+		printf(" at %.2f Hz", refresh / 1000.0);
 	} else {
-		printf(", no view: %s", cli_visible(&text, sample->error));
+		fputs(" at an unknown rate", stdout);
 	}
+	print_sample(sample);
 	printf(" (%s)\n", cli_visible(&text, vitrine_output_get_description(output)));
-	if (sample->buffers[0] != '\0') {
-		printf("  buffers: %s\n", cli_visible(&text, sample->buffers));
+	print_buffers(sample);
+}
+
+/** The sample is NULL if none was taken. */
+static void print_window(const struct vitrine_toplevel *toplevel, const struct sample *sample) {
+	struct cli_text text;
+	printf("window %s: ", cli_visible(&text, vitrine_toplevel_get_identifier(toplevel)));
+	fputs(cli_visible(&text, vitrine_toplevel_get_app_id(toplevel)), stdout);
+	printf(" \"%s\"", cli_quote(&text, vitrine_toplevel_get_title(toplevel)));
+	if (sample != NULL && sample->known) {
+		printf(", %" PRIu32 "x%" PRIu32, sample->info.width, sample->info.height);
+	}
+	if (sample != NULL) {
+		print_sample(sample);
+	}
+	putchar('\n');
+	if (sample != NULL) {
+		print_buffers(sample);
 	}
 }
 
-static int print_info(struct cli *cli) {
-	struct json_object *list = json_object_new_array();
-	if (!cli->json) {
-		printf("allowed guarantees: %s\n",
-			cli_guarantees(vitrine_client_get_guarantees(cli->client)));
+/** What is printed: text at once, and JSON at the end. */
+struct info {
+	struct cli cli;
+	struct json_object *outputs, *windows; // arrays
+};
+
+static void tell_output(struct info *info, struct vitrine_output *output) {
+	const struct cli_target target = { vitrine_output_get_source(output), .output = output };
+	struct sample sample = take_sample(&info->cli, &target);
+	if (info->cli.json) {
+		json_object_array_add(info->outputs, make_output_json(output, &sample));
+	} else {
+		print_output(output, &sample);
 	}
+}
+
+static void tell_outputs(struct info *info) {
 	size_t len;
-	vitrine_client_get_outputs(cli->client, &len);
+	vitrine_client_get_outputs(info->cli.client, &len);
 	for (size_t i = 0; i < len && !cli_interrupted; i++) {
 		// The array may move while a sample is taken
-		struct vitrine_output *output = vitrine_client_get_outputs(cli->client, &len)[i];
-		if (vitrine_output_is_gone(output)) {
-			continue;
-		}
-		struct sample sample = take_sample(cli, output);
-		if (cli->json) {
-			json_object_array_add(list, make_output_json(output, &sample));
-		} else {
-			print_output(output, &sample);
+		struct vitrine_output *output = vitrine_client_get_outputs(info->cli.client, &len)[i];
+		if (!vitrine_output_is_gone(output)) {
+			tell_output(info, output);
 		}
 	}
-	if (!cli->json) {
-		json_object_put(list);
-		return cli_flush_stdout();
+}
+
+static void tell_window(struct info *info, const struct vitrine_toplevel *toplevel,
+		const struct sample *sample) {
+	if (info->cli.json) {
+		json_object_array_add(info->windows, make_window_json(toplevel, sample));
+	} else {
+		print_window(toplevel, sample);
 	}
+}
+
+/** None is no error: many compositors do not tell of windows. */
+static void tell_windows(struct info *info) {
+	struct vitrine_client *client = info->cli.client;
+	if (vitrine_client_follow_toplevels(client, info->cli.timeout_ms) < 0) {
+		if (!info->cli.json) {
+			printf("windows: %s\n",
+				cli_visible(&(struct cli_text){0}, vitrine_client_get_error(client)));
+		}
+		return;
+	}
+	size_t len;
+	struct vitrine_toplevel *const *toplevels = vitrine_client_get_toplevels(client, &len);
+	for (size_t i = 0; i < len; i++) {
+		tell_window(info, toplevels[i], NULL);
+	}
+}
+
+/** What --output or --window names. */
+static int tell_target(struct info *info) {
+	struct cli_target target;
+	int status = cli_find_target(&info->cli, &target);
+	if (status != EXIT_SUCCESS) {
+		return status;
+	}
+	if (target.output != NULL) {
+		tell_output(info, target.output);
+		return EXIT_SUCCESS;
+	}
+	struct sample sample = take_sample(&info->cli, &target);
+	// It may have been closed
+	status = cli_find_target(&info->cli, &target);
+	if (status == EXIT_SUCCESS) {
+		tell_window(info, target.toplevel, &sample);
+	}
+	return status;
+}
+
+static int print_json(const struct info *info) {
 	struct json_object *object = json_object_new_object();
 	json_object_object_add(object, "guarantees",
-		cli_json_guarantees(vitrine_client_get_guarantees(cli->client)));
-	json_object_object_add(object, "outputs", list);
+		cli_json_guarantees(vitrine_client_get_guarantees(info->cli.client)));
+	json_object_object_add(object, "outputs", json_object_get(info->outputs));
+	json_object_object_add(object, "windows", json_object_get(info->windows));
 	return cli_print_json(object);
 }
 
+static int print_info(struct info *info) {
+	int status = EXIT_SUCCESS;
+	if (!info->cli.json) {
+		printf("allowed guarantees: %s\n",
+			cli_guarantees(vitrine_client_get_guarantees(info->cli.client)));
+	}
+	if (info->cli.output != NULL || info->cli.window != NULL) {
+		status = tell_target(info);
+	} else {
+		tell_outputs(info);
+		tell_windows(info);
+	}
+	if (status != EXIT_SUCCESS) {
+		return status;
+	}
+	return info->cli.json ? print_json(info) : cli_flush_stdout();
+}
+
 static int info_run(int argc, char **argv) {
-	struct cli cli;
-	cli_init(&cli, &command_info);
-	cli_getopt(&cli, argc, argv, NULL);
+	struct info info = {0};
+	cli_init(&info.cli, &command_info);
+	cli_getopt(&info.cli, argc, argv);
 	if (optind != argc) {
-		return cli_fail_usage(&cli, "\"%s\" is too much", argv[optind]);
+		return cli_fail_usage(&info.cli, "\"%s\" is too much", argv[optind]);
 	}
 
 	cli_catch_signals();
-	int status = cli_connect(&cli);
+	info.outputs = json_object_new_array();
+	info.windows = json_object_new_array();
+	int status = cli_connect(&info.cli);
 	if (status == EXIT_SUCCESS) {
-		status = print_info(&cli);
+		status = print_info(&info);
 	}
-	cli_finish(&cli);
+	json_object_put(info.outputs);
+	json_object_put(info.windows);
+	cli_finish(&info.cli);
 	return status;
 }
 
 const struct command command_info = {
 	.name = "info",
-	.synopsis = "[--json]",
-	.summary = "List the outputs, with the format and guarantee of their views",
-	.help = "",
-	.options = CLI_JSON | CLI_TIMEOUT | CLI_SOCKET,
+	.synopsis = "[-o OUTPUT|-w WINDOW] [--json]",
+	.summary = "List the outputs, with the format and guarantee of their views, and the windows",
+	.options = CLI_SOURCE | CLI_JSON | CLI_TIMEOUT | CLI_SOCKET,
 	.run = info_run,
 };

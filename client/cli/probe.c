@@ -84,7 +84,7 @@ static void probe_compositor(struct probe *probe) {
 static int probe_run(int argc, char **argv) {
 	struct probe probe = {0};
 	cli_init(&probe.cli, &command_probe);
-	cli_getopt(&probe.cli, argc, argv, NULL);
+	cli_getopt(&probe.cli, argc, argv);
 	if (optind != argc) {
 		return cli_fail_usage(&probe.cli, "\"%s\" is too much", argv[optind]);
 	}
@@ -110,7 +110,6 @@ const struct command command_probe = {
 	.name = "probe",
 	.synopsis = "[--json]",
 	.summary = "Show what this machine and the compositor can guarantee, and why not more",
-	.help = "",
-	.options = CLI_JSON | CLI_SOCKET,
+	.options = CLI_TIMEOUT | CLI_JSON | CLI_SOCKET,
 	.run = probe_run,
 };

@@ -275,10 +275,12 @@ static int record_finish(struct record *record, int error, int session_error) {
 	return EXIT_SUCCESS;
 }
 
-/** The rate that was asked for, or that of the output. */
+/** The rate that was asked for, or that of the output, which is NULL for a window. */
 static void record_choose_rate(struct record *record, const struct vitrine_output *output) {
-	int32_t width, height, rate_mhz;
-	vitrine_output_get_mode(output, &width, &height, &rate_mhz);
+	int32_t width, height, rate_mhz = 0;
+	if (output != NULL) {
+		vitrine_output_get_mode(output, &width, &height, &rate_mhz);
+	}
 	if (record->file.rate_mhz > 0) {
 		return;
 	}
@@ -287,20 +289,20 @@ static void record_choose_rate(struct record *record, const struct vitrine_outpu
 		return;
 	}
 	record->file.rate_mhz = DEFAULT_RATE_MHZ;
-	if (record->pace == RECORD_CONSTANT_RATE) {
+	if (record->pace == RECORD_CONSTANT_RATE && output != NULL) {
 		cli_note("the compositor does not say how often the output is refreshed: recording "
 			"%d frames a second, --rate chooses", DEFAULT_RATE_MHZ / 1000);
 	}
 }
 
 static int record_session(struct record *record) {
-	struct vitrine_output *output;
+	struct cli_target target;
 	record->created = cli_now();
-	record->session = cli_create_session(&record->cli, &output);
-	if (record->session == NULL) {
-		return EXIT_FAILURE;
+	int status = cli_create_session(&record->cli, &record->session, &target);
+	if (status != EXIT_SUCCESS) {
+		return status;
 	}
-	record_choose_rate(record, output);
+	record_choose_rate(record, target.output);
 	struct vitrine_frame *frame = cli_first_frame(&record->cli, record->session);
 	if (frame == NULL) {
 		return EXIT_FAILURE;
@@ -327,22 +329,45 @@ static void parse_rate(struct record *record, double rate) {
 	record->constant_rate = true;
 }
 
+enum {
+	OPTION_FRAMES = CLI_NO_LETTER,
+	OPTION_SECONDS,
+	OPTION_RATE,
+	OPTION_EVERY_CHANGE,
+	OPTION_CFR,
+};
+
+static const struct cli_option options[] = {
+	{ "frames", OPTION_FRAMES, "N", "end after N frames" },
+	{ "seconds", OPTION_SECONDS, "S", "record S seconds, and be done then whatever reads it" },
+	{ "type", 't', "TYPE", "y4m (YUV4MPEG2), raw (rows without padding), mkv, mp4, webm;\n"
+		"that of the file's ending by default, y4m for others",
+		.values = "y4m raw mkv mp4 webm" },
+	{ "format", 't', "TYPE", NULL }, // before it was --type
+	{ "rate", OPTION_RATE, "FPS", "frames a second, as many as the output has by default" },
+	{ "every-change", OPTION_EVERY_CHANGE, NULL,
+		"one frame for each change of the picture, however long it\n"
+		"stood; the default for raw without --rate" },
+	{ "cfr", OPTION_CFR, NULL, NULL }, // before it was the default
+	{ 0 },
+};
+
 /** Returns whether the option is one. */
 static bool parse_option(struct record *record, int option) {
 	switch (option) {
-	case 'n':
+	case OPTION_FRAMES:
 		record->max_frames = (uint64_t)cli_parse_number(&record->cli, "frames", optarg, 1);
 		return true;
-	case 's':
+	case OPTION_SECONDS:
 		record->seconds = cli_parse_number(&record->cli, "seconds", optarg, 0.001);
 		return true;
-	case 'R':
+	case OPTION_RATE:
 		parse_rate(record, cli_parse_number(&record->cli, "rate", optarg, 0.001));
 		return true;
-	case 'e':
+	case OPTION_EVERY_CHANGE:
 		record->every_change = true;
 		return true;
-	case 'r': // before it was the default
+	case OPTION_CFR: // before it was the default
 		record->constant_rate = true;
 		return true;
 	}
@@ -387,19 +412,9 @@ static void choose_pace(struct record *record) {
 }
 
 static const char *parse_options(struct record *record, int argc, char **argv) {
-	static const struct option options[] = {
-		{ "frames", required_argument, NULL, 'n' },
-		{ "seconds", required_argument, NULL, 's' },
-		{ "type", required_argument, NULL, 't' },
-		{ "format", required_argument, NULL, 't' }, // before it was --type
-		{ "rate", required_argument, NULL, 'R' },
-		{ "every-change", no_argument, NULL, 'e' },
-		{ "cfr", no_argument, NULL, 'r' },
-		{0},
-	};
 	int option;
 	const char *type = NULL;
-	while ((option = cli_getopt(&record->cli, argc, argv, options)) != -1) {
+	while ((option = cli_getopt(&record->cli, argc, argv)) != -1) {
 		if (!parse_option(record, option) && option == 't') {
 			type = optarg;
 		}
@@ -455,17 +470,10 @@ static int record_run(int argc, char **argv) {
 
 const struct command command_record = {
 	.name = "record",
-	.synopsis = "[-o OUTPUT] [--frames N] [--seconds S] [-t TYPE] [--rate FPS] [--every-change] FILE|-",
+	.synopsis = "[-o OUTPUT|-w WINDOW] [--frames N] [--seconds S] [-t TYPE] [--rate FPS] [--every-change] FILE|-",
 	.summary = "Record frames to a file or a pipe, until it is interrupted",
-	.help =
-		"      --frames N          end after N frames\n"
-		"      --seconds S         record S seconds, and be done then whatever reads it\n"
-		"  -t, --type TYPE         y4m (YUV4MPEG2), raw (rows without padding), mkv, mp4, webm;\n"
-		"                          that of the file's ending by default, y4m for others\n"
-		"      --rate FPS          frames a second, as many as the output has by default\n"
-		"      --every-change      one frame for each change of the picture, however long it\n"
-		"                          stood; the default for raw without --rate\n",
-	.options = CLI_SESSION | CLI_TIMEOUT | CLI_SOCKET,
-	.letters = "t:",
+	.own = options,
+	.options = CLI_SOURCE | CLI_SESSION | CLI_TIMEOUT | CLI_SOCKET,
+	.takes_file = true,
 	.run = record_run,
 };

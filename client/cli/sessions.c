@@ -244,25 +244,31 @@ static void check_number(const struct sessions *sessions, const char *text) {
 	}
 }
 
+enum {
+	OPTION_STOP = CLI_NO_LETTER,
+	OPTION_RELOAD,
+	OPTION_WATCH,
+};
+
+static const struct cli_option options[] = {
+	{ "stop", OPTION_STOP, "ID", "end this session, by the number that the list has" },
+	{ "reload", OPTION_RELOAD, NULL, "have the compositor read its policy file again" },
+	{ "watch", OPTION_WATCH, NULL, "go on to print sessions as they start and end" },
+	{ 0 },
+};
+
 static void parse_options(struct sessions *sessions, int argc, char **argv) {
-	static const struct option options[] = {
-		{ "stop", required_argument, NULL, 's' },
-		{ "reload", no_argument, NULL, 'r' },
-		{ "watch", no_argument, NULL, 'w' },
-		{ "timeout", required_argument, NULL, 't' }, // is shared, and helped with differently
-		{ 0 },
-	};
 	int option;
-	while ((option = cli_getopt(&sessions->cli, argc, argv, options)) != -1) {
+	while ((option = cli_getopt(&sessions->cli, argc, argv)) != -1) {
 		switch (option) {
-		case 's':
+		case OPTION_STOP:
 			check_number(sessions, optarg);
 			sessions->stop = optarg;
 			break;
-		case 'r':
+		case OPTION_RELOAD:
 			sessions->reload = true;
 			break;
-		case 'w':
+		case OPTION_WATCH:
 			sessions->watch = true;
 			break;
 		}
@@ -300,11 +306,7 @@ const struct command command_sessions = {
 	.name = "sessions",
 	.synopsis = "[--stop ID|--reload|--watch] [--json]",
 	.summary = "List the sessions of your compositor: which program looks at what",
-	.help =
-		"      --stop ID           end this session, by the number that the list has\n"
-		"      --reload            have the compositor read its policy file again\n"
-		"      --watch             go on to print sessions as they start and end\n"
-		"      --timeout SECONDS   how long to wait for an answer\n",
-	.options = CLI_JSON | CLI_SOCKET,
+	.own = options,
+	.options = CLI_TIMEOUT | CLI_JSON | CLI_SOCKET,
 	.run = sessions_run,
 };

@@ -44,16 +44,20 @@ static int try_capture(const struct cli *cli, struct vitrine_session *session,
 /** A picture that moves faster than it can be copied is held, which costs the compositor more. */
 static int capture(struct cli *cli, struct image *image) {
 	cli->implicit_release = true;
-	struct vitrine_session *session = cli_create_session(cli, NULL);
-	int status = session == NULL ? EXIT_FAILURE :
-		try_capture(cli, session, image, MAX_IMPLICIT_ATTEMPTS);
+	struct vitrine_session *session;
+	int status = cli_create_session(cli, &session, NULL);
+	if (status == EXIT_SUCCESS) {
+		status = try_capture(cli, session, image, MAX_IMPLICIT_ATTEMPTS);
+	}
 	if (status != -EAGAIN) {
 		return status;
 	}
 	vitrine_session_destroy(session);
 	cli->implicit_release = false;
-	session = cli_create_session(cli, NULL);
-	status = session == NULL ? EXIT_FAILURE : try_capture(cli, session, image, MAX_ATTEMPTS);
+	status = cli_create_session(cli, &session, NULL);
+	if (status == EXIT_SUCCESS) {
+		status = try_capture(cli, session, image, MAX_ATTEMPTS);
+	}
 	return status != -EAGAIN ? status : cli_fail("the compositor took every frame back before "
 		"it was read; is the machine overloaded?");
 }
@@ -69,7 +73,7 @@ static int write_png(struct out_file *file, const struct image *image) {
 static int shot_run(int argc, char **argv) {
 	struct cli cli;
 	cli_init(&cli, &command_shot);
-	cli_getopt(&cli, argc, argv, NULL);
+	cli_getopt(&cli, argc, argv);
 	if (argc - optind != 1) {
 		return cli_fail_usage(&cli, "wants one file name, or - for standard output");
 	}
@@ -100,9 +104,9 @@ static int shot_run(int argc, char **argv) {
 
 const struct command command_shot = {
 	.name = "shot",
-	.synopsis = "[-o OUTPUT] FILE.png|-",
+	.synopsis = "[-o OUTPUT|-w WINDOW] FILE.png|-",
 	.summary = "Write one frame to a PNG file, or to standard output",
-	.help = "",
-	.options = CLI_SESSION | CLI_TIMEOUT | CLI_SOCKET,
+	.options = CLI_SOURCE | CLI_SESSION | CLI_TIMEOUT | CLI_SOCKET,
+	.takes_file = true,
 	.run = shot_run,
 };

@@ -168,15 +168,21 @@ static int watch_finish(struct watch *watch, int error) {
 	return error < 0 ? cli_fail_client(&watch->cli, error) : status;
 }
 
+enum {
+	OPTION_FRAMES = CLI_NO_LETTER,
+	OPTION_SECONDS,
+};
+
+static const struct cli_option options[] = {
+	{ "frames", OPTION_FRAMES, "N", "end after N frames" },
+	{ "seconds", OPTION_SECONDS, "S", "end after S seconds" },
+	{ 0 },
+};
+
 static void parse_options(struct watch *watch, int argc, char **argv) {
-	static const struct option options[] = {
-		{ "frames", required_argument, NULL, 'n' },
-		{ "seconds", required_argument, NULL, 's' },
-		{0},
-	};
 	int option;
-	while ((option = cli_getopt(&watch->cli, argc, argv, options)) != -1) {
-		if (option == 'n') {
+	while ((option = cli_getopt(&watch->cli, argc, argv)) != -1) {
+		if (option == OPTION_FRAMES) {
 			watch->max_frames = (uint64_t)cli_parse_number(&watch->cli, "frames", optarg, 1);
 		} else {
 			watch->seconds = cli_parse_number(&watch->cli, "seconds", optarg, 0.001);
@@ -194,9 +200,8 @@ static int watch_run(int argc, char **argv) {
 	parse_options(&watch, argc, argv);
 
 	cli_catch_signals();
-	int status = EXIT_FAILURE;
-	watch.session = cli_create_session(&watch.cli, NULL);
-	if (watch.session != NULL) {
+	int status = cli_create_session(&watch.cli, &watch.session, NULL);
+	if (status == EXIT_SUCCESS) {
 		status = watch_finish(&watch, watch_loop(&watch));
 	}
 	cli_finish(&watch.cli);
@@ -205,11 +210,9 @@ static int watch_run(int argc, char **argv) {
 
 const struct command command_watch = {
 	.name = "watch",
-	.synopsis = "[-o OUTPUT] [--frames N] [--seconds S] [--json]",
+	.synopsis = "[-o OUTPUT|-w WINDOW] [--frames N] [--seconds S] [--json]",
 	.summary = "Show rate, latency, damage and guarantee of the frames as they come",
-	.help =
-		"      --frames N          end after N frames\n"
-		"      --seconds S         end after S seconds\n",
-	.options = CLI_SESSION | CLI_JSON | CLI_SOCKET,
+	.own = options,
+	.options = CLI_SOURCE | CLI_SESSION | CLI_TIMEOUT | CLI_JSON | CLI_SOCKET,
 	.run = watch_run,
 };

@@ -208,7 +208,6 @@ TEST_WITH_EACH(fixture, commands, help_and_version) {
 
 TEST_PARAMS(fixture, wrong_usages, const char *text; const char *const *args) = {
 	{ "unknown command", .args = ARGS("frobnicate"), .text = "frobnicate" },
-	{ "shot without a file", .args = ARGS("shot") },
 	{ "shot of two files", .args = ARGS("shot", "a", "b") },
 	{ "watch of a file", .args = ARGS("watch", "x") },
 	{ "no frames", .args = ARGS("record", "--frames", "0", "x") },
@@ -260,6 +259,226 @@ TEST_WITH(fixture, compositor_without_the_protocol, SCRIPT(.no_manager = true)) 
 
 TEST_WITH(fixture, unknown_output, .script = &fake_animation) {
 	fails(f, 1, "FAKE-1", ARGS("shot", "-o", "NOPE", "x.png"));
+	fails(f, 1, "FAKE-1", ARGS("info", "-o", "NOPE"));
+}
+
+/* What to look at */
+
+static const struct fake_output two_outputs[] = {
+	{ .name = "FAKE-1" }, { .name = "FAKE-2", .x = 64 }, { 0 },
+};
+
+static void show_or_say_off(struct fake_session *session) {
+	if (strcmp(session->output->name, "FAKE-1") == 0) {
+		fake_say(session, SAY(EVENT(DEPTH, 1), EVENT(OFF, 0)));
+	} else {
+		fake_say(session, SAY(EVENT(DEPTH, 1), ANNOUNCE(0), FRAME(0)));
+	}
+}
+
+static void say_off(struct fake_session *session) {
+	fake_say(session, SAY(EVENT(DEPTH, 1), EVENT(OFF, 0)));
+}
+
+TEST_WITH(fixture, first_output_that_is_on_is_looked_at,
+		SCRIPT(.outputs = two_outputs, .start = show_or_say_off)) {
+	check_one_line(works(f, ARGS("shot", "x.png")), "of FAKE-2, one of 2 outputs");
+	check_one_line(works(f, ARGS("watch", "--frames", "1")), "of FAKE-2, one of 2 outputs");
+	check_str(works(f, ARGS("shot", "-o", "FAKE-2", "x.png"))->err, "");
+	fails(f, 1, "the output is off", ARGS("shot", "-o", "FAKE-1", "--timeout", "0.1", "y.png"));
+}
+
+TEST_WITH(fixture, outputs_that_are_all_off,
+		SCRIPT(.outputs = two_outputs, .start = say_off)) {
+	struct run *run = run_to_end(f, ARGS("shot", "--timeout", "0.1", "x.png"));
+	check_int(run->status, ==, 1);
+	check_has(run->err, "of FAKE-1, one of 2", "the output is off");
+}
+
+TEST_WITH(fixture, denial_of_one_of_two_outputs_is_said_at_once, SCRIPT(.outputs = two_outputs,
+		.events = SAY(EVENT(STOPPED, XX_DMABUF_VIEW_SESSION_V1_STOP_REASON_DENIED)))) {
+	struct run *run = run_to_end(f, ARGS("shot", "--timeout", "30", "x.png"));
+	check_int(run->status, ==, 1);
+	check_has(run->err, "denies");
+}
+
+/** What is not named is not waited for. */
+TEST_WITH(fixture, info_of_one_output, SCRIPT(.outputs = two_outputs, .start = show_or_say_off)) {
+	char *out = works(f, ARGS("info", "-o", "FAKE-2"))->out;
+	check_has(out, "FAKE-2: 64x32 at 60.00 Hz");
+	check(strstr(out, "FAKE-1") == NULL);
+}
+
+static const struct fake_window windows[] = {
+	{ "id-1", "mpv", "a film" }, { "id-2", "foot", "vim" }, { "id-3", "foot", "mpv" },
+	{ "id-4", "vim", "id-1" }, { "id-5", "x", "\033[31m\"red\"\n" }, { 0 },
+};
+#define WINDOWS .windows = windows, .events = SAY(EVENT(DEPTH, 1), ANNOUNCE(0), FRAME(0))
+
+TEST_PARAMS(fixture, named_windows, const char *window, *found) = {
+	{ "identifier before title", { SCRIPT(WINDOWS) }, "id-1", "window id-1: mpv \"a film\", 64x32" },
+	{ "app-id before title", { SCRIPT(WINDOWS) }, "mpv", "window id-1" },
+	{ "app-id of a later one", { SCRIPT(WINDOWS) }, "vim", "window id-4" },
+	{ "title", { SCRIPT(WINDOWS) }, "a film", "window id-1" },
+	{ "any bytes", { SCRIPT(WINDOWS) }, "\033[31m\"red\"\n",
+		"window id-5: x \"\\u{1b}[31m\\u{22}red\\u{22}\\u{a}\", 64x32" },
+};
+
+TEST_WITH_EACH(fixture, named_windows, window_is_found) {
+	struct run *run = works(f, ARGS("info", "-w", param->window));
+	check_has(run->out, param->found);
+	check_str(run->err, "");
+	works(f, ARGS("shot", "--window", param->window, "x.png"));
+	works(f, ARGS("watch", "-w", param->window, "--frames", "1"));
+	works(f, ARGS("record", "-w", param->window, "--frames", "1", "x.y4m"));
+}
+
+TEST_WITH(fixture, several_windows_of_a_name, SCRIPT(WINDOWS)) {
+	struct run *run = works(f, ARGS("info", "-w", "foot"));
+	check_has(run->out, "window id-2");
+	check_one_line(run, "2 windows are \"foot\": this is of the first of id-2, id-3");
+}
+
+TEST_WITH(fixture, no_such_window, SCRIPT(WINDOWS)) {
+	works(f, ARGS("shot", "-w", "vim", "x.png"));
+	const char *all = "no such window: \"fo\"; there is mpv \"a film\" (id-1), "
+		"foot \"vim\" (id-2), foot \"mpv\" (id-3), vim \"id-1\" (id-4), "
+		"x \"\\u{1b}[31m\\u{22}red\\u{22}\\u{a}\" (id-5)";
+	fails(f, 5, all, ARGS("shot", "-w", "fo", "y.png"));
+	fails(f, 5, all, ARGS("watch", "-w", "fo"));
+	fails(f, 5, all, ARGS("record", "-w", "fo", "y.y4m"));
+	fails(f, 5, all, ARGS("info", "-w", "fo"));
+	fails(f, 5, all, ARGS("audit", "--no-machine", "-w", "fo"));
+}
+
+TEST_WITH(fixture, no_window_at_all, SCRIPT(.windows = (const struct fake_window[]){ { 0 } })) {
+	fails(f, 5, "\"foot\"; there is none", ARGS("shot", "-w", "foot", "y.png"));
+}
+
+TEST_WITH(fixture, info_lists_windows, SCRIPT(WINDOWS)) {
+	check_has(works(f, ARGS("info"))->out, "FAKE-1: 64x32", "\nwindow id-1: mpv \"a film\"\n",
+		"\nwindow id-5: x \"\\u{1b}[31m");
+	check_has(works(f, ARGS("info", "--json"))->out, "\"identifier\": \"id-2\"",
+		"\"app_id\": \"foot\"", "\"title\": \"vim\"");
+}
+
+TEST_WITH(fixture, window_of_a_compositor_that_tells_of_none, SCRIPT(.no_toplevel_list = true,
+		.events = SAY(EVENT(DEPTH, 1), ANNOUNCE(0), FRAME(0)))) {
+	fails(f, 1, "ext_foreign_toplevel_list_v1", ARGS("shot", "-w", "foot", "x.png"));
+	check_has(works(f, ARGS("info"))->out, "windows: the compositor does not offer");
+}
+
+TEST_WITH(fixture, missing_directory_of_sockets_is_said_so) {
+	check(unsetenv("XDG_RUNTIME_DIR") == 0);
+	fails(f, 1, "XDG_RUNTIME_DIR is not set", ARGS("shot", "x.png"));
+	check(setenv("XDG_RUNTIME_DIR", "relative", 1) == 0);
+	fails(f, 1, "XDG_RUNTIME_DIR is no absolute path", ARGS("shot", "x.png"));
+}
+
+static void post_error(struct fake_session *session, const struct fake_event *event) {
+	wl_resource_post_error(session->resource, 7, "the %s", "reason");
+}
+
+TEST_WITH(fixture, reason_that_libwayland_knows_is_said, SCRIPT(.events = SAY(CALL(post_error)))) {
+	struct run *run = fails(f, 1, "protocol error 7", ARGS("shot", "x.png"));
+	check_has(run->err, "(", "the reason)");
+}
+
+/* The table of options */
+
+TEST_WITH_EACH(fixture, commands, help_of_a_command_is_the_same_by_both_ways) {
+	char help[sizeof(((struct run *)NULL)->out)];
+	snprintf(help, sizeof(help), "%s", works(f, ARGS(param->name, "--help"))->out);
+	check_str(works(f, ARGS("help", param->name))->out, help);
+}
+
+TEST_WITH(fixture, help_of_nothing_is_of_all) {
+	char help[sizeof(((struct run *)NULL)->out)];
+	snprintf(help, sizeof(help), "%s", works(f, ARGS("--help"))->out);
+	check_str(works(f, ARGS("help"))->out, help);
+	fails(f, 2, "\"frobnicate\"", ARGS("help", "frobnicate"));
+}
+
+TEST_WITH(fixture, options_may_stand_before_the_command) {
+	fails(f, 1, "socket \"there\"", ARGS("--socket", "there", "shot", "x.png"));
+	fails(f, 1, "socket \"there\"", ARGS("--timeout=1", "--socket=there", "shot", "x.png"));
+	f->script = &fake_animation;
+	fails(f, 1, "no output \"NOPE\"", ARGS("-o", "NOPE", "shot", "x.png"));
+	fails(f, 1, "no output \"NOPE\"", ARGS("-oNOPE", "shot", "x.png"));
+	works(f, ARGS("-o", "FAKE-1", "--timeout", "5", "shot", "x.png"));
+}
+
+TEST_PARAMS(fixture, misplaced, const char *text; const char *const *args) = {
+	{ "option of another command", .text = "--frames", .args = ARGS("--frames", "shot", "x.png") },
+	{ "shared, but not by this", .text = "--json", .args = ARGS("--json", "shot", "x.png") },
+	{ "no command", .text = "no command", .args = ARGS("--socket", "x") },
+	{ "no value", .text = "no command", .args = ARGS("--socket") },
+	{ "unknown command", .text = "unknown command", .args = ARGS("--socket", "x", "y") },
+	{ "output and window", .text = "takes one of --output",
+		.args = ARGS("shot", "-o", "A", "-w", "B", "x.png") },
+	{ "empty window", .text = "not empty", .args = ARGS("shot", "-w", "", "x.png") },
+};
+
+TEST_WITH_EACH(fixture, misplaced, misplaced_option_is_wrong_usage) {
+	works(f, ARGS("--version"));
+	fails(f, 2, param->text, param->args);
+}
+
+/** Each option that --help has is in the completions, in a shell's own words. */
+static void check_completion(struct fixture *f, const char *shell, const char *format) {
+	char script[sizeof(((struct run *)NULL)->out)];
+	snprintf(script, sizeof(script), "%s", works(f, ARGS("--completion", shell))->out);
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		struct run *run = works(f, ARGS("help", commands[i].name));
+		int n = 0;
+		for (char *c = strstr(run->out, "  --"); c != NULL; c = strstr(c + 4, "  --")) {
+			char name[64], text[128];
+			snprintf(name, sizeof(name), "%.*s", (int)strcspn(c + 4, " "), c + 4);
+			snprintf(text, sizeof(text), format, name);
+			check_has(script, text);
+			n++;
+		}
+		check_int(n, >, 2);
+	}
+}
+
+TEST_WITH(fixture, completions_have_each_option) {
+	harness_set_timeout(60);
+	check_completion(f, "bash", "--%s");
+	check_completion(f, "zsh", "'--%s");
+	check_completion(f, "fish", " -l %s");
+	check_int(run_to_end(f, ARGS("--completion", "csh"))->status, ==, 2);
+}
+
+/** What bash offers after these words. */
+static void check_bash(const char *words, const char *expected) {
+	char command[1024];
+	snprintf(command, sizeof(command), "eval \"$($VITRINE --completion bash)\"; "
+		"COMP_WORDS=(%s); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _vitrine; "
+		"[ \"${COMPREPLY[*]}\" = '%s' ] || { echo \"got: ${COMPREPLY[*]}\" >&2; false; }",
+		words, expected);
+	pid_t pid = fork();
+	check(pid >= 0);
+	if (pid == 0) {
+		execlp("bash", "bash", "-c", command, NULL);
+		_exit(127);
+	}
+	int status;
+	check(waitpid(pid, &status, 0) == pid);
+	check_int(status, ==, 0);
+}
+
+TEST_WITH(fixture, bash_completes_commands_options_and_values) {
+	check_bash("vitrine wat", "watch");
+	check_bash("vitrine --socket watch sh", "shot");
+	check_bash("vitrine help au", "audit");
+	check_bash("vitrine watch --fr", "--frames");
+	check_bash("vitrine shot --fr", "");
+	check_bash("vitrine shot --storage map", "mapped-dmabuf");
+	check(symlink("nowhere", "picture.png") == 0);
+	check_bash("vitrine shot pic", "picture.png");
+	check_bash("vitrine watch pic", "");
+	check_bash("vitrine shot --socket pic", "");
 }
 
 static const struct fake_script denial = {

@@ -45,7 +45,7 @@ static void add_rows(struct json_object *object, const struct findings *findings
 static void add_view(struct json_object *object, const struct audit *audit) {
 	const struct findings *findings = &audit->session.findings;
 	bool there = audit->has_session;
-	add_string(object, "output", there ? vitrine_output_get_name(audit->session.output) : NULL);
+	add_string(object, "output", there ? audit->session.name : NULL);
 	add_string(object, "guarantee", there ? vitrine_guarantee_name(findings->guarantee) : NULL);
 	add_string(object, "storage", there ? vitrine_storage_name(findings->storage) : NULL);
 }
@@ -138,7 +138,7 @@ static void print_backends(const struct audit *audit) {
 static int audit_print_text(const struct audit *audit) {
 	if (audit->has_session) {
 		printf("%s: ", cli_visible(&(struct cli_text){0},
-			vitrine_output_get_name(audit->session.output)));
+			audit->session.name));
 		findings_print(&audit->session.findings, audit->verbose);
 	}
 	for (size_t i = 0; i < audit->machine.n_blocks; i++) {
@@ -168,27 +168,41 @@ static int audit_report(const struct audit *audit) {
 	return status;
 }
 
+enum {
+	OPTION_SECONDS = CLI_NO_LETTER,
+	OPTION_NO_SESSION,
+	OPTION_NO_MACHINE,
+	OPTION_VERBOSE,
+};
+
+static const struct cli_option options[] = {
+	{ "seconds", OPTION_SECONDS, "S", "how long to wait for the screen to change (5)" },
+	{ "no-session", OPTION_NO_SESSION, NULL,
+		"attack memory of our own only, not a compositor's" },
+	{ "no-machine", OPTION_NO_MACHINE, NULL, "attack a compositor's only" },
+	{ "verbose", OPTION_VERBOSE, NULL, "show what is as it should be, too" },
+	{ 0 },
+};
+
+static bool names_session(const struct audit *audit) {
+	const struct cli *cli = &audit->cli;
+	return cli->socket != NULL || cli->output != NULL || cli->window != NULL;
+}
+
 static void parse_options(struct audit *audit, int argc, char **argv) {
-	static const struct option options[] = {
-		{ "seconds", required_argument, NULL, 's' },
-		{ "no-session", no_argument, NULL, 'N' },
-		{ "no-machine", no_argument, NULL, 'M' },
-		{ "verbose", no_argument, NULL, 'v' },
-		{0},
-	};
 	int option;
-	while ((option = cli_getopt(&audit->cli, argc, argv, options)) != -1) {
+	while ((option = cli_getopt(&audit->cli, argc, argv)) != -1) {
 		switch (option) {
-		case 's':
+		case OPTION_SECONDS:
 			audit->seconds = cli_parse_number(&audit->cli, "seconds", optarg, 0);
 			break;
-		case 'N':
+		case OPTION_NO_SESSION:
 			audit->no_session = true;
 			break;
-		case 'M':
+		case OPTION_NO_MACHINE:
 			audit->no_machine = true;
 			break;
-		case 'v':
+		case OPTION_VERBOSE:
 			audit->verbose = true;
 			break;
 		}
@@ -199,14 +213,15 @@ static void parse_options(struct audit *audit, int argc, char **argv) {
 	if (audit->no_session && audit->no_machine) {
 		exit(cli_fail_usage(&audit->cli, "--no-session and --no-machine leave nothing to do"));
 	}
-	if (audit->no_session && (audit->cli.socket != NULL || audit->cli.output != NULL)) {
-		exit(cli_fail_usage(&audit->cli, "--no-session is at odds with --socket and --output"));
+	if (audit->no_session && names_session(audit)) {
+		exit(cli_fail_usage(&audit->cli,
+			"--no-session is at odds with --socket, --output and --window"));
 	}
 }
 
 /** Whether a session was asked for, so that the lack of a compositor is an error. */
 static bool wants_session(const struct audit *audit) {
-	return audit->no_machine || audit->cli.socket != NULL || audit->cli.output != NULL;
+	return audit->no_machine || names_session(audit);
 }
 
 /** A machine without a compositor can be audited too. Returns an exit status. */
@@ -274,13 +289,9 @@ static int audit_run(int argc, char **argv) {
 
 const struct command command_audit = {
 	.name = "audit",
-	.synopsis = "[-o OUTPUT] [--seconds S] [--no-session|--no-machine] [--verbose] [--json]",
+	.synopsis = "[-o OUTPUT|-w WINDOW] [--seconds S] [--no-session|--no-machine] [--verbose] [--json]",
 	.summary = "Try every known way to write through a view, and compare with its guarantee",
-	.help =
-		"      --seconds S         how long to wait for the screen to change (5)\n"
-		"      --no-session        attack memory of our own only, not a compositor's\n"
-		"      --no-machine        attack a compositor's only\n"
-		"      --verbose           show what is as it should be, too\n",
-	.options = CLI_SESSION | CLI_TIMEOUT | CLI_JSON | CLI_SOCKET,
+	.own = options,
+	.options = CLI_SOURCE | CLI_SESSION | CLI_TIMEOUT | CLI_JSON | CLI_SOCKET,
 	.run = audit_run,
 };

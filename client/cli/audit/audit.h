@@ -253,7 +253,7 @@ struct session_audit {
 	struct cli *cli;
 	struct vitrine_derive *derive;
 	double seconds; // how long to wait for the screen to change
-	struct vitrine_output *output;
+	char name[256]; // of the output or window
 	struct findings findings;
 };
 

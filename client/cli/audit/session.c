@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -212,8 +213,8 @@ static void check_later_content(struct collection *collection) {
 	struct session_audit *audit = collection->audit;
 	struct finding *finding = findings_add(&audit->findings, 15,
 		"see later content in a view that was kept after its session", RESULT_REFUSED);
-	struct vitrine_session *session = cli_create_session(audit->cli, NULL);
-	if (session == NULL) {
+	struct vitrine_session *session;
+	if (cli_create_session(audit->cli, &session, NULL) != EXIT_SUCCESS) {
 		finding_set(finding, RESULT_INCONCLUSIVE, "no second session could be made");
 		return;
 	}
@@ -338,8 +339,10 @@ static struct vitrine_session *create_observer(struct session_audit *audit) {
 	struct vitrine_session_options options = {
 		.acceptable = VITRINE_GUARANTEE_SNAPSHOT | VITRINE_GUARANTEE_SEALED,
 	};
+	struct cli_target target;
 	struct vitrine_session *observer;
-	if (vitrine_session_create(vitrine_output_get_source(audit->output), &options, &observer) < 0) {
+	if (cli_find_target(audit->cli, &target) != EXIT_SUCCESS ||
+			vitrine_session_create(target.source, &options, &observer) < 0) {
 		return NULL;
 	}
 	struct vitrine_frame *frame;
@@ -425,12 +428,15 @@ static void collection_finish(struct collection *collection) {
 }
 
 int session_audit_run(struct session_audit *audit) {
-	struct vitrine_session *session = cli_create_session(audit->cli, &audit->output);
-	if (session == NULL) {
-		return EXIT_FAILURE;
+	struct cli_target target;
+	struct vitrine_session *session;
+	int status = cli_create_session(audit->cli, &session, &target);
+	if (status != EXIT_SUCCESS) {
+		return status;
 	}
+	snprintf(audit->name, sizeof(audit->name), "%s", cli_target_name(&target));
 	struct collection collection = { .audit = audit };
-	int status = attack_session(&collection, session);
+	status = attack_session(&collection, session);
 	vitrine_session_destroy(session);
 	if (status == EXIT_SUCCESS) {
 		check_later_content(&collection);
