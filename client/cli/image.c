@@ -118,7 +118,7 @@ static size_t get_upright_index(const struct image *image, uint32_t transform, u
 	return y * stride + x;
 }
 
-static int image_resize(struct image *image, uint32_t width, uint32_t height) {
+int image_resize(struct image *image, uint32_t width, uint32_t height) {
 	size_t n = (size_t)width * height;
 	if (n > image->capacity) {
 		free(image->pixels);
@@ -159,6 +159,15 @@ int image_copy_frame(struct image *image, const struct vitrine_frame *frame) {
 		}
 	}
 	return 0;
+}
+
+void image_get_rgb_row(const struct image *image, uint32_t y, uint8_t *row) {
+	const uint32_t *pixels = image->pixels + (size_t)y * image->width;
+	for (uint32_t x = 0; x < image->width; x++) {
+		row[3 * (size_t)x] = (uint8_t)(pixels[x] >> 16);
+		row[3 * (size_t)x + 1] = (uint8_t)(pixels[x] >> 8);
+		row[3 * (size_t)x + 2] = (uint8_t)pixels[x];
+	}
 }
 
 void image_finish(struct image *image) {

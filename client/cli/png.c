@@ -26,12 +26,7 @@ static void handle_warning(png_structp png, png_const_charp message) {
 
 static void write_rows(png_structp png, const struct image *image, uint8_t *row) {
 	for (uint32_t y = 0; y < image->height; y++) {
-		const uint32_t *pixels = image->pixels + (size_t)y * image->width;
-		for (uint32_t x = 0; x < image->width; x++) {
-			row[3 * (size_t)x] = (uint8_t)(pixels[x] >> 16);
-			row[3 * (size_t)x + 1] = (uint8_t)(pixels[x] >> 8);
-			row[3 * (size_t)x + 2] = (uint8_t)pixels[x];
-		}
+		image_get_rgb_row(image, y, row);
 		png_write_row(png, row);
 	}
 }
