@@ -15,8 +15,11 @@
  * it stays, as what comes next may be that it stood for longer. Those between wait.
  */
 
-/** One is written, one is the newest, one is being made; the last absorbs what varies. */
-#define N_PICTURES 4
+/** One is written, one is the newest, one is being made; the others absorb what varies. */
+#define MIN_PICTURES 4
+#define MAX_PICTURES 8
+/** Bytes of memory that more than the fewest may take. */
+#define MAX_MEMORY ((size_t)256 * 1024 * 1024)
 #define ALIGNMENT 64
 /** How often a write that is to end is interrupted, and how often signals are looked up. */
 #define INTERRUPT_S 0.01
@@ -37,8 +40,8 @@ struct record_writer {
 
 	pthread_mutex_t lock; // for all below
 	pthread_cond_t changed;
-	struct picture pictures[N_PICTURES];
-	struct picture *unused[N_PICTURES], *queue[N_PICTURES];
+	struct picture pictures[MAX_PICTURES];
+	struct picture *unused[MAX_PICTURES], *queue[MAX_PICTURES];
 	size_t n_unused, n_queued;
 	uint64_t end_slot; // the first without a picture
 	uint64_t n_waiting; // owed by all
@@ -195,7 +198,9 @@ int record_writer_create(const struct record_writer_options *options,
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_cond_init(&writer->changed, &attributes);
 	pthread_condattr_destroy(&attributes);
-	for (size_t i = 0; i < N_PICTURES; i++) {
+	size_t n = MAX_MEMORY / options->picture_len;
+	n = n < MIN_PICTURES ? MIN_PICTURES : n > MAX_PICTURES ? MAX_PICTURES : n;
+	for (size_t i = 0; i < n; i++) {
 		writer->unused[writer->n_unused++] = &writer->pictures[i];
 	}
 	int ret = writer_start(writer);
@@ -214,7 +219,7 @@ void record_writer_destroy(struct record_writer *writer) {
 	if (writer->has_thread) {
 		record_writer_finish(writer, &(struct record_deadlines){ 0, 0 });
 	}
-	for (size_t i = 0; i < N_PICTURES; i++) {
+	for (size_t i = 0; i < MAX_PICTURES; i++) {
 		free(writer->pictures[i].data);
 	}
 	pthread_cond_destroy(&writer->changed);

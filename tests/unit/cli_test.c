@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <png.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -1036,6 +1037,89 @@ TEST_WITH(fixture, record_ends_in_time_without_a_reader, .script = &fake_animati
 	check_int(run->status, ==, 1);
 	check_has(run->err, LOSSES, "the last frame is not whole\n");
 	close(fds[0]);
+}
+
+/** Waits until a pipe takes no more. */
+static void wait_until_full(int fd) {
+	struct pollfd pollfd = { .fd = fd, .events = POLLOUT };
+	while (poll(&pollfd, 1, 0) > 0) {
+		usleep(1000); // a full pipe is no event
+	}
+}
+
+TEST_WITH(fixture, record_gives_up_at_the_second_signal, .script = &fake_animation) {
+	int fds[2], status = 0;
+	check(pipe2(fds, O_CLOEXEC) == 0);
+	struct process process = start(f, fds[1], ARGS("record", "-"));
+	wait_until_full(fds[1]);
+	kill(process.pid, SIGINT);
+	check(waitpid(process.pid, &status, WNOHANG) == 0);
+	siginfo_t info = {0};
+	// The first one may not have been handled: two that wait are one
+	while (info.si_pid == 0) {
+		check_ok(kill(process.pid, SIGINT));
+		usleep(10000);
+		check_ok(waitid(P_PID, (id_t)process.pid, &info, WEXITED | WNOHANG | WNOWAIT));
+	}
+	struct run *run = finish(&process);
+	check_int(run->status, ==, 1);
+	check_has(run->err, "the last frame is not whole\n");
+	close(fds[0]);
+}
+
+/** Skips the test in builds that do not encode. */
+static void need_encoder(struct fixture *f) {
+	const struct fake_script *script = f->script;
+	f->script = NULL;
+	if (strstr(run_to_end(f, ARGS("record", "x.mkv"))->err, "cannot encode") != NULL) {
+		harness_skip("built without libavcodec");
+	}
+	f->script = script;
+}
+
+TEST_PARAMS(fixture, encoded_types, const char *magic; long offset) = {
+	{ "x.mkv", { &fake_animation }, "\x1a\x45\xdf\xa3", 0 },
+	{ "x.mp4", { &fake_animation }, "ftyp", 4 },
+	{ "x.webm", { &fake_animation }, "\x1a\x45\xdf\xa3", 0 },
+};
+
+static void check_magic(const char *path, const char *magic, long offset) {
+	char bytes[5] = "";
+	FILE *file = fopen(path, "r");
+	check(file != NULL && fseek(file, offset, SEEK_SET) == 0);
+	check_int(fread(bytes, 1, 4, file), ==, 4);
+	fclose(file);
+	check_str(bytes, magic);
+}
+
+TEST_WITH_EACH(fixture, encoded_types, record_encodes_by_the_ending) {
+	need_encoder(f);
+	check_quiet(works(f, ARGS("record", "--seconds", "0.5", param->name)));
+	check_magic(param->name, param->magic, param->offset);
+	check_quiet(works(f, ARGS("record", "--frames", "3", param->name)));
+	check_magic(param->name, param->magic, param->offset);
+	check_int(count_files(), ==, 1);
+}
+
+TEST_WITH_EACH(fixture, encoded_types, full_disk_leaves_no_video) {
+	need_encoder(f);
+	f->max_file = 1000;
+	struct run *run = run_to_end(f, ARGS("record", "--seconds", "0.5", param->name));
+	check_int(run->status, ==, 1);
+	check_has(run->err, "cannot write", "File too large");
+	check_int(count_files(), ==, 0);
+}
+
+TEST_WITH_EACH(fixture, encoded_types, record_of_video_to_a_reader_that_goes_away) {
+	need_encoder(f);
+	int fds[2];
+	check(pipe2(fds, O_CLOEXEC) == 0);
+	close(fds[0]);
+	struct process process = start(f, fds[1],
+		ARGS("record", "--seconds", "0.5", "-t", strchr(param->name, '.') + 1, "-"));
+	struct run *run = finish(&process);
+	check_int(run->status, ==, 0);
+	check_quiet(run);
 }
 
 TEST_PARAMS(fixture, signals, int number) = {
