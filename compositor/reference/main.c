@@ -36,6 +36,7 @@ static const char usage[] =
 	"                              vitrine-policy(5). Read again upon SIGHUP.\n"
 	"      --no-stock-capture      Leave out the capture protocols that copy or that\n"
 	"                              hand out writable buffers.\n"
+	"      --no-xwayland           Have no X11 display.\n"
 	"  -v, --verbose               Log more. Can be given twice.\n"
 	"  -V, --version               Show the version.\n"
 	"  -h, --help                  Show this text.\n";
@@ -44,6 +45,7 @@ enum {
 	OPTION_BACKEND = 256,
 	OPTION_SOCKET,
 	OPTION_NO_STOCK_CAPTURE,
+	OPTION_NO_XWAYLAND,
 	OPTION_ALLOW,
 	OPTION_POLICY,
 	OPTION_READY_FD,
@@ -61,6 +63,7 @@ static const struct option long_options[] = {
 	{"backend", required_argument, NULL, OPTION_BACKEND},
 	{"socket", required_argument, NULL, OPTION_SOCKET},
 	{"no-stock-capture", no_argument, NULL, OPTION_NO_STOCK_CAPTURE},
+	{"no-xwayland", no_argument, NULL, OPTION_NO_XWAYLAND},
 	{"allow", required_argument, NULL, OPTION_ALLOW},
 	{"policy", required_argument, NULL, OPTION_POLICY},
 	{"verbose", no_argument, NULL, 'v'},
@@ -185,31 +188,55 @@ static void read_policy(const char *name, struct server_options *options) {
 	}
 }
 
+/** Those whose argument can be wrong. Returns whether it is one of them. */
+static bool parse_value(int option, char *arg, struct server_options *options,
+		struct output_mode outputs[static MAX_OUTPUTS]) {
+	const char *wrong = NULL;
+	switch (option) {
+	case 'o':
+		if (options->outputs_len == MAX_OUTPUTS) {
+			die("too many outputs", NULL);
+		}
+		wrong = parse_output(arg, &outputs[options->outputs_len++]) ? NULL :
+			"not an output mode like 1280x720@60";
+		break;
+	case 'b':
+		wrong = parse_color(arg, options->background) ? NULL : "not a colour like 20242c";
+		break;
+	case OPTION_ALLOW:
+		wrong = parse_guarantees(arg, &options->guarantees) ? NULL :
+			"no guarantees like fd_read_only";
+		break;
+	case OPTION_READY_FD:
+		wrong = parse_fd(arg, &options->ready_fd) ? NULL : "not an open file descriptor";
+		break;
+	case OPTION_RUN_TIMEOUT:
+		wrong = parse_timeout(arg, &options->run_timeout_ms) ? NULL : "not a number of seconds";
+		break;
+	default:
+		return false;
+	}
+	if (wrong != NULL) {
+		die(wrong, arg);
+	}
+	return true;
+}
+
 static enum wlr_log_importance parse_options(int argc, char *argv[],
 		struct server_options *options, struct output_mode outputs[static MAX_OUTPUTS]) {
 	int verbosity = WLR_ERROR, c;
 	const char *policy = NULL;
 	char *startup = NULL;
 	while ((c = getopt_long(argc, argv, "+s:xo:b:vVh", long_options, NULL)) != -1) {
+		if (parse_value(c, optarg, options, outputs)) {
+			continue;
+		}
 		switch (c) {
 		case 's':
 			startup = optarg;
 			break;
 		case 'x':
 			options->exit_with_command = true;
-			break;
-		case 'o':
-			if (options->outputs_len == MAX_OUTPUTS) {
-				die("too many outputs", NULL);
-			}
-			if (!parse_output(optarg, &outputs[options->outputs_len++])) {
-				die("not an output mode like 1280x720@60", optarg);
-			}
-			break;
-		case 'b':
-			if (!parse_color(optarg, options->background)) {
-				die("not a colour like 20242c", optarg);
-			}
 			break;
 		case OPTION_BACKEND:
 			options->backends = optarg;
@@ -220,20 +247,8 @@ static enum wlr_log_importance parse_options(int argc, char *argv[],
 		case OPTION_NO_STOCK_CAPTURE:
 			options->stock_capture = false;
 			break;
-		case OPTION_ALLOW:
-			if (!parse_guarantees(optarg, &options->guarantees)) {
-				die("no guarantees like fd_read_only", optarg);
-			}
-			break;
-		case OPTION_READY_FD:
-			if (!parse_fd(optarg, &options->ready_fd)) {
-				die("not an open file descriptor", optarg);
-			}
-			break;
-		case OPTION_RUN_TIMEOUT:
-			if (!parse_timeout(optarg, &options->run_timeout_ms)) {
-				die("not a number of seconds", optarg);
-			}
+		case OPTION_NO_XWAYLAND:
+			options->xwayland = false;
 			break;
 		case OPTION_POLICY:
 			policy = optarg;
@@ -268,6 +283,7 @@ int main(int argc, char *argv[]) {
 	struct policy_file policy_file = {0};
 	struct server_options options = {
 		.stock_capture = true,
+		.xwayland = true,
 		.guarantees = VITRINE_VIEW_GUARANTEES_DEFAULT,
 		.background = {0x2b / 255.0, 0x30 / 255.0, 0x3b / 255.0, 1},
 		.print_socket = true,

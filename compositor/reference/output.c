@@ -55,6 +55,7 @@ static void output_handle_destroy(struct wl_listener *listener, void *data) {
 			toplevel->output = NULL; // gets another one when the layout changes
 		}
 	}
+	output_close_layers(output);
 	listeners_remove(&output->listeners);
 	wl_list_remove(&output->link);
 	wlr_scene_node_destroy(&output->background->node);
@@ -87,6 +88,7 @@ static bool output_init(struct output *output, struct server *server,
 	}
 	output->server = server;
 	output->wlr_output = wlr_output;
+	wl_list_init(&output->layer_surfaces);
 	output->background = wlr_scene_rect_create(server->background_tree, 0, 0,
 		server->options->background);
 	output->curtain = wlr_scene_rect_create(server->lock_tree, 0, 0, black);
@@ -179,6 +181,7 @@ static void server_handle_output_layout_change(struct wl_listener *listener, voi
 		wlr_scene_rect_set_size(output->background, output->box.width, output->box.height);
 		wlr_scene_node_set_position(&output->curtain->node, output->box.x, output->box.y);
 		wlr_scene_rect_set_size(output->curtain, output->box.width, output->box.height);
+		output_arrange_layers(output);
 	}
 	server_arrange_toplevels(server);
 	lock_arrange(server);

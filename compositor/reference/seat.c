@@ -8,7 +8,6 @@
 #include <wlr/types/wlr_keyboard_group.h>
 #include <wlr/types/wlr_pointer.h>
 #include <wlr/types/wlr_primary_selection.h>
-#include <wlr/types/wlr_primary_selection_v1.h>
 #include <wlr/types/wlr_scene.h>
 #include <wlr/types/wlr_seat.h>
 #include <wlr/types/wlr_virtual_keyboard_v1.h>
@@ -105,6 +104,7 @@ static void server_handle_cursor_button(struct wl_listener *listener, void *data
 		struct toplevel *toplevel;
 		server_surface_at_cursor(server, &sx, &sy, &toplevel);
 		if (toplevel != NULL) {
+			server_unfocus_layer(server);
 			toplevel_focus(server, toplevel);
 		}
 	}
@@ -340,9 +340,7 @@ bool server_init_seat(struct server *server) {
 	struct wlr_virtual_keyboard_manager_v1 *virtual_keyboard_manager =
 		wlr_virtual_keyboard_manager_v1_create(display);
 	if (cursor_shape_manager == NULL || virtual_pointer_manager == NULL ||
-			virtual_keyboard_manager == NULL ||
-			wlr_data_device_manager_create(display) == NULL ||
-			wlr_primary_selection_v1_device_manager_create(display) == NULL) {
+			virtual_keyboard_manager == NULL) {
 		return false;
 	}
 	listener_add(&cursor_shape_manager->events.request_set_shape,

@@ -15,15 +15,10 @@
 #include <wlr/types/wlr_export_dmabuf_v1.h>
 #include <wlr/types/wlr_ext_image_capture_source_v1.h>
 #include <wlr/types/wlr_ext_image_copy_capture_v1.h>
-#include <wlr/types/wlr_fractional_scale_v1.h>
-#include <wlr/types/wlr_linux_dmabuf_v1.h>
-#include <wlr/types/wlr_presentation_time.h>
+#include <wlr/types/wlr_layer_shell_v1.h>
 #include <wlr/types/wlr_scene.h>
 #include <wlr/types/wlr_screencopy_v1.h>
 #include <wlr/types/wlr_security_context_v1.h>
-#include <wlr/types/wlr_single_pixel_buffer_v1.h>
-#include <wlr/types/wlr_subcompositor.h>
-#include <wlr/types/wlr_viewporter.h>
 #include <wlr/util/log.h>
 
 #include "server.h"
@@ -52,6 +47,7 @@ static const char *const sandbox_globals[] = {
 	"wp_presentation",
 	"wp_single_pixel_buffer_manager_v1",
 	"wp_viewporter",
+	"xdg_activation_v1",
 	"xdg_wm_base",
 	"zwp_linux_dmabuf_v1",
 	"zwp_primary_selection_device_manager_v1",
@@ -91,6 +87,9 @@ static bool is_in(const char *name, const char *const names[], size_t len) {
 static bool server_filter_global(const struct wl_client *client, const struct wl_global *global,
 		void *data) {
 	struct server *server = data;
+	if (server_hides_from(server, client, global)) {
+		return false;
+	}
 	if (wlr_security_context_manager_v1_lookup_client(server->security_context_manager,
 			client) == NULL) {
 		return true;
@@ -241,42 +240,39 @@ static bool server_init_renderer(struct server *server) {
 	return server->allocator != NULL;
 }
 
-static bool server_init_globals(struct server *server) {
-	struct wl_display *display = server->display;
-	if (!wlr_renderer_init_wl_shm(server->renderer, display) ||
-			wlr_compositor_create(display, 6, server->renderer) == NULL ||
-			wlr_subcompositor_create(display) == NULL ||
-			wlr_viewporter_create(display) == NULL ||
-			wlr_single_pixel_buffer_manager_v1_create(display) == NULL ||
-			wlr_fractional_scale_manager_v1_create(display, 1) == NULL ||
-			wlr_presentation_create(display, server->backend, 2) == NULL) {
-		return false;
-	}
-
+/** What is drawn, from the bottom up. */
+static bool server_init_scene(struct server *server) {
 	server->scene = wlr_scene_create();
 	if (server->scene == NULL) {
 		return false;
 	}
-	struct wlr_scene_tree *root = &server->scene->tree;
-	server->background_tree = wlr_scene_tree_create(root);
-	server->toplevel_tree = wlr_scene_tree_create(root);
-	server->lock_tree = wlr_scene_tree_create(root);
-	if (server->background_tree == NULL || server->toplevel_tree == NULL ||
-			server->lock_tree == NULL) {
-		return false;
-	}
-	wlr_scene_node_set_enabled(&server->lock_tree->node, false);
-
-	if (wlr_renderer_get_drm_fd(server->renderer) >= 0 &&
-			wlr_renderer_get_texture_formats(server->renderer, WLR_BUFFER_CAP_DMABUF) != NULL) {
-		struct wlr_linux_dmabuf_v1 *linux_dmabuf =
-			wlr_linux_dmabuf_v1_create_with_renderer(display, 4, server->renderer);
-		if (linux_dmabuf == NULL) {
+	struct wlr_scene_tree **const trees[] = {
+		&server->background_tree,
+		&server->layer_trees[ZWLR_LAYER_SHELL_V1_LAYER_BACKGROUND],
+		&server->layer_trees[ZWLR_LAYER_SHELL_V1_LAYER_BOTTOM],
+		&server->toplevel_tree,
+		&server->unmanaged_tree,
+		&server->layer_trees[ZWLR_LAYER_SHELL_V1_LAYER_TOP],
+		&server->layer_trees[ZWLR_LAYER_SHELL_V1_LAYER_OVERLAY],
+		&server->lock_tree,
+	};
+	for (size_t i = 0; i < sizeof(trees) / sizeof(trees[0]); i++) {
+		*trees[i] = wlr_scene_tree_create(&server->scene->tree);
+		if (*trees[i] == NULL) {
 			return false;
 		}
-		wlr_scene_set_linux_dmabuf_v1(server->scene, linux_dmabuf);
 	}
+	wlr_scene_node_set_enabled(&server->lock_tree->node, false);
 	return true;
+}
+
+static bool server_init_globals(struct server *server) {
+	server->compositor = wlr_compositor_create(server->display, 6, server->renderer);
+	return server->compositor != NULL && server_init_scene(server) &&
+		server_init_protocols(server) && server_init_outputs(server) &&
+		server_init_toplevels(server) && server_init_xdg_shell(server) &&
+		server_init_layer_shell(server) && server_init_seat(server) &&
+		server_init_capture(server) && server_init_lock(server);
 }
 
 static int server_handle_terminate(int signal_number, void *data) {
@@ -316,9 +312,7 @@ bool server_init(struct server *server, const struct server_options *options) {
 		wlr_log(WLR_ERROR, "cannot create the renderer and its allocator");
 		return false;
 	}
-	if (!server_init_globals(server) || !server_init_outputs(server) ||
-			!server_init_toplevels(server) || !server_init_xdg_shell(server) ||
-			!server_init_seat(server) || !server_init_capture(server) || !server_init_lock(server)) {
+	if (!server_init_globals(server)) {
 		wlr_log(WLR_ERROR, "cannot create the Wayland globals");
 		return false;
 	}
@@ -352,6 +346,7 @@ int server_run(struct server *server) {
 		return -1;
 	}
 	server_init_control(server, socket);
+	server_init_xwayland(server);
 	setenv("WAYLAND_DISPLAY", socket, true);
 	if (server->options->print_socket) {
 		printf("WAYLAND_DISPLAY=%s\n", socket);
@@ -375,6 +370,7 @@ void server_finish(struct server *server) {
 	if (server->display == NULL) {
 		return;
 	}
+	server_finish_xwayland(server);
 	wl_display_destroy_clients(server->display);
 	listeners_remove(&server->listeners);
 	server_finish_seat(server);

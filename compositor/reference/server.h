@@ -26,6 +26,7 @@ struct server_options {
 	int run_timeout_ms; // of the command, 0 for none
 	int ready_fd; // owned, -1 for none
 	bool stock_capture;
+	bool xwayland; // if it is installed
 	uint32_t guarantees; // that clients may have, bitfield of enum vitrine_guarantee
 	struct policy_file *policy_file; // NULL for none
 	float background[4];
@@ -40,11 +41,15 @@ struct server {
 	struct wlr_backend *backend; // NULL once it is gone
 	struct wlr_backend *headless_backend; // inside of backend, may be NULL
 	struct wlr_renderer *renderer;
+	struct wlr_compositor *compositor;
+	struct wlr_xwayland *xwayland; // may be NULL
 	struct wlr_allocator *allocator;
 
 	struct wlr_scene *scene;
 	struct wlr_scene_tree *background_tree;
+	struct wlr_scene_tree *layer_trees[4]; // by enum zwlr_layer_shell_v1_layer
 	struct wlr_scene_tree *toplevel_tree;
+	struct wlr_scene_tree *unmanaged_tree; // of X11 clients that place their windows themselves
 	struct wlr_scene_tree *lock_tree; // enabled while the session is locked
 	struct wlr_output_layout *output_layout;
 	struct wlr_scene_output_layout *scene_output_layout;
@@ -57,6 +62,7 @@ struct server {
 	struct wl_list outputs; // output.link
 	struct wl_list toplevels; // toplevel.link, as laid out from left to right
 	struct toplevel *focused_toplevel; // may be NULL
+	struct wlr_layer_surface_v1 *focused_layer; // has the keyboard before it; may be NULL
 
 	struct {
 		struct wlr_seat *seat;
@@ -93,6 +99,9 @@ struct server {
 		struct wl_listener output_layout_change;
 		struct wl_listener output_manager_apply;
 		struct wl_listener output_manager_test;
+		struct wl_listener request_activate;
+		struct wl_listener new_layer_surface;
+		struct wl_listener new_x11_window;
 		struct wl_listener new_toplevel;
 		struct wl_listener new_popup;
 		struct wl_listener toplevel_capture;
@@ -128,6 +137,8 @@ struct output {
 	struct wlr_scene_rect *background;
 	struct wlr_scene_rect *curtain; // black, in server.lock_tree
 	struct wlr_box box; // in the layout, empty while the output is disabled
+	struct wlr_box usable; // what panels leave of it
+	struct wl_list layer_surfaces; // layer_surface.link
 	bool lock_frame_pending; // no locked frame was committed yet
 
 	struct {
@@ -213,6 +224,26 @@ void server_init_control(struct server *server, const char *socket);
 bool server_init_outputs(struct server *server);
 bool server_add_headless_outputs(struct server *server);
 
+// protocols.c
+bool server_init_protocols(struct server *server);
+
+// layer_shell.c
+bool server_init_layer_shell(struct server *server);
+/** Sizes the surfaces in layers after a change of the output, and what is left for windows. */
+void output_arrange_layers(struct output *output);
+/** Takes the keyboard from a layer that does not insist on it. */
+void server_unfocus_layer(struct server *server);
+/** Before the output is gone. */
+void output_close_layers(struct output *output);
+
+// xwayland.c
+/** Without Xwayland, X11 clients find no display. */
+void server_init_xwayland(struct server *server);
+void server_finish_xwayland(struct server *server);
+/** Whether the global is for Xwayland, which the client is not. */
+bool server_hides_from(const struct server *server, const struct wl_client *client,
+	const struct wl_global *global);
+
 // toplevel.c
 bool server_init_toplevels(struct server *server);
 /** Returns false on allocation failure, after which there is nothing to finish. */
@@ -236,6 +267,8 @@ void server_arrange_toplevels(struct server *server);
 void server_update_captures(struct server *server);
 /** Gives the keyboard focus to a toplevel, or to none if it is NULL. */
 void toplevel_focus(struct server *server, struct toplevel *toplevel);
+/** Gives the keyboard to what has the focus now, unless the screen is locked. */
+void server_update_keyboard_focus(struct server *server);
 
 // xdg_shell.c
 bool server_init_xdg_shell(struct server *server);

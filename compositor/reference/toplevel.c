@@ -4,6 +4,7 @@
 #include <wlr/types/wlr_compositor.h>
 #include <wlr/types/wlr_ext_foreign_toplevel_list_v1.h>
 #include <wlr/types/wlr_ext_image_capture_source_v1.h>
+#include <wlr/types/wlr_layer_shell_v1.h>
 #include <wlr/types/wlr_scene.h>
 #include <wlr/util/log.h>
 #include "server.h"
@@ -34,7 +35,7 @@ static void toplevel_set_tile(struct toplevel *toplevel, const struct wlr_box *t
 
 /** Columns of equal width, in the order in which the toplevels came. */
 static void output_arrange_toplevels(struct output *output) {
-	const struct wlr_box *box = &output->box;
+	const struct wlr_box *box = &output->usable;
 	int len = 0, i = 0;
 	struct toplevel *toplevel;
 	wl_list_for_each(toplevel, &output->server->toplevels, link) {
@@ -56,7 +57,7 @@ static void output_arrange_toplevels(struct output *output) {
 		if (toplevel->fullscreen) {
 			wlr_scene_node_raise_to_top(&toplevel->tree->node);
 		}
-		toplevel_set_tile(toplevel, toplevel->fullscreen ? box : &tile);
+		toplevel_set_tile(toplevel, toplevel->fullscreen ? &output->box : &tile);
 		i++;
 	}
 }
@@ -96,6 +97,16 @@ void server_arrange_toplevels(struct server *server) {
 	seat_update_pointer_focus(server);
 }
 
+void server_update_keyboard_focus(struct server *server) {
+	if (server->lock.locked) {
+		return; // the lock surface keeps the keyboard
+	}
+	struct wlr_surface *surface = server->focused_toplevel != NULL ?
+		server->focused_toplevel->surface : NULL;
+	seat_focus_surface(server, server->focused_layer != NULL ?
+		server->focused_layer->surface : surface);
+}
+
 void toplevel_focus(struct server *server, struct toplevel *toplevel) {
 	if (server->focused_toplevel != NULL && server->focused_toplevel != toplevel) {
 		server->focused_toplevel->impl->set_activated(server->focused_toplevel, false);
@@ -104,9 +115,7 @@ void toplevel_focus(struct server *server, struct toplevel *toplevel) {
 	if (toplevel != NULL) {
 		toplevel->impl->set_activated(toplevel, true);
 	}
-	if (!server->lock.locked) { // else the lock surface keeps the keyboard
-		seat_focus_surface(server, toplevel != NULL ? toplevel->surface : NULL);
-	}
+	server_update_keyboard_focus(server);
 }
 
 void toplevel_update(struct toplevel *toplevel) {

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 from harness import (LIMIT, Compositor, Group, ReferenceCompositor, collect, finish, given,
                      make_environment, need, require, run, run_groups)
@@ -100,8 +101,9 @@ def test_command():
                 (['sh', '-c', 'kill -KILL $$'], 128 + signal.SIGKILL, ''),
                 (['/missing'], 127, ''), ([directory], 126, ''),
                 (['vitrine', 'shot', '-o', 'HEADLESS-2', '/dev/null'], 0, '')):
-            done = start_in(directory, '--size', '64x48', '--size', '32x32', '--', *command,
-                            status=status)
+            # wlroots tells of each X11 display that is taken
+            done = start_in(directory, '--no-xwayland', '--size', '64x48', '--size', '32x32', '--',
+                            *command, status=status)
             need(done.stdout == stdout and (not done.stderr or status in (126, 127)), done)
             need(status not in (126, 127) or f'cannot run {command[0]}: ' in done.stderr, done.stderr)
         done = start_in(directory, '--', 'true', status=125, XDG_RUNTIME_DIR=None)
@@ -273,6 +275,177 @@ def test_window_behind_lock(compositor):
     compositor.run('toplevel', '5', APP)
 
 
+# What a client behind a security context finds. The others are of those that look at, or act for,
+# other clients
+SANDBOX_GLOBALS = {
+    'wl_compositor', 'wl_data_device_manager', 'wl_output', 'wl_seat', 'wl_shm', 'wl_subcompositor',
+    'wp_cursor_shape_manager_v1', 'wp_fractional_scale_manager_v1', 'wp_presentation',
+    'wp_single_pixel_buffer_manager_v1', 'wp_viewporter', 'xdg_activation_v1', 'xdg_wm_base',
+    'zwp_primary_selection_device_manager_v1', 'zxdg_decoration_manager_v1',
+    'zxdg_output_manager_v1',
+}
+PRIVILEGED_GLOBALS = {
+    'ext_data_control_manager_v1', 'ext_foreign_toplevel_image_capture_source_manager_v1',
+    'ext_foreign_toplevel_list_v1', 'ext_image_copy_capture_manager_v1',
+    'ext_output_image_capture_source_manager_v1', 'ext_session_lock_manager_v1',
+    'wp_security_context_manager_v1', 'xx_dmabuf_view_manager_v1', 'zwlr_data_control_manager_v1',
+    'zwlr_layer_shell_v1', 'zwlr_output_manager_v1', 'zwlr_screencopy_manager_v1',
+    'zwlr_virtual_pointer_manager_v1', 'zwp_virtual_keyboard_manager_v1',
+}
+
+
+@given(ReferenceCompositor, environment={'WLR_RENDERER': 'pixman'})
+def test_globals(compositor):
+    """a sandboxed client sees nothing of what looks at, or acts for, other clients"""
+    def list_globals(*command):
+        output = compositor.run(*command, 'wayland-info').stdout
+        return set(re.findall(r"^interface: '(\w+)'", output, re.MULTILINE))
+    need(list_globals() == SANDBOX_GLOBALS | PRIVILEGED_GLOBALS,
+         list_globals() ^ (SANDBOX_GLOBALS | PRIVILEGED_GLOBALS))
+    seen = list_globals('sandbox', 'org.example.App')
+    need(seen == SANDBOX_GLOBALS, seen ^ SANDBOX_GLOBALS)
+
+
+@given(Compositor, ['vitrine-compositor', '-o', '640x480'])
+def test_clipboards(compositor):
+    """programs that look after the clipboards copy and paste, and windows are not needed"""
+    for options in [], ['--primary']:
+        # What it leaves running, to be asked for the text, would keep a pipe
+        compositor.start('wl-copy', *options, 'hello', stdout=subprocess.DEVNULL).wait(LIMIT)
+        need(compositor.run('wl-paste', '--no-newline', *options).stdout == 'hello', options)
+        compositor.run('wl-copy', '--clear', *options)
+        compositor.run('wl-paste', *options, status=1)
+
+
+def start_terminal(compositor, *command, options=()):
+    """A terminal that runs a command, which may tell on the fifo `said`."""
+    os.mkfifo(compositor.path('said'))
+    # Open for writing too, so that it never ends
+    pipe = open(os.open(compositor.path('said'), os.O_RDWR), encoding='utf-8')
+    terminal = compositor.start('foot', '--config=/dev/null', *options, *command,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return terminal, pipe
+
+
+@given(Compositor, ['vitrine-compositor', '-o', '640x480'])
+def test_virtual_keyboard(compositor):
+    """a virtual keyboard types into the window that has the focus"""
+    _, pipe = start_terminal(compositor, 'sh', '-c',
+                             'echo ready >said; read -r line; echo "$line" >said; sleep 1000')
+    with pipe:
+        need(pipe.readline() == 'ready\n', 'the terminal has not started')
+        compositor.run('toplevel', '1', 'foot')  # there is the window, which has the focus
+        compositor.run('wtype', 'Hello, wörld', '-k', 'Return')
+        line = pipe.readline()
+        need(line == 'Hello, wörld\n', line)
+
+
+@given(Compositor, ['vitrine-compositor', '-o', '640x480'])
+def test_virtual_pointer(compositor):
+    """a virtual pointer clicks on the window that it is moved to, which gets the focus"""
+    pipes = {}
+    for name in 'left', 'right':
+        compositor.path('said').unlink(missing_ok=True)
+        # What the terminal reports of a click begins with ESC [ M
+        _, pipes[name] = start_terminal(
+            compositor, 'sh', '-c', 'stty -icanon -echo; printf "\\033[?1000h"; echo ready >said; '
+            'exec >said; head -c 3 | od -An -c; head -c 9 >/dev/null; read -r line; echo "$line"',
+            options=['--app-id=' + name])
+        need(pipes[name].readline() == 'ready\n', 'the terminal has not started')
+        compositor.run('toplevel', '1', name)
+    compositor.run('wlrctl', 'pointer', 'move', '-9999', '-9999')
+    for name, dx in ('left', '160'), ('right', '320'):
+        compositor.run('wlrctl', 'pointer', 'move', dx, '200')
+        compositor.run('wlrctl', 'pointer', 'click', 'left')
+        need(pipes[name].readline().split() == ['033', '[', 'M'], 'no click')
+        compositor.run('wtype', name, '-k', 'Return')
+        need(pipes[name].readline() == name + '\n', 'the other one has the focus')
+        pipes[name].close()
+
+
+# A surface of one colour in a layer below all windows
+BACKGROUND = ('swaybg', '-c', '#8040c0')
+
+
+def wait_for_color(compositor, color, name):
+    """Until the whole of an output has it."""
+    end = time.monotonic() + LIMIT
+    while True:
+        width, height, pixels = take_shot(compositor, '-o', name)
+        if pixels == bytes(color) * (width * height):
+            return
+        need(time.monotonic() < end, f'{name} is never {color}')
+
+
+@given(Compositor, ['vitrine-compositor', '-b', '000000', '-o', '64x48', '-o', '32x32'])
+def test_layers(compositor):
+    """a background is shown on each output until its client ends"""
+    background = compositor.start(*BACKGROUND, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for name in 'HEADLESS-1', 'HEADLESS-2':
+        wait_for_color(compositor, (0x80, 0x40, 0xc0), name)
+    finish(background, signal.SIGTERM)
+    for name in 'HEADLESS-1', 'HEADLESS-2':
+        wait_for_color(compositor, (0, 0, 0), name)
+
+
+@given(Compositor, ['vitrine-compositor', '-o', '640x480'])
+def test_launcher(compositor):
+    """a launcher has the keyboard before all windows as long as it is there"""
+    _, pipe = start_terminal(compositor, 'sh', '-c',
+                             'echo ready >said; while read -r line; do echo "$line" >said; done')
+    with pipe:
+        need(pipe.readline() == 'ready\n', 'the terminal has not started')
+        compositor.run('toplevel', '1', 'foot')
+        compositor.path('choices').write_text('first\nsecond\n')
+        launcher = compositor.start(
+            'sh', '-c', 'exec fuzzel --dmenu --no-icons --background-color=ff00ffff <choices',
+            stderr=subprocess.DEVNULL)
+        while b'\xff\0\xff' * 100 not in take_shot(compositor)[2]:
+            need(launcher.poll() is None, 'it has ended')
+        compositor.run('wtype', 'second', '-k', 'Return')
+        need(finish(launcher) == 'second\n', 'another choice')
+        compositor.run('wtype', 'third', '-k', 'Return')
+        line = pipe.readline()
+        need(line == 'third\n', line)
+
+
+def find_display(compositor):
+    """DISPLAY of what it has started, which has written it to a file."""
+    return next(line for line in compositor.follow('display') if not line.startswith('tail: '))
+
+
+@given(Compositor, ['vitrine-compositor', '-o', '640x480', '-s', 'echo "$DISPLAY" >display'])
+def test_xwayland(compositor):
+    """a window of an X11 client is laid out, shown and viewed as others are"""
+    display = compositor.env['DISPLAY'] = find_display(compositor)
+    output = compositor.run('xdpyinfo').stdout
+    need(f'name of display:    {display}' in output and '640x480 pixels' in output, output)
+    message = compositor.start('xmessage', 'Hello')
+    output = compositor.run('toplevel', '1', 'Xmessage').stdout
+    while 'view 616x456 sealed' not in output:  # it was mapped before it had its place
+        need(message.poll() is None and 'view ' in output, output)
+        output = compositor.run('toplevel', '1', 'Xmessage').stdout
+    need(re.search(r'Width: 616\s+Height: 456',
+                   compositor.run('xwininfo', '-name', 'xmessage').stdout), 'another size')
+    window = compositor.start('stdbuf', '-oL', 'xev', '-name', 'evented')
+    compositor.run('toplevel', '1', 'evented')
+    compositor.run('wtype', 'q')
+    # Which one is not the same to all: Xwayland reads the new keymap when the keyboard is gone
+    while 'KeyPress event' not in (line := window.stdout.readline()):
+        need(line, 'the key was not heard of')
+    looker, _ = start_looking(compositor, 'evented')
+    finish(window, signal.SIGTERM)
+    output = finish(looker)
+    need('stopped 0' in output, output)
+
+
+@given(Compositor, ['vitrine-compositor', '--no-xwayland', '-s', 'echo "$DISPLAY" >display'],
+       environment={'DISPLAY': ':99'})
+def test_no_xwayland(compositor):
+    """without Xwayland, X11 clients find no display, also not that of another desktop"""
+    need(find_display(compositor) == '', find_display(compositor))
+
+
 def lock(compositor):
     """A locker, once it has been told that the screen is locked."""
     ready, ready_child = os.pipe()
@@ -325,7 +498,9 @@ def test_dead_locker(compositor):
 
 def main():
     require('vitrine', 'vitrine-compositor', 'weston-simple-shm', 'grim', 'swaylock', 'locker',
-            'toplevel', 'unpng', 'foot')
+            'toplevel', 'unpng', 'foot',
+            'sandbox', 'wayland-info', 'wl-copy', 'wtype', 'wlrctl', 'swaybg', 'fuzzel',
+            'Xwayland', 'xdpyinfo', 'xmessage', 'xev')
     shared, alone = collect(globals(), sys.argv[1:])
     need(not shared, 'all start what they look at')
     run_groups(Group(alone))

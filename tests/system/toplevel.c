@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /**
- * Looks at a window through read-only views: usage: toplevel FRAMES APP-ID
+ * Looks at a window through read-only views: usage: toplevel FRAMES APP-ID|TITLE
  *
  * Prints a line for each view, and one for what ends it. Ends after so many
  * frames, or when the compositor stops the session.
@@ -29,7 +29,7 @@ struct view {
 
 static struct {
 	struct ext_foreign_toplevel_handle_v1 *toplevel; // NULL before there is one
-	const char *app_id;
+	const char *name; // its app-id or its title
 	struct view views[VIEWS_CAP];
 	unsigned long n_frames, n_different, n_wanted;
 	uint64_t checksum;
@@ -40,9 +40,9 @@ IGNORE_EVENT(handle_closed, struct ext_foreign_toplevel_handle_v1 *toplevel)
 IGNORE_EVENT(handle_done, struct ext_foreign_toplevel_handle_v1 *toplevel)
 IGNORE_EVENT(handle_text, struct ext_foreign_toplevel_handle_v1 *toplevel, const char *text)
 
-static void handle_app_id(void *data, struct ext_foreign_toplevel_handle_v1 *toplevel,
-		const char *app_id) {
-	if (strcmp(app_id, state.app_id) == 0) {
+static void handle_name(void *data, struct ext_foreign_toplevel_handle_v1 *toplevel,
+		const char *name) {
+	if (strcmp(name, state.name) == 0) {
 		state.toplevel = toplevel;
 	}
 }
@@ -50,8 +50,8 @@ static void handle_app_id(void *data, struct ext_foreign_toplevel_handle_v1 *top
 static const struct ext_foreign_toplevel_handle_v1_listener toplevel_listener = {
 	.closed = handle_closed,
 	.done = handle_done,
-	.title = handle_text,
-	.app_id = handle_app_id,
+	.title = handle_name,
+	.app_id = handle_name,
 	.identifier = handle_text,
 };
 
@@ -171,11 +171,11 @@ static void dispatch(struct wl_display *display) {
 
 int main(int argc, char *argv[]) {
 	if (argc != 3) {
-		die("usage: toplevel FRAMES APP-ID");
+		die("usage: toplevel FRAMES APP-ID|TITLE");
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	state.n_wanted = strtoul(argv[1], NULL, 10);
-	state.app_id = argv[2];
+	state.name = argv[2];
 	struct wl_display *display = wayland_connect();
 	struct ext_foreign_toplevel_list_v1 *list;
 	struct ext_foreign_toplevel_image_capture_source_manager_v1 *sources;
