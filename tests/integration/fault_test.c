@@ -122,7 +122,9 @@ static void run_scenario(struct server *server) {
 	test_session_end(sessions[0]);
 	pump(server);
 	paint_beside(server, 7, sessions[LEN - 1]);
+	enter_server(true); // with the last of those that want cursors painted
 	vitrine_view_manager_v1_stop_sessions(server->manager, VITRINE_VIEW_STOP_LOCKED);
+	enter_server(false);
 	pump(server);
 	for (int i = 0; i < LEN; i++) {
 		bool gone = client->wl_client == NULL; // "OOM post_no_memory"
@@ -150,21 +152,27 @@ static void check_still_works(struct server *server) {
 
 TEST(each_call_of_a_sessions_life_can_fail) {
 	harness_set_timeout(120);
-	unsigned n = 0;
+	unsigned n = 0, n_given_back = 0;
 	do {
 		fault_failed = false;
 		fault_calls_left = ++n;
 		struct server server;
 		server_init(&server, NULL);
+		struct wlr_output_cursor *cursor = output_add_cursor(server.output, 0);
+		wlr_output_cursor_move(cursor, 32, 24);
 		run_scenario(&server);
 		fault_calls_left = 0;
 		check_int(server.output->wlr_output->software_cursor_locks, ==, 0);
 		check_int(server.output->wlr_output->attach_render_locks, ==, 0);
 		check_still_works(&server);
+		n_given_back += server.output->wlr_output->hardware_cursor == cursor;
+		wlr_output_cursor_destroy(cursor);
 		server_finish(&server);
 	} while (fault_failed);
 	harness_count(n - 1, "faults injected");
 	check_int(n, >, 50); // else nothing was wrapped
+	check_int(n_given_back, >, n / 2); // but where it is this that failed
+	check_int(n_given_back, <, n);
 }
 
 TEST_WITH(fixture, drawing_goes_on_without_fresh_memory,

@@ -14,6 +14,7 @@
 #include <vitrine/view_v1.h>
 #include <wlr/backend.h>
 #include <wlr/backend/headless.h>
+#include <wlr/interfaces/wlr_buffer.h>
 #include <wlr/render/allocator.h>
 #include <wlr/render/pixman.h>
 #include <wlr/render/swapchain.h>
@@ -264,6 +265,28 @@ bool output_paint_mode(struct server_output *output, int width, int height, uint
 	wlr_output_state_init(&state);
 	wlr_output_state_set_custom_mode(&state, width, height, 0);
 	return output_paint_and_finish(output, &state, color, rect);
+}
+
+#define CURSOR_SIZE 9
+
+struct wlr_output_cursor *output_add_cursor(struct server_output *output, int32_t hotspot) {
+	uint64_t modifier = DRM_FORMAT_MOD_LINEAR;
+	const struct wlr_drm_format format = { .format = DRM_FORMAT_ARGB8888, .len = 1,
+		.capacity = 1, .modifiers = &modifier };
+	struct wlr_buffer *buffer = wlr_allocator_create_buffer(output->server->allocator,
+		CURSOR_SIZE, CURSOR_SIZE, &format);
+	uint32_t fourcc;
+	size_t stride;
+	void *data;
+	check(buffer != NULL && wlr_buffer_begin_data_ptr_access(buffer,
+		WLR_BUFFER_DATA_PTR_ACCESS_WRITE, &data, &fourcc, &stride));
+	memset(data, 0xff, stride * CURSOR_SIZE);
+	wlr_buffer_end_data_ptr_access(buffer);
+	struct wlr_output_cursor *cursor = wlr_output_cursor_create(output->wlr_output);
+	check(wlr_output_cursor_set_buffer(cursor, buffer, hotspot, hotspot));
+	check(output->wlr_output->hardware_cursor == cursor);
+	wlr_buffer_drop(buffer);
+	return cursor;
 }
 
 /* Events */

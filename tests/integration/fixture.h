@@ -84,6 +84,12 @@ bool output_paint(struct server_output *output, uint32_t color, const struct rec
 bool output_paint_mode(struct server_output *output, int width, int height, uint32_t color,
 	const struct rect *rect);
 
+/**
+ * A white square of 9x9 pixels in the upper left corner, which the display shows beside the
+ * output's buffer. The caller destroys it before the output.
+ */
+struct wlr_output_cursor *output_add_cursor(struct server_output *output, int32_t hotspot);
+
 #define SESSION_VIEWS_CAP 512
 #define SESSION_FRAMES_CAP 64
 

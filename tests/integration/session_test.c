@@ -11,7 +11,6 @@
 #include <time.h>
 #include <unistd.h>
 #include <vitrine/view_v1.h>
-#include <wlr/interfaces/wlr_buffer.h>
 #include <wlr/interfaces/wlr_output.h>
 #include <wlr/render/allocator.h>
 #include <wlr/render/drm_format_set.h>
@@ -1249,27 +1248,6 @@ TEST_PARAMS(fixture, cursors, float scale; enum wl_output_transform transform; i
 	{ "on an output that is rotated", .scale = 1, .transform = WL_OUTPUT_TRANSFORM_90, .hotspot = 2 },
 };
 
-#define CURSOR_SIZE 9
-
-/** A white square in the upper left corner, which the display shows. */
-static struct wlr_output_cursor *add_cursor(struct fixture *f, int32_t hotspot) {
-	const struct wlr_drm_format format = { .format = DRM_FORMAT_ARGB8888, .len = 1,
-		.capacity = 1, .modifiers = (uint64_t[]){ DRM_FORMAT_MOD_LINEAR } };
-	struct wlr_buffer *buffer = wlr_allocator_create_buffer(f->server.allocator, CURSOR_SIZE,
-		CURSOR_SIZE, &format);
-	uint32_t fourcc;
-	size_t stride;
-	void *data;
-	check(wlr_buffer_begin_data_ptr_access(buffer, WLR_BUFFER_DATA_PTR_ACCESS_WRITE, &data,
-		&fourcc, &stride));
-	memset(data, 0xff, stride * CURSOR_SIZE);
-	wlr_buffer_end_data_ptr_access(buffer);
-	struct wlr_output_cursor *cursor = wlr_output_cursor_create(f->server.output->wlr_output);
-	check(wlr_output_cursor_set_buffer(cursor, buffer, hotspot, hotspot));
-	wlr_buffer_drop(buffer);
-	return cursor;
-}
-
 /** The first pixel of the picture that a session begins with, as people see it. */
 static uint32_t look_once(struct fixture *f, uint32_t options) {
 	struct test_session *session = test_session_create(f->client, options, ALL);
@@ -1290,7 +1268,7 @@ TEST_WITH_EACH(fixture, cursors, cursor_of_a_session_that_has_ended_is_not_shown
 	wlr_output_state_finish(&state);
 	f->server.output->repaint = true;
 	fixture_paint(f, 0x123456);
-	struct wlr_output_cursor *cursor = add_cursor(f, param->hotspot);
+	struct wlr_output_cursor *cursor = output_add_cursor(f->server.output, param->hotspot);
 	check(output->hardware_cursor == cursor);
 	const struct wlr_output_cursor before = *cursor;
 
@@ -1317,7 +1295,7 @@ TEST_WITH_EACH(fixture, cursor_changes, display_does_not_get_a_cursor_back_that)
 	struct wlr_output *output = f->server.output->wlr_output;
 	f->server.output->repaint = true;
 	fixture_paint(f, 0x123456);
-	struct wlr_output_cursor *cursor = add_cursor(f, 0);
+	struct wlr_output_cursor *cursor = output_add_cursor(f->server.output, 0);
 	struct test_session *session =
 		test_session_create(f->client, VITRINE_VIEW_OPTION_PAINT_CURSORS, ALL);
 	pump_until(&f->server, session->n_frames > 0);
