@@ -13,7 +13,7 @@ import json
 import os
 import sys
 
-from harness import (PLACE, Compositor, Group, PluginCompositor, collect, finish, given, need,
+from harness import (LIMIT, PLACE, Compositor, Group, PluginCompositor, collect, finish, given, need,
                      require, run_groups, skip_if)
 from picture import need_same, still_picture, take_shot
 
@@ -100,7 +100,9 @@ def need_watched(done, frames, guarantee):
 def test_beyond_the_limits():
     """vitrine-compositor: client after client sees a screen of 11600x11600, still and moving"""
     def watch(compositor, frames, *options):
-        return compositor.start('vitrine', 'watch', '--json', '--frames', str(frames), *options)
+        # To draw half a gigabyte takes its time, and the machine has other work too
+        return compositor.start('vitrine', 'watch', '--json', '--frames', str(frames),
+                                '--timeout', str(LIMIT), *options)
 
     with Compositor(['vitrine-compositor', '-o', LARGE]) as compositor:
         for guarantee in ('sealed', 'sealed', 'snapshot', 'sealed'):
