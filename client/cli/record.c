@@ -33,8 +33,9 @@ struct record {
 	uint64_t max_frames; // 0 without a limit
 	double seconds; // 0 without a limit
 	bool every_change, constant_rate; // as asked for
+	const char *path; // NULL for a name with the time
+	char *own_path; // that name, or NULL
 
-	double created; // when the session was
 	double zero; // the time of the first slot
 	double last_progress;
 	uint64_t n_torn; // taken back while being read, and left out
@@ -72,7 +73,7 @@ static int record_begin(struct record *record, const struct vitrine_frame_info *
 	}
 	// What a still screen shows is as old as it has been still: that was not recorded
 	double time = cli_seconds(&info->time), now = cli_now();
-	record->zero = time >= record->created && time < now ? time : now;
+	record->zero = !info->shown_again && time < now ? time : now;
 	const struct record_writer_options options = {
 		.pace = record->pace,
 		.sink = record_file_get_sink(&record->file),
@@ -264,6 +265,9 @@ static int record_finish(struct record *record, int error, int session_error) {
 	if (error < 0) {
 		return record_fail(record, error);
 	}
+	if (record->own_path != NULL) {
+		puts(record->own_path); // scripts read which name the file got
+	}
 	if (session_error < 0) {
 		// What came before is good
 		return cli_fail_client(&record->cli, session_error);
@@ -272,7 +276,7 @@ static int record_finish(struct record *record, int error, int session_error) {
 		cli_note("%s: the recording ends here, after %" PRIu64 " frame%s", record->end,
 			stats.written, stats.written == 1 ? "" : "s");
 	}
-	return EXIT_SUCCESS;
+	return record->own_path != NULL ? cli_flush_stdout() : EXIT_SUCCESS;
 }
 
 /** The rate that was asked for, or that of the output, which is NULL for a window. */
@@ -297,7 +301,6 @@ static void record_choose_rate(struct record *record, const struct vitrine_outpu
 
 static int record_session(struct record *record) {
 	struct cli_target target;
-	record->created = cli_now();
 	int status = cli_create_session(&record->cli, &record->session, &target);
 	if (status != EXIT_SUCCESS) {
 		return status;
@@ -380,9 +383,15 @@ static const char *get_ending(const char *path) {
 	return dot != NULL && dot > (slash != NULL ? slash : path) ? dot + 1 : "";
 }
 
+/** Of a file that has no name yet: one that plays, if there is an encoder. */
+static enum record_type get_default_type(void) {
+	const char *reason;
+	return encoder_load(CONTAINER_MKV, &reason) != NULL ? RECORD_MKV : RECORD_Y4M;
+}
+
 /** The type that was asked for, or that of the file's ending: both are the same, or it fails. */
 static void choose_type(struct record *record, const char *type, const char *path) {
-	const char *ending = get_ending(path);
+	const char *ending = path != NULL ? get_ending(path) : "";
 	enum record_type of_ending;
 	bool is_known = record_type_from_name(ending, &of_ending);
 	if (type != NULL) {
@@ -393,6 +402,8 @@ static void choose_type(struct record *record, const char *type, const char *pat
 		}
 	} else if (is_known) {
 		record->file.type = of_ending;
+	} else if (path == NULL) {
+		record->file.type = get_default_type();
 	} else if (*ending != '\0') {
 		exit(cli_fail_usage(&record->cli, "\".%s\" is no type of file; there are %s, and --type",
 			ending, type_list));
@@ -411,7 +422,7 @@ static void choose_pace(struct record *record) {
 	}
 }
 
-static const char *parse_options(struct record *record, int argc, char **argv) {
+static void parse_options(struct record *record, int argc, char **argv) {
 	int option;
 	const char *type = NULL;
 	while ((option = cli_getopt(&record->cli, argc, argv)) != -1) {
@@ -419,16 +430,22 @@ static const char *parse_options(struct record *record, int argc, char **argv) {
 			type = optarg;
 		}
 	}
-	if (argc - optind != 1) {
+	if (argc - optind > 1) {
 		exit(cli_fail_usage(&record->cli, "wants one file name, or - for standard output"));
 	}
-	choose_type(record, type, argv[optind]);
+	record->path = argv[optind]; // or the NULL at the end
+	choose_type(record, type, record->path);
 	choose_pace(record);
-	return argv[optind];
+	if (record->path != NULL && strcmp(record->path, "-") == 0 && isatty(STDOUT_FILENO)) {
+		exit(cli_fail_usage(&record->cli, "does not write video to a terminal"));
+	}
+	if (cli_check_cpu_reads(&record->cli) != 0) {
+		exit(EXIT_USAGE);
+	}
 }
 
 /** Returns EXIT_SUCCESS, or another status after printing why the file cannot be written. */
-static int load_encoder(struct record *record, const char *path) {
+static int load_encoder(struct record *record) {
 	if (!record_type_is_encoded(record->file.type)) {
 		return EXIT_SUCCESS;
 	}
@@ -438,39 +455,48 @@ static int load_encoder(struct record *record, const char *path) {
 	if (record->file.encoding != NULL) {
 		return EXIT_SUCCESS;
 	}
+	const char *path = record->path == NULL || strcmp(record->path, "-") == 0 ? "FILE" :
+		record->path;
 	return cli_fail("cannot encode %s: %s; `vitrine record - | ffmpeg -i - -vf "
 		"'pad=ceil(iw/2)*2:ceil(ih/2)*2' %s` does",
-		record_type_get_name(record->file.type), reason, strcmp(path, "-") == 0 ? "FILE" : path);
+		record_type_get_name(record->file.type), reason, path);
+}
+
+static int open_file(struct record *record) {
+	if (record->path == NULL) {
+		int status = cli_make_path("XDG_VIDEOS_DIR", record_type_get_name(record->file.type),
+			&record->own_path);
+		if (status != EXIT_SUCCESS) {
+			return status;
+		}
+		record->path = record->own_path;
+	}
+	return cli_open_file(&record->file.out, record->path);
 }
 
 static int record_run(int argc, char **argv) {
 	struct record record = { .file.out.fd = -1 };
 	cli_init(&record.cli, &command_record);
-	const char *path = parse_options(&record, argc, argv);
-	if (strcmp(path, "-") == 0 && isatty(STDOUT_FILENO)) {
-		return cli_fail_usage(&record.cli, "does not write video to a terminal");
-	}
-	if (cli_check_cpu_reads(&record.cli) != 0) {
-		return EXIT_USAGE;
-	}
-	if (load_encoder(&record, path) != EXIT_SUCCESS) {
+	parse_options(&record, argc, argv);
+	if (load_encoder(&record) != EXIT_SUCCESS) {
 		return EXIT_FAILURE;
 	}
 
 	cli_catch_signals();
-	int status = cli_open_file(&record.file.out, path);
+	int status = open_file(&record);
 	if (status == EXIT_SUCCESS) {
 		status = record_session(&record);
 	}
 	record_writer_destroy(record.writer);
 	record_file_finish(&record.file);
 	cli_finish(&record.cli);
+	free(record.own_path);
 	return status;
 }
 
 const struct command command_record = {
 	.name = "record",
-	.synopsis = "[-o OUTPUT|-w WINDOW] [--frames N] [--seconds S] [-t TYPE] [--rate FPS] [--every-change] FILE|-",
+	.synopsis = "[-o OUTPUT|-w WINDOW] [--frames N] [--seconds S] [-t TYPE] [--rate FPS] [--every-change] [FILE|-]",
 	.summary = "Record frames to a file or a pipe, until it is interrupted",
 	.own = options,
 	.options = CLI_SOURCE | CLI_SESSION | CLI_TIMEOUT | CLI_SOCKET,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <png.h>
 #include <poll.h>
 #include <signal.h>
@@ -1090,6 +1091,29 @@ static void check_magic(const char *path, const char *magic, long offset) {
 	check_int(fread(bytes, 1, 4, file), ==, 4);
 	fclose(file);
 	check_str(bytes, magic);
+}
+
+/** Checks that a run printed the name of a file in this directory, and returns it. */
+static const char *check_own_name(struct run *run, const char *ending) {
+	char here[PATH_MAX];
+	check(getcwd(here, sizeof(here)) != NULL);
+	size_t len = strlen(run->out);
+	check(len > strlen(ending) + 1 && run->out[len - 1] == '\n');
+	run->out[len - 1] = '\0';
+	check(strncmp(run->out, here, strlen(here)) == 0);
+	check_str(run->out + len - 1 - strlen(ending), ending);
+	return run->out;
+}
+
+TEST_WITH(fixture, record_makes_up_a_name, .script = &fake_animation) {
+	setenv("XDG_VIDEOS_DIR", getenv("XDG_RUNTIME_DIR"), 1);
+	struct run *run = works(f, ARGS("record", "--frames", "2", "-t", "y4m"));
+	check_quiet(run);
+	check_int(count_frames(check_own_name(run, ".y4m")), ==, 2);
+	need_encoder(f);
+	run = works(f, ARGS("record", "--frames", "2"));
+	check_magic(check_own_name(run, ".mkv"), "\x1a\x45\xdf\xa3", 0);
+	check_int(count_files(), ==, 2);
 }
 
 TEST_WITH_EACH(fixture, encoded_types, record_encodes_by_the_ending) {
