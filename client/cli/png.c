@@ -38,8 +38,10 @@ static bool write_image(png_structp png, png_infop info, const struct image *ima
 		return false;
 	}
 	png_set_write_fn(png, file, handle_write, handle_flush);
-	// Screens compress well, and people wait
-	png_set_compression_level(png, 3);
+	// People wait. Beside the pixel on its left, text is as small as without a filter, and a
+	// photograph half as large; to choose a filter row by row takes twice as long as all else.
+	png_set_compression_level(png, 1);
+	png_set_filter(png, PNG_FILTER_TYPE_BASE, PNG_FILTER_SUB);
 	png_set_IHDR(png, info, image->width, image->height, 8, PNG_COLOR_TYPE_RGB,
 		PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
 	png_write_info(png, info);

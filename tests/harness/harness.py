@@ -496,8 +496,11 @@ class PluginCompositor(Compositor):
             picture = super().grim_sized(*options)
         return picture
 
+    def ipc(self):
+        return next(self.dir.glob('sway-ipc.*.sock'))
+
     def swaymsg(self, *command):
-        self.run('swaymsg', '--socket', next(self.dir.glob('sway-ipc.*.sock')), *command)
+        return self.run('swaymsg', '--socket', self.ipc(), *command)
 
     @contextlib.contextmanager
     def frozen(self):

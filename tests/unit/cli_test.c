@@ -211,6 +211,23 @@ TEST_WITH_EACH(fixture, commands, help_and_version) {
 TEST_PARAMS(fixture, wrong_usages, const char *text; const char *const *args) = {
 	{ "unknown command", .args = ARGS("frobnicate"), .text = "frobnicate" },
 	{ "shot of two files", .args = ARGS("shot", "a", "b") },
+	{ "shot of another type", .text = ".webp", .args = ARGS("shot", "a.webp") },
+	{ "type at odds with the ending", .text = ".jpg",
+		.args = ARGS("shot", "-t", "png", "a.jpg") },
+	{ "type at odds with another ending", .text = ".tiff",
+		.args = ARGS("shot", "-t", "png", "a.tiff") },
+	{ "unknown type", .text = "png, ppm and jpeg", .args = ARGS("shot", "-t", "gif", "a") },
+	{ "quality of a PNG", .text = "png", .args = ARGS("shot", "-q", "50", "a.png") },
+	{ "quality above 100", .text = "100", .args = ARGS("shot", "-q", "101", "a.jpg") },
+	{ "no quality", .args = ARGS("shot", "-q", "0", "a.jpg") },
+	{ "region without a size", .text = "X,Y WxH", .args = ARGS("shot", "-g", "1,2", "a") },
+	{ "region of nothing", .text = "X,Y WxH", .args = ARGS("shot", "-g", "1,2 0x3", "a") },
+	{ "region and more", .text = "X,Y WxH", .args = ARGS("shot", "-g", "1,2 3x4 5", "a") },
+	{ "region beyond all numbers", .text = "X,Y WxH",
+		.args = ARGS("shot", "-g", "1,2 99999999999999999999x4", "a") },
+	{ "region and all", .text = "takes one of", .args = ARGS("shot", "-a", "-g", "1,2 3x4", "a") },
+	{ "output and all", .text = "takes one of", .args = ARGS("shot", "-a", "-o", "A", "a") },
+	{ "scale of nothing", .args = ARGS("shot", "-s", "0", "a") },
 	{ "watch of a file", .args = ARGS("watch", "x") },
 	{ "no frames", .args = ARGS("record", "--frames", "0", "x") },
 	{ "no seconds", .args = ARGS("record", "--seconds", "nan", "x") },
@@ -287,12 +304,12 @@ TEST_WITH(fixture, first_output_that_is_on_is_looked_at,
 	check_one_line(works(f, ARGS("shot", "x.png")), "of FAKE-2, one of 2 outputs");
 	check_one_line(works(f, ARGS("watch", "--frames", "1")), "of FAKE-2, one of 2 outputs");
 	check_str(works(f, ARGS("shot", "-o", "FAKE-2", "x.png"))->err, "");
-	fails(f, 1, "the output is off", ARGS("shot", "-o", "FAKE-1", "--timeout", "0.1", "y.png"));
+	fails(f, 1, "the output is off", ARGS("shot", "-o", "FAKE-1", "--timeout", "1", "y.png"));
 }
 
 TEST_WITH(fixture, outputs_that_are_all_off,
 		SCRIPT(.outputs = two_outputs, .start = say_off)) {
-	struct run *run = run_to_end(f, ARGS("shot", "--timeout", "0.1", "x.png"));
+	struct run *run = run_to_end(f, ARGS("shot", "--timeout", "1", "x.png"));
 	check_int(run->status, ==, 1);
 	check_has(run->err, "of FAKE-1, one of 2", "the output is off");
 }
@@ -648,6 +665,185 @@ static void check_picture(const char *path, unsigned width, unsigned height, con
 		check_int(pixels[3 * i + 1], ==, 0xff);
 		check_int(pixels[3 * i + 2], ==, 0);
 	}
+}
+
+/* Types of pictures, and names of files */
+
+/** The first bytes of the file are these. */
+static void check_begins(const char *path, const char *magic, size_t len) {
+	char bytes[16];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	check(fd >= 0);
+	check_int(read(fd, bytes, len), ==, (ssize_t)len);
+	check(memcmp(bytes, magic, len) == 0);
+	close(fd);
+}
+
+#define PNG_MAGIC "\x89PNG"
+#define JPEG_MAGIC "\xff\xd8\xff"
+#define PPM_MAGIC "P6\n3 2\n255\n"
+TEST_PARAMS(fixture, types, const char *path, *type, *magic; size_t magic_len) = {
+	{ "ending of PNG", { &picture }, "a.png", NULL, PNG_MAGIC, 4 },
+	{ "ending of PPM", { &picture }, "a.ppm", NULL, PPM_MAGIC, 11 },
+	{ "ending of JPEG", { &picture }, "a.JPG", NULL, JPEG_MAGIC, 3 },
+	{ "longer ending of JPEG", { &picture }, "d.x/a.jpeg", NULL, JPEG_MAGIC, 3 },
+	{ "no ending", { &picture }, "d.x/a", NULL, PNG_MAGIC, 4 },
+	{ "hidden file", { &picture }, ".jpg", NULL, PNG_MAGIC, 4 },
+	{ "unknown ending", { &picture }, "a.2026", NULL, PNG_MAGIC, 4 },
+	{ "type without an ending", { &picture }, "a", "jpeg", JPEG_MAGIC, 3 },
+	{ "type of an unknown ending", { &picture }, "a.2026", "ppm", PPM_MAGIC, 11 },
+	{ "both", { &picture }, "a.pnm", "ppm", PPM_MAGIC, 11 },
+};
+
+TEST_WITH_EACH(fixture, types, picture_is_of_the_type_of_its_name) {
+	check(mkdir("d.x", 0700) == 0);
+	works(f, param->type != NULL ? ARGS("shot", "-t", param->type, param->path) :
+		ARGS("shot", param->path));
+	check_begins(param->path, param->magic, param->magic_len);
+}
+
+TEST_WITH(fixture, ppm_has_the_pixels, .script = &picture) {
+	works(f, ARGS("shot", "a.ppm"));
+	char bytes[64];
+	int fd = open("a.ppm", O_RDONLY | O_CLOEXEC);
+	check_int(read(fd, bytes, sizeof(bytes)), ==, 11 + 6 * 3);
+	for (unsigned i = 0; i < 6; i++) {
+		check_int((unsigned char)bytes[11 + 3 * i], ==, make_pixel(i + 1) >> 16);
+		check_int((unsigned char)bytes[12 + 3 * i], ==, 0xff);
+		check_int((unsigned char)bytes[13 + 3 * i], ==, 0);
+	}
+	close(fd);
+}
+
+TEST_WITH(fixture, quality_of_a_jpeg_costs_bytes, .script = &fake_animation) {
+	works(f, ARGS("shot", "-q", "100", "a.jpg"));
+	works(f, ARGS("shot", "a.jpeg"));
+	works(f, ARGS("shot", "-q", "1", "b.jpg"));
+	check_int(get_size("a.jpg"), >, get_size("a.jpeg"));
+	check_int(get_size("a.jpeg"), >, get_size("b.jpg"));
+}
+
+/** What it printed is a file in this directory. */
+static void check_named(struct fixture *f, const char *directory, const char *ending) {
+	char *out = works(f, ARGS("shot", "-t", "ppm"))->out;
+	char *newline = strchr(out, '\n');
+	check(newline != NULL && newline[1] == '\0');
+	*newline = '\0';
+	check_int(strncmp(out, directory, strlen(directory)), ==, 0);
+	check(strchr(out + strlen(directory) + 1, '/') == NULL);
+	check_has(out, "_vitrine", ending);
+	check_begins(out, PPM_MAGIC, 11);
+}
+
+static void write_user_dirs(const char *text) {
+	FILE *file = fopen(".config/user-dirs.dirs", "w");
+	check(file != NULL && fputs(text, file) >= 0 && fclose(file) == 0);
+}
+
+TEST_WITH(fixture, picture_without_a_name_goes_where_pictures_are, .script = &picture) {
+	char home[256], path[300];
+	check(getcwd(home, sizeof(home)) != NULL);
+	setenv("HOME", home, 1);
+	unsetenv("XDG_CONFIG_HOME");
+	unsetenv("XDG_PICTURES_DIR");
+	check(mkdir("my \"own", 0700) == 0 && mkdir(".config", 0700) == 0 && mkdir("env", 0700) == 0);
+	check_named(f, home, ".ppm");
+	write_user_dirs("# XDG_PICTURES_DIR=\"/nowhere\"\nXDG_VIDEOS_DIR=\"$HOME/env\"\n"
+		"XDG_PICTURES_DIR=\"relative\"\n");
+	check_named(f, home, ".ppm");
+	write_user_dirs("XDG_PICTURES_DIR=\"/nowhere\"\n XDG_PICTURES_DIR=\"$HOME/my \\\"own\"\n");
+	snprintf(path, sizeof(path), "%s/my \"own/", home);
+	check_named(f, path, ".ppm");
+	snprintf(path, sizeof(path), "%s/env", home);
+	setenv("XDG_PICTURES_DIR", path, 1);
+	check_named(f, path, ".ppm");
+	// Of the same second, or not: none replaces another
+	check_named(f, path, ".ppm");
+	check(chdir(path) == 0);
+	check_int(count_files(), ==, 2);
+}
+
+TEST_WITH(fixture, picture_without_a_place_is_an_error, .script = &picture) {
+	unsetenv("HOME");
+	unsetenv("XDG_PICTURES_DIR");
+	unsetenv("XDG_CONFIG_HOME");
+	fails(f, 1, "HOME", ARGS("shot"));
+}
+
+/* Parts of the layout: two outputs whose pixels are all of the output's number */
+
+static const struct fake_output layout_outputs[] = {
+	{ .name = "FAKE-1", .width = 4, .height = 2, .x = -4, .y = 0 },
+	{ .name = "FAKE-2", .width = 4, .height = 4, .x = 0, .y = 1, .scale = 2 },
+	{ 0 },
+};
+
+static int make_number(const struct fake_event *event) {
+	uint32_t pixels[16];
+	for (int i = 0; i < 16; i++) {
+		pixels[i] = make_pixel(event->values[1]);
+	}
+	return fake_memfd_with(pixels, sizeof(pixels));
+}
+
+static void send_number(struct fake_session *session) {
+	bool second = strcmp(session->output->name, "FAKE-2") == 0;
+	fake_say(session, SAY(EVENT(DEPTH, 1), VIEW(.width = 4, .height = second ? 4 : 2),
+		PLANE_OF(make_number, .values = { 0, second ? 2 : 1 },
+			.view = { .width = 4, .height = second ? 4 : 2, .stride = 16 }), EVENT(VIEW_DONE, 0),
+		EVENT(TRANSFORM, 0), EVENT(FRAME, 0, 1, 0, 1, 0, 0, 0, 0, 0)));
+}
+
+#define LAYOUT { SCRIPT(.outputs = layout_outputs, .start = send_number) }
+/** The names of the pixels; 0 for black. */
+TEST_PARAMS(fixture, regions, const char *region, *scale; unsigned width, height;
+		const char *names) = {
+	{ "all", LAYOUT, NULL, NULL, 12, 6,
+		"111111110000" "111111110000" "111111112222" "111111112222" "000000002222" "000000002222" },
+	{ "all, scaled", LAYOUT, NULL, "1", 6, 3, "111100" "111122" "000022" },
+	{ "one alone", LAYOUT, "-4,0 2x1", NULL, 2, 1, "11" },
+	{ "both", LAYOUT, "-1,0 2x2", NULL, 4, 4, "1100" "1100" "1122" "1122" },
+	{ "nothing below", LAYOUT, "-4,1 1x2", NULL, 1, 2, "10" },
+	{ "beyond all sides", LAYOUT, "-5,-1 7x5", "1", 7, 5,
+		"0000000" "0111100" "0111122" "0000022" "0000000" },
+};
+
+static void check_names(const char *path, unsigned width, unsigned height, const char *names) {
+	char bytes[4096], header[32];
+	int len = snprintf(header, sizeof(header), "P6\n%u %u\n255\n", width, height);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	check_int(read(fd, bytes, sizeof(bytes)), ==, len + (ssize_t)(3 * width * height));
+	close(fd);
+	check(memcmp(bytes, header, (size_t)len) == 0);
+	for (size_t i = 0; i < width * height; i++) {
+		check_int((unsigned char)bytes[(size_t)len + 3 * i], ==, (names[i] - '0') << 4);
+	}
+}
+
+TEST_WITH_EACH(fixture, regions, part_of_the_layout) {
+	const char *region = param->region != NULL ? param->region : "";
+	const char *option = param->region != NULL ? "-g" : "-a";
+	const char *args[16] = { "vitrine", "shot", "x.ppm", option };
+	size_t n = 4;
+	if (param->region != NULL) {
+		args[n++] = region;
+	}
+	if (param->scale != NULL) {
+		args[n++] = "-s";
+		args[n++] = param->scale;
+	}
+	check_str(works(f, args)->err, "");
+	check_names("x.ppm", param->width, param->height, param->names);
+}
+
+TEST_WITH(fixture, region_without_an_output,
+		SCRIPT(.outputs = layout_outputs, .start = send_number)) {
+	works(f, ARGS("shot", "-g", "0,1 1x1", "x.png"));
+	fails(f, 1, "no output in the region", ARGS("shot", "-g", "0,0 1x1", "y.png"));
+	fails(f, 1, "pixels; there can be up to", ARGS("shot", "-g", "0,0 99999x2", "y.png"));
+	fails(f, 1, "pixels; there can be up to",
+		ARGS("shot", "-g", "-99999999,-99999999 999999999x999999999", "-s", "1e9", "y.png"));
+	fails(f, 1, "pixels; there can be up to", ARGS("shot", "-a", "-s", "0.001", "y.png"));
 }
 
 /** What wlr_box_transform() makes of 123/456, by wl_output.transform */
