@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "capture.h"
+#include "still.h"
 
 /** How often a frame may be taken away under our hands before we give up. */
 #define MAX_ATTEMPTS 8
@@ -169,13 +170,25 @@ static int scale_image(struct image *image, double scale, double width, double h
 	return status;
 }
 
+/** The picture that has stood still. As cli_copy_frame(). */
+static int copy_still(struct cli *cli, struct vitrine_session *session, struct image *image) {
+	struct still still = { .session = session };
+	int status = cli_wait_still(cli, &still, 1, cli->still_ms);
+	if (status != EXIT_SUCCESS) {
+		vitrine_frame_release(still.frame);
+		return status;
+	}
+	return copy_and_release(still.frame, image);
+}
+
 static int capture_one(struct cli *cli, struct image *image) {
 	struct cli_target target;
 	struct vitrine_session *session;
 	cli->implicit_release = true;
 	int status = cli_create_session(cli, &session, &target);
 	if (status == EXIT_SUCCESS) {
-		status = cli_copy_frame(cli, session, image, MAX_IMPLICIT_ATTEMPTS);
+		status = cli->still_ms > 0 ? copy_still(cli, session, image) :
+			cli_copy_frame(cli, session, image, MAX_IMPLICIT_ATTEMPTS);
 	}
 	vitrine_session_destroy(session);
 	if (status == -EAGAIN) {
@@ -293,6 +306,32 @@ static int layout_wait(struct layout *layout) {
 	return n_shown > 0 ? EXIT_SUCCESS : cli_fail("all outputs in the picture are off");
 }
 
+/** Has all of them have stood still at the same time. */
+static int layout_wait_still(struct layout *layout) {
+	struct still *stills = calloc(layout->n_parts, sizeof(*stills));
+	struct part **parts = calloc(layout->n_parts, sizeof(*parts));
+	if (stills == NULL || parts == NULL) {
+		free(stills);
+		free(parts);
+		return cli_fail("out of memory");
+	}
+	size_t n = 0;
+	for (size_t i = 0; i < layout->n_parts; i++) {
+		struct part *part = &layout->parts[i];
+		if (part->session != NULL) {
+			parts[n] = part;
+			stills[n++] = (struct still){ part->session, part->frame };
+		}
+	}
+	int status = cli_wait_still(layout->cli, stills, n, layout->cli->still_ms);
+	for (size_t i = 0; i < n; i++) {
+		parts[i]->frame = stills[i].frame;
+	}
+	free(stills);
+	free(parts);
+	return status;
+}
+
 static int layout_copy(struct layout *layout) {
 	int status = EXIT_SUCCESS;
 	for (size_t i = 0; i < layout->n_parts && status == EXIT_SUCCESS; i++) {
@@ -378,6 +417,9 @@ static int capture_layout(struct cli *cli, struct image *image) {
 	}
 	if (status == EXIT_SUCCESS) {
 		status = layout_wait(&layout);
+	}
+	if (status == EXIT_SUCCESS && cli->still_ms > 0) {
+		status = layout_wait_still(&layout);
 	}
 	if (status == EXIT_SUCCESS) {
 		status = layout_copy(&layout);

@@ -50,7 +50,7 @@ struct command {
 };
 
 extern const struct command command_probe, command_info, command_shot, command_record,
-	command_watch, command_audit, command_sessions;
+	command_watch, command_wait, command_audit, command_sessions;
 
 /** A part of the layout, in logical pixels. */
 struct cli_region {
@@ -65,6 +65,8 @@ struct cli {
 	bool all, has_region; // in place of one output or window
 	struct cli_region region;
 	double scale; // pixels of the picture for a logical one; 0 for those of the screen
+	bool wait_for_window; // if there is none of the name yet
+	int still_ms; // how long a picture has to stand still; 0 if it has not
 	const char *socket; // NULL for $WAYLAND_DISPLAY
 	uint32_t acceptable; // bitfield of enum vitrine_guarantee, 0 for all
 	uint32_t storages; // bitfield of enum vitrine_storage, 0 for what the CPU reads
@@ -167,6 +169,11 @@ int cli_check_cpu_reads(const struct cli *cli);
  */
 int cli_next_frame(struct vitrine_session *session, int timeout_ms,
 	struct vitrine_frame **frame);
+/**
+ * Handles events, and waits for them until then, as cli_now() has it, or for less. Returns 0,
+ * or EXIT_FAILURE after printing why the connection has failed.
+ */
+int cli_dispatch_until(const struct cli *cli, double end);
 /** Waits for the first frame. Returns NULL after printing why there is none. */
 struct vitrine_frame *cli_first_frame(const struct cli *cli, struct vitrine_session *session);
 

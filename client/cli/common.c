@@ -145,6 +145,14 @@ int cli_next_frame(struct vitrine_session *session, int timeout_ms,
 	return -EINTR;
 }
 
+int cli_dispatch_until(const struct cli *cli, double end) {
+	// A signal between the check and poll() would be slept over: not for long
+	double left = (end - cli_now()) * 1000;
+	int ret = vitrine_client_dispatch(cli->client,
+		left < 0 ? 0 : left > CLI_TICK_MS ? CLI_TICK_MS : (int)left + 1);
+	return ret < 0 && ret != -EINTR ? cli_fail_client(cli, ret) : EXIT_SUCCESS;
+}
+
 struct vitrine_frame *cli_first_frame(const struct cli *cli, struct vitrine_session *session) {
 	struct vitrine_frame *frame;
 	int ret = cli_next_frame(session, cli->timeout_ms, &frame);

@@ -12,6 +12,7 @@ static const struct command *const commands[] = {
 	&command_shot,
 	&command_record,
 	&command_watch,
+	&command_wait,
 	&command_audit,
 	&command_sessions,
 };

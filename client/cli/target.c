@@ -142,8 +142,16 @@ static int find_window(struct cli *cli, struct cli_target *target) {
 	}
 	size_t n_matches;
 	struct vitrine_toplevel *toplevel = cli_match_window(cli, &n_matches);
+	double end = cli_now() + cli->timeout_ms / 1000.0;
+	while (toplevel == NULL && cli->wait_for_window && !cli_interrupted && cli_now() < end) {
+		int status = cli_dispatch_until(cli, end);
+		if (status != EXIT_SUCCESS) {
+			return status;
+		}
+		toplevel = cli_match_window(cli, &n_matches);
+	}
 	if (toplevel == NULL) {
-		return cli_fail_window(cli);
+		return cli_interrupted ? cli_fail("interrupted") : cli_fail_window(cli);
 	}
 	if (n_matches > 1 && !cli->has_noted) {
 		struct names names = {0};

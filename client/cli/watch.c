@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -66,6 +67,12 @@ static struct json_object *make_percentile(const struct watch *watch, size_t n, 
 	return n == 0 ? NULL : json_object_new_int64(get_percentile(watch, n, percent));
 }
 
+/** Of the terminal. */
+static int get_columns(void) {
+	struct winsize size;
+	return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
+}
+
 static void watch_print_line(struct watch *watch, bool terminal) {
 	double now = cli_now();
 	double fps = (double)(watch->n_frames - watch->line_frames) / (now - watch->last_line);
@@ -83,16 +90,21 @@ static void watch_print_line(struct watch *watch, bool terminal) {
 	const struct vitrine_frame_info *info = &watch->info;
 	uint64_t pixels = (uint64_t)info->width * info->height;
 	char fourcc[5];
-	printf("%s%" PRIu32 "x%" PRIu32 " %s  %5.1f fps  latency %s  damage %3.0f%%  frames %" PRIu64 "  skipped %" PRIu64 "  revoked %" PRIu64 "  %s, %s%s%s",
-		terminal ? "\r" : "", info->width, info->height,
-		watch->n_frames > 0 ? cli_fourcc(info->fourcc, fourcc) : "-", fps,
+	char line[256];
+	snprintf(line, sizeof(line), "%" PRIu32 "x%" PRIu32 " %s  %5.1f fps  latency %s  damage %3.0f%%  frames %" PRIu64 "  skipped %" PRIu64 "  revoked %" PRIu64 "  %s, %s%s",
+		info->width, info->height, watch->n_frames > 0 ? cli_fourcc(info->fourcc, fourcc) : "-", fps,
 		latency,
 		pixels > 0 ? 100.0 * (double)watch->damaged / (double)pixels : 0.0,
 		watch->n_frames, stats.skipped, stats.revoked,
 		watch->n_frames > 0 ? vitrine_guarantee_name(info->guarantee) : "no frame yet",
 		watch->n_frames > 0 ? vitrine_storage_name(info->storage) : "waiting",
-		vitrine_session_is_off(watch->session) ? ", the output is off" : "",
-		terminal ? "\033[K" : "\n");
+		vitrine_session_is_off(watch->session) ? ", the output is off" : "");
+	if (terminal) {
+		// A longer one would go on in the next row, and stay there
+		printf("\r%.*s\033[K", get_columns() - 1, line);
+	} else {
+		puts(line);
+	}
 }
 
 static double watch_get_fps(const struct watch *watch) {
@@ -152,10 +164,21 @@ static int watch_loop(struct watch *watch) {
 	return 0;
 }
 
+/** Whether all that was waited for has come. Returns an exit status. */
+static int watch_judge(const struct watch *watch, int error) {
+	if (error < 0) {
+		return cli_fail_client(&watch->cli, error);
+	}
+	bool ended = watch->seconds > 0 && !cli_interrupted && !cli_stdout_is_broken();
+	return !ended || watch->n_frames >= watch->max_frames ? EXIT_SUCCESS :
+		cli_fail("%" PRIu64 " of %" PRIu64 " frames came in %g s", watch->n_frames,
+			watch->max_frames, watch->seconds);
+}
+
 static int watch_finish(struct watch *watch, int error) {
 	if (watch->cli.json) {
 		int status = watch_print_json(watch);
-		return error < 0 ? cli_fail_client(&watch->cli, error) : status;
+		return status != EXIT_SUCCESS ? status : watch_judge(watch, error);
 	}
 	bool terminal = isatty(STDOUT_FILENO);
 	if (watch->n_frames > watch->line_frames) {
@@ -165,7 +188,7 @@ static int watch_finish(struct watch *watch, int error) {
 		putchar('\n');
 	}
 	int status = cli_flush_stdout();
-	return error < 0 ? cli_fail_client(&watch->cli, error) : status;
+	return status != EXIT_SUCCESS ? status : watch_judge(watch, error);
 }
 
 enum {
@@ -175,7 +198,7 @@ enum {
 
 static const struct cli_option options[] = {
 	{ "frames", OPTION_FRAMES, "N", "end after N frames" },
-	{ "seconds", OPTION_SECONDS, "S", "end after S seconds" },
+	{ "seconds", OPTION_SECONDS, "S", "end after S seconds; it is an error if --frames did not come" },
 	{ 0 },
 };
 

@@ -196,6 +196,7 @@ TEST_PARAMS(fixture, commands, const char *file; bool needs_compositor, needs_se
 	{ "shot", .file = "file", .needs_compositor = true, .needs_session = true },
 	{ "record", .file = "file", .needs_compositor = true, .needs_session = true },
 	{ "watch", .needs_compositor = true, .needs_session = true },
+	{ "wait", .file = "--frames=1", .needs_compositor = true, .needs_session = true },
 	{ "audit", .needs_session = true }, // without a compositor it is of the machine
 };
 
@@ -241,6 +242,9 @@ TEST_PARAMS(fixture, wrong_usages, const char *text; const char *const *args) = 
 		.args = ARGS("watch", "--storage", "memfd,nope") },
 	{ "unknown guarantee", .text = "fd_read_only",
 		.args = ARGS("watch", "--guarantee", "sealed,nope") },
+	{ "wait for nothing", .text = "--still", .args = ARGS("wait") },
+	{ "wait for both", .text = "one of", .args = ARGS("wait", "--still", "1", "--frames", "2") },
+	{ "diff of no comparison", .args = ARGS("shot", "--diff", "d.png", "x.png") },
 	{ "audit of nothing", .args = ARGS("audit", "--no-machine", "--no-session") },
 	{ "audit of an output alone", .args = ARGS("audit", "--no-session", "-o", "FAKE-1") },
 };
@@ -844,6 +848,126 @@ TEST_WITH(fixture, region_without_an_output,
 	fails(f, 1, "pixels; there can be up to",
 		ARGS("shot", "-g", "-99999999,-99999999 999999999x999999999", "-s", "1e9", "y.png"));
 	fails(f, 1, "pixels; there can be up to", ARGS("shot", "-a", "-s", "0.001", "y.png"));
+}
+
+/* Comparing, and waiting */
+
+/** The picture of 3 by 2, with the red of its last pixel so much darker. */
+static void write_golden(const char *path, unsigned darker) {
+	unsigned char pixels[6 * 3];
+	for (unsigned i = 0; i < 6; i++) {
+		pixels[3 * i] = (unsigned char)((make_pixel(i + 1) >> 16) - (i == 5 ? darker : 0));
+		pixels[3 * i + 1] = 0xff;
+		pixels[3 * i + 2] = 0;
+	}
+	png_image image = { .version = PNG_IMAGE_VERSION, .width = 3, .height = 2,
+		.format = PNG_FORMAT_RGB };
+	check(png_image_write_to_file(&image, path, 0, pixels, 0, NULL));
+}
+
+TEST_WITH(fixture, picture_is_compared, .script = &picture) {
+	write_golden("same.png", 0);
+	write_golden("other.png", 5);
+	check_one_line(works(f, ARGS("shot", "--compare", "same.png", "--diff", "diff.png")),
+		"0 of 6 pixels differ");
+	check_int(count_files(), ==, 2);
+	fails(f, 3, "1 of 6 pixels differ from \"other.png\" by more than 0, and by 5 of 255 at most",
+		ARGS("shot", "--compare", "other.png"));
+	fails(f, 3, "1 of 6", ARGS("shot", "--compare", "other.png", "--tolerance", "4"));
+	works(f, ARGS("shot", "--compare", "other.png", "--tolerance", "5"));
+	fails(f, 3, "1 of 6", ARGS("shot", "--compare", "other.png", "--fuzz", "16.6"));
+	works(f, ARGS("shot", "--compare", "other.png", "--fuzz", "16.7"));
+	fails(f, 2, "of --compare", ARGS("shot", "--tolerance", "5", "x.png"));
+	fails(f, 1, "cannot read \"none.png\"", ARGS("shot", "--compare", "none.png"));
+}
+
+TEST_WITH(fixture, difference_is_shown, .script = &picture) {
+	write_golden("other.png", 5);
+	struct run *run = run_to_end(f, ARGS("shot", "--compare", "other.png", "--diff", "d.png",
+		"x.ppm"));
+	check_int(run->status, ==, 3);
+	check_begins("x.ppm", PPM_MAGIC, 11);
+	png_image image = { .version = PNG_IMAGE_VERSION };
+	unsigned char pixels[6 * 3];
+	check(png_image_begin_read_from_file(&image, "d.png"));
+	check_int(image.width * image.height, ==, 6);
+	image.format = PNG_FORMAT_RGB;
+	check(png_image_finish_read(&image, NULL, pixels, 0, NULL));
+	check(memcmp(pixels + 15, "\xff\0\0", 3) == 0);
+	for (size_t i = 0; i < 15; i += 3) {
+		check_int(pixels[i], ==, pixels[i + 1]);
+		check_int(pixels[i], ==, pixels[i + 2]);
+	}
+}
+
+TEST_WITH(fixture, size_is_compared, .script = &fake_animation) {
+	write_golden("golden.png", 0);
+	fails(f, 3, "320 x 200 pixels, and \"golden.png\" 3 x 2",
+		ARGS("shot", "--compare", "golden.png", "--fuzz", "100"));
+}
+
+static void move_twice_and_stop(struct fake_session *session) {
+	fake_say(session, SAY(EVENT(DEPTH, 2), ANNOUNCE(0), ANNOUNCE(1), EVENT(DAMAGE, 0, 0, 1, 1),
+		FRAME(0), EVENT(DAMAGE, 0, 0, 1, 1), FRAME(1)));
+}
+
+TEST_WITH(fixture, still_picture_is_waited_for, SCRIPT(.start = move_twice_and_stop)) {
+	works(f, ARGS("shot", "--when-still", "100", "x.png"));
+	works(f, ARGS("shot", "-a", "--when-still", "100", "y.png"));
+	works(f, ARGS("wait", "--still", "100"));
+	works(f, ARGS("wait", "--frames", "1"));
+	fails(f, 1, "of 9 frames came within 0.5 s",
+		ARGS("wait", "-o", "FAKE-1", "--frames", "9", "--timeout", "0.5"));
+}
+
+TEST_WITH(fixture, picture_that_is_never_still, .script = &fake_animation) {
+	works(f, ARGS("shot", "--when-still", "1", "x.png"));
+	fails(f, 4, "never stood still for 500 ms within 1 s",
+		ARGS("shot", "--when-still", "500", "--timeout", "1", "y.png"));
+	fails(f, 4, "never stood still", ARGS("shot", "-a", "--when-still", "500", "--timeout", "1", "y.png"));
+	fails(f, 4, "never stood still", ARGS("wait", "--still", "500", "--timeout", "1"));
+	works(f, ARGS("wait", "--frames", "5"));
+}
+
+static void open_foot(struct fake *fake) {
+	static const struct fake_window foot = { "id-9", "foot", "vim", 0, 0 };
+	fake_open_window(fake, &foot);
+}
+
+static const struct fake_window others[] = { { "id-1", "mpv", "a film" }, { 0 } };
+TEST_PARAMS(fixture, waits, const char *const *args) = {
+	{ "wait", .args = ARGS("wait", "-w", "foot", "--timeout", "30") },
+	{ "wait for stillness", .args = ARGS("wait", "-w", "foot", "--still", "50", "--timeout", "30") },
+	{ "shot", .args = ARGS("shot", "-w", "foot", "--wait", "--timeout", "30", "x.png") },
+	{ "still shot",
+		.args = ARGS("shot", "-w", "foot", "--when-still", "50", "--timeout", "30", "x.png") },
+};
+
+static const struct fake_script appearing = {
+	.windows = others, .steps = { open_foot },
+	.events = (const struct fake_event[]){ EVENT(DEPTH, 1), ANNOUNCE(0), FRAME(0), { 0 } },
+};
+
+TEST_WITH_EACH(fixture, waits, window_is_waited_for) {
+	f->script = &appearing;
+	struct process process = start(f, -1, param->args);
+	fake_step(process.compositor);
+	check_int(finish(&process)->status, ==, 0);
+}
+
+TEST_WITH(fixture, window_that_does_not_appear, .script = &appearing) {
+	works(f, ARGS("wait", "-w", "mpv"));
+	fails(f, 5, "no such window", ARGS("wait", "-w", "foot", "--timeout", "0.5"));
+	fails(f, 5, "no such window", ARGS("shot", "-w", "foot", "--wait", "--timeout", "0.5", "x.png"));
+	fails(f, 5, "no such window",
+		ARGS("shot", "-w", "foot", "--when-still", "9", "--timeout", "0.5", "x.png"));
+}
+
+TEST_WITH(fixture, watch_misses_frames, .script = &picture) {
+	works(f, ARGS("watch", "--frames", "1", "--seconds", "30"));
+	struct run *run = run_to_end(f, ARGS("watch", "--frames", "9", "--seconds", "0.5"));
+	check_int(run->status, ==, 1);
+	check_one_line(run, "1 of 9 frames came in 0.5 s");
 }
 
 /** What wlr_box_transform() makes of 123/456, by wl_output.transform */
