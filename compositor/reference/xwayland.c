@@ -146,6 +146,11 @@ static void x11_window_handle_associate(struct wl_listener *listener, void *data
 	listener_add(&surface->events.map, &window->listeners.map, x11_window_handle_map);
 	listener_add(&surface->events.unmap, &window->listeners.unmap, x11_window_handle_unmap);
 	listener_add(&surface->events.commit, &window->listeners.commit, x11_window_handle_commit);
+	// By two ways: its first picture can be here before it is known which window it is of, and
+	// Xwayland sends no other one before that was shown
+	if (wlr_surface_has_buffer(surface)) {
+		wlr_surface_map(surface);
+	}
 }
 
 static void x11_window_handle_dissociate(struct wl_listener *listener, void *data) {
