@@ -17,7 +17,7 @@ import tempfile
 import time
 
 from harness import (LIMIT, Compositor, Group, ReferenceCompositor, collect, finish, given,
-                     make_environment, need, require, run, run_groups)
+                     make_environment, n_colors, need, parse_ppm, require, run, run_groups)
 from picture import need_same, take_shot
 
 # Command lines, and what is said of them
@@ -275,6 +275,21 @@ def test_window_behind_lock(compositor):
     compositor.run('toplevel', '5', APP)
 
 
+def test_example():
+    """the example of the manual, as it stands there, gives the picture of a terminal"""
+    manual = pathlib.Path(__file__).parents[2] / 'compositor/reference/vitrine-compositor.1.scd'
+    example = re.search(r"^\t\*(vitrine-compositor -- .*foot\.png.*)\*$", manual.read_text('utf-8'),
+                        re.MULTILINE)[1]
+    with tempfile.TemporaryDirectory() as directory:
+        environment = make_environment({'WLR_BACKENDS': None, 'WLR_RENDERER': None,
+                                        'XDG_RUNTIME_DIR': directory, 'HOME': directory})
+        run('sh', '-c', example, cwd=directory, env=environment)
+        run('unpng', 'foot.png', 'foot.ppm', cwd=directory)
+        width, height, pixels = parse_ppm((pathlib.Path(directory) / 'foot.ppm').read_bytes())
+        need(width > 1000 and height > 600 and n_colors(pixels) > 4,
+             f'{width}x{height}, {n_colors(pixels)} colours')
+
+
 # What a client behind a security context finds. The others are of those that look at, or act for,
 # other clients
 SANDBOX_GLOBALS = {
@@ -507,7 +522,7 @@ def main():
 
 
 for test in (test_wrong_options, test_help, test_exit_with_startup, test_command,
-             test_nothing_is_left, test_run_timeout, test_ready, test_failed_start):
+             test_nothing_is_left, test_run_timeout, test_ready, test_example, test_failed_start):
     test.alone = True
 
 if __name__ == '__main__':
