@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -961,6 +962,48 @@ TEST_WITH(fixture, window_that_does_not_appear, .script = &appearing) {
 	fails(f, 5, "no such window", ARGS("shot", "-w", "foot", "--wait", "--timeout", "0.5", "x.png"));
 	fails(f, 5, "no such window",
 		ARGS("shot", "-w", "foot", "--when-still", "9", "--timeout", "0.5", "x.png"));
+}
+
+/** Of what is read until the other side is closed, no line is longer than that. */
+static void check_lines(int master, size_t columns) {
+	static char text[65536];
+	size_t len = 0;
+	ssize_t n;
+	while ((n = read(master, text + len, sizeof(text) - 1 - len)) > 0) {
+		len += (size_t)n;
+	}
+	text[len] = '\0';
+	int n_lines = 0;
+	for (char *line = strchr(text, '\r'); line != NULL; line = strchr(line + 1, '\r')) {
+		size_t width = strcspn(line + 1, "\033\r\n");
+		check_int(width, <, columns);
+		n_lines += width == columns - 1;
+	}
+	check_int(n_lines, >, 0);
+}
+
+TEST_WITH(fixture, watch_fits_the_terminal, .script = &fake_animation) {
+	const struct winsize size = { .ws_row = 24, .ws_col = 40 };
+	int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	check(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+	int terminal = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+	check(terminal >= 0 && ioctl(terminal, TIOCSWINSZ, &size) == 0);
+	struct process process = start(f, terminal, ARGS("watch", "--frames", "30"));
+	check_int(finish(&process)->status, ==, 0);
+	check_lines(master, 40);
+	close(master);
+}
+
+TEST_WITH(fixture, unknown_refresh_rate_is_said, SCRIPT(.no_refresh = true,
+		.events = SAY(EVENT(DEPTH, 1), ANNOUNCE(0), FRAME(0)))) {
+	check_has(works(f, ARGS("info"))->out, "FAKE-1: 64x32 at an unknown rate");
+	check_has(works(f, ARGS("info", "--json"))->out, "\"refresh_mhz\": null");
+}
+
+TEST_WITH(fixture, audit_of_a_window_names_it, SCRIPT(WINDOWS)) {
+	struct run *run = run_to_end(f, ARGS("audit", "--no-machine", "--json", "--seconds", "0",
+		"-w", "id-1"));
+	check_has(run->out, "\"output\": null", "\"window\": \"mpv\"");
 }
 
 TEST_WITH(fixture, watch_misses_frames, .script = &picture) {

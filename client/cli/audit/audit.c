@@ -45,7 +45,9 @@ static void add_rows(struct json_object *object, const struct findings *findings
 static void add_view(struct json_object *object, const struct audit *audit) {
 	const struct findings *findings = &audit->session.findings;
 	bool there = audit->has_session;
-	add_string(object, "output", there ? audit->session.name : NULL);
+	bool is_window = audit->cli.window != NULL;
+	add_string(object, "output", there && !is_window ? audit->session.name : NULL);
+	add_string(object, "window", there && is_window ? audit->session.name : NULL);
 	add_string(object, "guarantee", there ? vitrine_guarantee_name(findings->guarantee) : NULL);
 	add_string(object, "storage", there ? vitrine_storage_name(findings->storage) : NULL);
 }
@@ -137,8 +139,7 @@ static void print_backends(const struct audit *audit) {
 
 static int audit_print_text(const struct audit *audit) {
 	if (audit->has_session) {
-		printf("%s: ", cli_visible(&(struct cli_text){0},
-			audit->session.name));
+		printf("%s: ", cli_visible(&(struct cli_text){0}, audit->session.name));
 		findings_print(&audit->session.findings, audit->verbose);
 	}
 	for (size_t i = 0; i < audit->machine.n_blocks; i++) {
