@@ -151,7 +151,8 @@ static void print_zsh(const struct completion *completion) {
 		putchar('\n');
 	}
 	puts("\t)\n"
-		"\t_arguments -C '--socket=[the Wayland socket]:NAME: ' '--timeout=[how long to wait]:SECONDS: ' \\\n"
+		"\t_arguments -C '--socket=[the Wayland socket]:NAME: ' \\\n"
+		"\t\t'--timeout=[how long to wait]:SECONDS: ' \\\n"
 		"\t\t'(- *)'{-h,--help}'[print help]' '(- *)'{-V,--version}'[print the version]' \\\n"
 		"\t\t'1: :->command' '*:: :->arguments'\n"
 		"\tcase $state in\n"

@@ -91,9 +91,10 @@ static void watch_print_line(struct watch *watch, bool terminal) {
 	uint64_t pixels = (uint64_t)info->width * info->height;
 	char fourcc[5];
 	char line[256];
-	snprintf(line, sizeof(line), "%" PRIu32 "x%" PRIu32 " %s  %5.1f fps  latency %s  damage %3.0f%%  frames %" PRIu64 "  skipped %" PRIu64 "  revoked %" PRIu64 "  %s, %s%s",
-		info->width, info->height, watch->n_frames > 0 ? cli_fourcc(info->fourcc, fourcc) : "-", fps,
-		latency,
+	snprintf(line, sizeof(line), "%" PRIu32 "x%" PRIu32 " %s  %5.1f fps  latency %s  "
+		"damage %3.0f%%  frames %" PRIu64 "  skipped %" PRIu64 "  revoked %" PRIu64 "  %s, %s%s",
+		info->width, info->height,
+		watch->n_frames > 0 ? cli_fourcc(info->fourcc, fourcc) : "-", fps, latency,
 		pixels > 0 ? 100.0 * (double)watch->damaged / (double)pixels : 0.0,
 		watch->n_frames, stats.skipped, stats.revoked,
 		watch->n_frames > 0 ? vitrine_guarantee_name(info->guarantee) : "no frame yet",

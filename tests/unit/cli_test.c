@@ -925,7 +925,8 @@ TEST_WITH(fixture, picture_that_is_never_still, .script = &fake_animation) {
 	works(f, ARGS("shot", "--when-still", "1", "x.png"));
 	fails(f, 4, "never stood still for 500 ms within 1 s",
 		ARGS("shot", "--when-still", "500", "--timeout", "1", "y.png"));
-	fails(f, 4, "never stood still", ARGS("shot", "-a", "--when-still", "500", "--timeout", "1", "y.png"));
+	fails(f, 4, "never stood still",
+		ARGS("shot", "-a", "--when-still", "500", "--timeout", "1", "y.png"));
 	fails(f, 4, "never stood still", ARGS("wait", "--still", "500", "--timeout", "1"));
 	works(f, ARGS("wait", "--frames", "5"));
 }
