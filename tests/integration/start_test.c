@@ -13,14 +13,18 @@
 #include <wlr/render/swapchain.h>
 #include <wlr/types/wlr_compositor.h>
 #include <wlr/types/wlr_cursor.h>
+#include <wlr/types/wlr_data_control_v1.h>
 #include <wlr/types/wlr_data_device.h>
+#include <wlr/types/wlr_ext_data_control_v1.h>
 #include <wlr/types/wlr_ext_image_capture_source_v1.h>
 #include <wlr/types/wlr_ext_image_copy_capture_v1.h>
 #include <wlr/types/wlr_keyboard_group.h>
+#include <wlr/types/wlr_layer_shell_v1.h>
 #include <wlr/types/wlr_output.h>
 #include <wlr/types/wlr_output_layout.h>
 #include <wlr/types/wlr_output_management_v1.h>
 #include <wlr/types/wlr_presentation_time.h>
+#include <wlr/types/wlr_primary_selection_v1.h>
 #include <wlr/types/wlr_scene.h>
 #include <wlr/types/wlr_screencopy_v1.h>
 #include <wlr/types/wlr_seat.h>
@@ -29,6 +33,7 @@
 #include <wlr/types/wlr_subcompositor.h>
 #include <wlr/types/wlr_viewporter.h>
 #include <wlr/types/wlr_xcursor_manager.h>
+#include <wlr/types/wlr_xdg_activation_v1.h>
 #include <wlr/types/wlr_xdg_shell.h>
 #include <xkbcommon/xkbcommon.h>
 
@@ -80,7 +85,12 @@ WRAP_CREATE(struct wlr_seat *, wlr_seat_create, (struct wl_display *display, con
 WRAP_CREATE(struct wlr_xcursor_manager *, wlr_xcursor_manager_create,
 	(const char *name, uint32_t size), (name, size))
 WRAP_CREATE(struct xkb_context *, xkb_context_new, (enum xkb_context_flags flags), (flags))
+WRAP_GLOBAL(wlr_data_control_manager_v1, wlr_data_control_manager_v1_create)
 WRAP_GLOBAL(wlr_data_device_manager, wlr_data_device_manager_create)
+WRAP_GLOBAL(wlr_primary_selection_v1_device_manager, wlr_primary_selection_v1_device_manager_create)
+WRAP_GLOBAL(wlr_xdg_activation_v1, wlr_xdg_activation_v1_create)
+WRAP_VERSIONED(wlr_ext_data_control_manager_v1, wlr_ext_data_control_manager_v1_create)
+WRAP_VERSIONED(wlr_layer_shell_v1, wlr_layer_shell_v1_create)
 WRAP_GLOBAL(wlr_output_layout, wlr_output_layout_create)
 WRAP_GLOBAL(wlr_output_manager_v1, wlr_output_manager_v1_create)
 WRAP_GLOBAL(wlr_screencopy_manager_v1, wlr_screencopy_manager_v1_create)
