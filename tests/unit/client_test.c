@@ -632,6 +632,23 @@ TEST_WITH(fixture, listener_hears_of_what_happens,
 	check_int(heard.retired_index, ==, 0);
 }
 
+TEST_WITH(fixture, start_of_a_session_is_waited_for,
+		.events = SAY(EVENT(DEPTH, 2), EVENT(OFF))) {
+	check_int(vitrine_session_wait_started(f->session, WAIT_MS), ==, 1);
+	check(vitrine_session_is_off(f->session));
+	check_int(vitrine_session_wait_started(f->session, -1), ==, 1);
+}
+
+TEST_WITH(fixture, start_of_a_session_may_not_come) {
+	check_int(vitrine_session_wait_started(f->session, 0), ==, 0);
+	check_int(vitrine_session_wait_started(f->session, 20), ==, 0);
+}
+
+TEST_WITH(fixture, start_of_a_session_that_is_denied, .events = SAY(STOP(DENIED))) {
+	check_int(vitrine_session_wait_started(f->session, WAIT_MS), ==, -EACCES);
+	check(strstr(vitrine_client_get_error(f->client), "denies") != NULL);
+}
+
 static void end_on_release(struct fake_session *session, uint32_t serial) {
 	_exit(0);
 }
