@@ -115,7 +115,7 @@ int out_file_write(struct out_file *file, const void *data, size_t len) {
 			bytes += n;
 			len -= (size_t)n;
 			file->written += (uint64_t)n;
-		} else if (errno != EINTR || cli_interrupted > 1 || atomic_load(&file->give_up)) {
+		} else if (errno != EINTR || atomic_load(&file->give_up) || cli_interrupted > 1) {
 			file->error = -errno;
 		}
 	}

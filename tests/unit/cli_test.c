@@ -1434,6 +1434,9 @@ TEST_WITH(fixture, record_gives_up_at_the_second_signal, .script = &fake_animati
 
 /** Skips the test in builds that do not encode. */
 static void need_encoder(struct fixture *f) {
+#ifdef __SANITIZE_THREAD__
+	harness_skip("the encoders of the system are not built for ThreadSanitizer");
+#endif
 	const struct fake_script *script = f->script;
 	f->script = NULL;
 	if (strstr(run_to_end(f, ARGS("record", "x.mkv"))->err, "cannot encode") != NULL) {
