@@ -186,7 +186,9 @@ static int shot_run(int argc, char **argv) {
 	cli_catch_signals();
 	struct image image = {0}, golden = {0};
 	struct out_file file = { .fd = -1 };
-	int status = read_golden(&shot, &golden);
+	// Before the picture, which may have its name. Where there is none yet, it can be made of that
+	int golden_status = read_golden(&shot, &golden);
+	int status = shot.path == NULL ? golden_status : EXIT_SUCCESS;
 	if (status == EXIT_SUCCESS) {
 		status = open_file(&shot, &file);
 	}
@@ -198,7 +200,7 @@ static int shot_run(int argc, char **argv) {
 		status = write_file(&shot, &image, &file);
 	}
 	if (status == EXIT_SUCCESS && shot.golden != NULL) {
-		status = compare(&shot, &image, &golden);
+		status = golden_status != EXIT_SUCCESS ? golden_status : compare(&shot, &image, &golden);
 	}
 	out_file_abort(&file);
 	image_finish(&image);

@@ -882,6 +882,20 @@ TEST_WITH(fixture, picture_is_compared, .script = &picture) {
 	fails(f, 1, "cannot read \"none.png\"", ARGS("shot", "--compare", "none.png"));
 }
 
+TEST_WITH(fixture, picture_is_written_where_there_is_no_golden_one, .script = &picture) {
+	struct run *run = run_to_end(f, ARGS("shot", "--compare", "golden.png", "--diff", "d.png",
+		"shot.png"));
+	check_int(run->status, ==, 1);
+	check(strstr(run->err, "cannot read \"golden.png\"") != NULL);
+	check_int(count_files(), ==, 1);
+	check(rename("shot.png", "golden.png") == 0);
+	works(f, ARGS("shot", "--compare", "golden.png"));
+	// It is read before it is written
+	write_golden("golden.png", 5);
+	check_int(run_to_end(f, ARGS("shot", "--compare", "golden.png", "golden.png"))->status, ==, 3);
+	works(f, ARGS("shot", "--compare", "golden.png"));
+}
+
 TEST_WITH(fixture, difference_is_shown, .script = &picture) {
 	write_golden("other.png", 5);
 	struct run *run = run_to_end(f, ARGS("shot", "--compare", "other.png", "--diff", "d.png",
