@@ -7,25 +7,30 @@ usage: ./run test --mutants [WORD...]
   WORD    only mutants with this in their file, their test or their reason (default: all)
 
 The lists are tools/mutants/*.toml: what to replace by what, in which file, which test must fail
-then, and which sentence is broken by it. Each mutant is built in a copy of the tree that all
-share, so that only its file is compiled anew. Prints TAP: a point passes if the mutant was
+then, and which sentence is broken by it. Each mutant is built in a copy of the tree, one for
+each processor, so that only its file is compiled anew. Prints TAP: a point passes if the mutant was
 killed, and is skipped if its test is skipped here. A text that is not there exactly once is an
 error, as is a mutant that does not build and a test that fails without any mutant. What each
 point takes is on stderr.
 """
 import collections
+import itertools
 import json
 import os
+import queue
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LISTS = os.path.join(TOP, "tools", "mutants")
 LIMIT_S = 60  # of a test; its own is lower for each of its points
+# What hangs by a mutant is not waited for so long: as many times what it takes without one.
+LEAST_LIMIT_S, SLOWDOWN = 10, 20
 BUILD_LIMIT_S = 600
 NOT_OK = re.compile(r"^not ok\b", re.M)
 SKIPPED = re.compile(r"^ok\b.*# SKIP", re.M)
@@ -96,6 +101,7 @@ class Tree:
         self.top = top
         self.path = os.path.join(directory, "tree")
         self.build = os.path.join(directory, "build")
+        self.limits = {}  # by test, in seconds
 
     def update(self):
         """What has not changed keeps its time, so that it is not compiled anew."""
@@ -172,19 +178,25 @@ class Tree:
         try:
             done = subprocess.run([*test["command"], *points], stdin=subprocess.DEVNULL,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                  errors="replace", env=environment, timeout=LIMIT_S)
+                                  errors="replace", env=environment,
+                                  timeout=self.limits.get(text, LIMIT_S))
         except subprocess.TimeoutExpired:
             return "failed", ""
         return judge(done.returncode, done.stdout), done.stdout
 
 
-def check_tests(tree, mutants):
+def check_tests(trees, mutants):
     """The positive case: without a mutant each test passes. Returns those that are skipped."""
     skipped = set()
     texts = {mutant.test for mutant in mutants}
-    tree.build_tests({split_test(text)[0] for text in texts})
+    for tree in trees:
+        tree.build_tests({split_test(text)[0] for text in texts})
     for text in sorted(texts):
-        verdict, output = tree.test(text)
+        start = time.monotonic()
+        verdict, output = trees[0].test(text)
+        limit = LEAST_LIMIT_S + SLOWDOWN * (time.monotonic() - start)
+        for tree in trees:
+            tree.limits[text] = min(limit, LIMIT_S)
         if verdict == "skipped":
             skipped.add(text)
         elif verdict != "passed":
@@ -202,28 +214,66 @@ def try_mutant(tree, mutant):
     return verdict == "failed"
 
 
-def run_mutants(tree, mutants, skipped=()):
-    """Prints a point for each. Returns whether all were killed, but for those that are skipped."""
-    all_killed = True
-    print(f"TAP version 13\n1..{len(mutants)}", flush=True)
-    for number, mutant in enumerate(mutants, 1):
-        if mutant.test in skipped:
-            print(f"ok {number} - {mutant.file}: {mutant.why} # SKIP as is {mutant.test}")
-            continue
-        start = time.monotonic()
+class Points:
+    """What was found, which workers tell at any time."""
+
+    def __init__(self, n):
+        self.lock = threading.Lock()
+        self.count = 0
+        self.all_killed = True
+        print(f"TAP version 13\n1..{n}", flush=True)
+
+    def add(self, is_ok, text, seconds=None):
+        with self.lock:
+            self.count += 1
+            self.all_killed &= is_ok
+            print(f"{'ok' if is_ok else 'not ok'} {self.count} - {text}", flush=True)
+            if seconds is not None:
+                print(f"{seconds:4.1f} s  {text}", file=sys.stderr, flush=True)
+
+
+def judge_mutant(tree, mutant, points):
+    start = time.monotonic()
+    try:
+        killed = try_mutant(tree, mutant)
+        text = "killed" if killed else "LIVES"
+    except (Error, subprocess.TimeoutExpired) as error:
+        killed, text = False, f"error: {str(error).splitlines()[0]}"
+        print(error, file=sys.stderr, flush=True)
+    finally:
+        tree.update_file(mutant.file)
+    points.add(killed, f"{text}: {mutant.file}: {mutant.why} ({mutant.test})",
+               time.monotonic() - start)
+
+
+def work(tree, groups, points, skipped):
+    """Takes groups as long as there are any."""
+    while True:
         try:
-            killed = try_mutant(tree, mutant)
-            text = "killed" if killed else "LIVES"
-        except (Error, subprocess.TimeoutExpired) as error:
-            killed, text = False, f"error: {str(error).splitlines()[0]}"
-            print(error, file=sys.stderr, flush=True)
-        finally:
-            tree.update_file(mutant.file)
-        all_killed &= killed
-        point = f"{text}: {mutant.file}: {mutant.why} ({mutant.test})"
-        print(f"{'ok' if killed else 'not ok'} {number} - {point}", flush=True)
-        print(f"{time.monotonic() - start:4.1f} s  {point}", file=sys.stderr, flush=True)
-    return all_killed
+            group = groups.get_nowait()
+        except queue.Empty:
+            return
+        for mutant in group:
+            if mutant.test in skipped:
+                points.add(True, f"{mutant.file}: {mutant.why} # SKIP as is {mutant.test}")
+            else:
+                judge_mutant(tree, mutant, points)
+
+
+def run_mutants(trees, mutants, skipped=()):
+    """Prints a point for each. Returns whether all were killed, but for those that are skipped."""
+    points, groups = Points(len(mutants)), queue.Queue()
+    # Those of a file are for one tree; long ones first, so that all workers end at about a time
+    for group in sorted((list(group) for _, group in itertools.groupby(
+            mutants, lambda mutant: mutant.file)), key=len, reverse=True):
+        groups.put(group)
+    workers = [threading.Thread(target=work, args=(tree, groups, points, skipped), daemon=True)
+               for tree in trees]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return points.all_killed and points.count == len(mutants)
 
 
 def choose(mutants, words):
@@ -239,12 +289,14 @@ def main(words):
         mutants = read_lists(LISTS)
         check(TOP, mutants)
         mutants = choose(mutants, words)
-        tree = Tree(TOP, os.path.join(os.path.dirname(os.environ["VITRINE_BUILD"]), "mutants"))
-        tree.update()
-        tree.configure()
-        tree.read_tests()
-        skipped = check_tests(tree, mutants)
-        return 0 if run_mutants(tree, mutants, skipped) else 1
+        directory = os.path.join(os.path.dirname(os.environ["VITRINE_BUILD"]), "mutants")
+        trees = [Tree(TOP, os.path.join(directory, str(i))) for i in range(os.cpu_count() or 1)]
+        for tree in trees:
+            tree.update()
+            tree.configure()
+            tree.read_tests()
+        skipped = check_tests(trees, mutants)
+        return 0 if run_mutants(trees, mutants, skipped) else 1
     except Error as error:
         print(f"Bail out! {str(error).splitlines()[0]}")
         print(error, file=sys.stderr)

@@ -88,6 +88,7 @@ class FakeTree:
         self.top = top
         self.content = None
         self.notices = notices
+        self.limits = {}
 
     def write(self, name, content):
         self.content = content
@@ -105,15 +106,16 @@ class FakeTree:
         return mutate.judge(0 if is_good else 1, output), output
 
 
-def run(mutants, skipped=(), **how):
+def run(mutants, skipped=(), n_trees=1, **how):
     """Whether all were killed, and what was printed."""
     with tempfile.TemporaryDirectory() as top:
-        pathlib.Path(top, 'a.c').write_text('x = 1;\n')
-        tree = FakeTree(top, **how)
+        for name in 'a.c', 'b.c', 'c.c':
+            pathlib.Path(top, name).write_text('x = 1;\n')
+        trees = [FakeTree(top, **how) for _ in range(n_trees)]
         stdout, stderr = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-            all_killed = mutate.run_mutants(tree, mutants, skipped)
-        need_equal(tree.content, 'x = 1;\n')
+            all_killed = mutate.run_mutants(trees, mutants, skipped)
+        need({tree.content for tree in trees} <= {None, 'x = 1;\n'}, 'a mutant was left behind')
         return all_killed, stdout.getvalue()
 
 
@@ -123,6 +125,26 @@ def test_verdicts():
     need(killed and '\nok 1 - killed: a.c: why (one: point)' in output, output)
     killed, output = run([MUTANT, MUTANT], notices=False)
     need(not killed and '\nnot ok 2 - LIVES: a.c: why' in output, output)
+
+
+def test_workers():
+    """trees share the work by files: each mutant is tried once"""
+    mutants = [MUTANT._replace(file=file, why=str(number))
+               for file in ('a.c', 'b.c', 'c.c') for number in range(2)]
+    killed, output = run(mutants, n_trees=2)
+    lines = output.splitlines()
+    need(killed and lines[1] == '1..6', output)
+    need_equal([line.split()[1] for line in lines[2:]], ['1', '2', '3', '4', '5', '6'])
+    need_equal({line.partition(' - ')[2] for line in lines[2:]},
+               {f'killed: {mutant.file}: {mutant.why} (one: point)' for mutant in mutants})
+
+
+def test_limit():
+    """what hangs by a mutant is not waited for much longer than what does not"""
+    trees = [FakeTree('/'), FakeTree('/')]
+    mutate.check_tests(trees, [MUTANT])
+    for tree in trees:
+        need(mutate.LEAST_LIMIT_S <= tree.limits['one: point'] < mutate.LIMIT_S, tree.limits)
 
 
 def test_broken():
@@ -136,9 +158,9 @@ def test_positive():
     """without a mutant a test that fails is an error"""
     with tempfile.TemporaryDirectory() as top:
         tree = FakeTree(top)
-        mutate.check_tests(tree, [MUTANT])
+        mutate.check_tests([tree], [MUTANT])
         tree.content = 'x = 2;'
-        need_error('without a mutant this does not pass: one: point', mutate.check_tests, tree,
+        need_error('without a mutant this does not pass: one: point', mutate.check_tests, [tree],
                    [MUTANT])
 
 
@@ -146,7 +168,7 @@ def test_skipped():
     """a mutant whose test is skipped here is skipped, and is no failure"""
     tree = FakeTree('/')
     tree.test = lambda text: ('skipped' if text == 'one: point' else 'passed', '')
-    skipped = mutate.check_tests(tree, [MUTANT, MUTANT._replace(test='two')])
+    skipped = mutate.check_tests([tree], [MUTANT, MUTANT._replace(test='two')])
     need_equal(skipped, {'one: point'})
     killed, output = run([MUTANT, MUTANT._replace(test='two')], skipped=skipped)
     need(killed and '\nok 1 - a.c: why # SKIP as is one: point\nok 2 - killed' in output, output)
