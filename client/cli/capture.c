@@ -116,24 +116,48 @@ static pixman_image_t *wrap(const struct image *image) {
 
 static int draw_scaled(struct image *picture, const struct image *image,
 		const struct place *place) {
+/** From where to where in the picture. Returns false if nothing of it is seen there. */
+static bool find_seen(const struct place *place, const struct image *picture, int from[static 2],
+		int to[static 2]) {
+	// Neighbours share an edge, wherever it falls
+	from[0] = (int)fmin(fmax(round(place->x), 0), picture->width);
+	from[1] = (int)fmin(fmax(round(place->y), 0), picture->height);
+	to[0] = (int)fmin(fmax(round(place->x + place->width), 0), picture->width);
+	to[1] = (int)fmin(fmax(round(place->y + place->height), 0), picture->height);
+	return from[0] < to[0] && from[1] < to[1];
+}
+
+static bool composite(pixman_image_t *target, pixman_image_t *source,
+		const struct pixman_f_transform *exact, const int from[static 2], const int to[static 2]) {
+	struct pixman_transform transform;
+	if (!pixman_transform_from_pixman_f_transform(&transform, exact) ||
+			!pixman_image_set_transform(source, &transform)) {
+		return false;
+	}
+	pixman_image_set_repeat(source, PIXMAN_REPEAT_PAD);
+	pixman_image_composite32(PIXMAN_OP_SRC, source, NULL, target, 0, 0, 0, 0, from[0], from[1],
+		to[0] - from[0], to[1] - from[1]);
+	return true;
+}
+
+/** pixman draws nothing where it would count beyond 16 bits: so it is told of what is seen alone. */
 	pixman_image_t *source = wrap(image), *target = wrap(picture);
 	bool ok = source != NULL && target != NULL;
+	int from[2], to[2];
+	if (image->width > MAX_SIDE || image->height > MAX_SIDE) {
+		return cli_fail("a picture of %u x %u pixels cannot be scaled; up to %d x %d can",
+			image->width, image->height, MAX_SIDE, MAX_SIDE);
+	}
+	if (!find_seen(place, picture, from, to)) {
+		return EXIT_SUCCESS;
+	}
 	if (ok) {
 		double x_factor = image->width / place->width, y_factor = image->height / place->height;
-		// Neighbours share an edge, wherever it falls
-		int x = (int)round(place->x), y = (int)round(place->y);
-		int width = (int)round(place->x + place->width) - x;
-		int height = (int)round(place->y + place->height) - y;
 		struct pixman_f_transform exact;
-		struct pixman_transform transform;
-		pixman_f_transform_init_translate(&exact, x - place->x, y - place->y);
+		pixman_f_transform_init_translate(&exact, from[0] - place->x, from[1] - place->y);
 		pixman_f_transform_scale(&exact, NULL, x_factor, y_factor);
-		ok = pixman_transform_from_pixman_f_transform(&transform, &exact) &&
-			pixman_image_set_transform(source, &transform);
 		set_filter(source, x_factor, y_factor);
-		pixman_image_set_repeat(source, PIXMAN_REPEAT_PAD);
-		pixman_image_composite32(PIXMAN_OP_SRC, source, NULL, target, 0, 0, 0, 0, x, y, width,
-			height);
+		ok = composite(target, source, &exact, from, to);
 	}
 	if (source != NULL) {
 		pixman_image_unref(source);

@@ -851,6 +851,40 @@ TEST_WITH(fixture, region_without_an_output,
 	fails(f, 1, "pixels; there can be up to", ARGS("shot", "-a", "-s", "0.001", "y.png"));
 }
 
+static const struct fake_output wide_outputs[] = { { .name = "FAKE-1", .width = 9000, .height = 2 },
+	{ 0 } };
+
+/** The last four pixels have another name. */
+static int make_wide(const struct fake_event *event) {
+	static uint32_t pixels[2 * 40000];
+	uint32_t width = event->view.width;
+	for (uint32_t i = 0; i < width * event->view.height; i++) {
+		pixels[i] = make_pixel(i % width + 4 < width ? 1 : 3);
+	}
+	return fake_memfd_with(pixels, (size_t)event->view.stride * event->view.height);
+}
+
+static void send_wide(struct fake_session *session) {
+	uint32_t width = session->width, height = session->height;
+	fake_say(session, SAY(EVENT(DEPTH, 1), VIEW(.width = width, .height = height),
+		PLANE_OF(make_wide, .view = { .width = width, .height = height, .stride = 4 * width }),
+		EVENT(VIEW_DONE, 0), EVENT(TRANSFORM, 0), EVENT(FRAME, 0, 1, 0, 1, 0, 0, 0, 0, 0)));
+}
+
+TEST_WITH(fixture, far_end_of_a_wide_output_is_enlarged,
+		SCRIPT(.outputs = wide_outputs, .start = send_wide)) {
+	works(f, ARGS("shot", "-g", "8999,0 1x1", "-s", "5", "x.ppm"));
+	check_names("x.ppm", 5, 5, "33333" "33333" "33333" "33333" "33333");
+	works(f, ARGS("shot", "-g", "8990,0 2x1", "-s", "2", "x.ppm"));
+	check_names("x.ppm", 4, 2, "1111" "1111");
+}
+
+TEST_WITH(fixture, picture_that_is_too_large_to_be_scaled,
+		SCRIPT(.width = 40000, .height = 2, .start = send_wide)) {
+	works(f, ARGS("shot", "x.ppm"));
+	fails(f, 1, "of 40000 x 2 pixels cannot be scaled", ARGS("shot", "-s", "0.5", "y.ppm"));
+}
+
 /* Comparing, and waiting */
 
 /** The picture of 3 by 2, with the red of its last pixel so much darker. */
