@@ -30,12 +30,14 @@ static int copy(const struct vitrine_frame *frame, struct image *image) {
 		cli_fail("pictures in the format %s cannot be converted", fourcc);
 }
 
-/** Takes the frame over. As cli_copy_frame(). */
+/** As cli_copy_frame(). */
+static int copy_whole(struct vitrine_frame *frame, struct image *image) {
+	int status = copy(frame, image);
+	return status == EXIT_SUCCESS && vitrine_frame_is_revoked(frame) ? -EAGAIN : status;
+}
+
 static int copy_and_release(struct vitrine_frame *take_frame, struct image *image) {
-	int status = copy(take_frame, image);
-	if (status == EXIT_SUCCESS && vitrine_frame_is_revoked(take_frame)) {
-		status = -EAGAIN;
-	}
+	int status = copy_whole(take_frame, image);
 	vitrine_frame_release(take_frame);
 	return status;
 }
@@ -114,8 +116,6 @@ static pixman_image_t *wrap(const struct image *image) {
 		(int)image->height, image->pixels, (int)(image->width * sizeof(image->pixels[0])));
 }
 
-static int draw_scaled(struct image *picture, const struct image *image,
-		const struct place *place) {
 /** From where to where in the picture. Returns false if nothing of it is seen there. */
 static bool find_seen(const struct place *place, const struct image *picture, int from[static 2],
 		int to[static 2]) {
@@ -141,8 +141,8 @@ static bool composite(pixman_image_t *target, pixman_image_t *source,
 }
 
 /** pixman draws nothing where it would count beyond 16 bits: so it is told of what is seen alone. */
-	pixman_image_t *source = wrap(image), *target = wrap(picture);
-	bool ok = source != NULL && target != NULL;
+static int draw_scaled(struct image *picture, const struct image *image,
+		const struct place *place) {
 	int from[2], to[2];
 	if (image->width > MAX_SIDE || image->height > MAX_SIDE) {
 		return cli_fail("a picture of %u x %u pixels cannot be scaled; up to %d x %d can",
@@ -151,6 +151,8 @@ static bool composite(pixman_image_t *target, pixman_image_t *source,
 	if (!find_seen(place, picture, from, to)) {
 		return EXIT_SUCCESS;
 	}
+	pixman_image_t *source = wrap(image), *target = wrap(picture);
+	bool ok = source != NULL && target != NULL;
 	if (ok) {
 		double x_factor = image->width / place->width, y_factor = image->height / place->height;
 		struct pixman_f_transform exact;
@@ -194,15 +196,22 @@ static int scale_image(struct image *image, double scale, double width, double h
 	return status;
 }
 
-/** The picture that has stood still. As cli_copy_frame(). */
+/**
+ * The picture that has stood still. If it moves before it is copied, it has to stand still
+ * again: what moves is not wanted.
+ */
 static int copy_still(struct cli *cli, struct vitrine_session *session, struct image *image) {
 	struct still still = { .session = session };
-	int status = cli_wait_still(cli, &still, 1, cli->still_ms);
-	if (status != EXIT_SUCCESS) {
-		vitrine_frame_release(still.frame);
-		return status;
+	double end = cli_get_end(cli);
+	int status = -EAGAIN;
+	while (status == -EAGAIN) {
+		status = cli_wait_still(cli, &still, 1, end);
+		if (status == EXIT_SUCCESS) {
+			status = copy_whole(still.frame, image);
+		}
 	}
-	return copy_and_release(still.frame, image);
+	vitrine_frame_release(still.frame);
+	return status;
 }
 
 static int capture_one(struct cli *cli, struct image *image) {
@@ -331,7 +340,7 @@ static int layout_wait(struct layout *layout) {
 }
 
 /** Has all of them have stood still at the same time. */
-static int layout_wait_still(struct layout *layout) {
+static int layout_wait_still(struct layout *layout, double end) {
 	struct still *stills = calloc(layout->n_parts, sizeof(*stills));
 	struct part **parts = calloc(layout->n_parts, sizeof(*parts));
 	if (stills == NULL || parts == NULL) {
@@ -347,7 +356,7 @@ static int layout_wait_still(struct layout *layout) {
 			stills[n++] = (struct still){ part->session, part->frame };
 		}
 	}
-	int status = cli_wait_still(layout->cli, stills, n, layout->cli->still_ms);
+	int status = cli_wait_still(layout->cli, stills, n, end);
 	for (size_t i = 0; i < n; i++) {
 		parts[i]->frame = stills[i].frame;
 	}
@@ -356,7 +365,32 @@ static int layout_wait_still(struct layout *layout) {
 	return status;
 }
 
-static int layout_copy(struct layout *layout) {
+/** -EAGAIN if one has moved meanwhile. */
+static int layout_copy_still(struct layout *layout) {
+	int status = EXIT_SUCCESS;
+	for (size_t i = 0; i < layout->n_parts && status == EXIT_SUCCESS; i++) {
+		struct part *part = &layout->parts[i];
+		if (part->session != NULL) {
+			status = copy_whole(part->frame, &part->image);
+		}
+	}
+	return status;
+}
+
+/** As copy_still(). */
+static int layout_take_still(struct layout *layout) {
+	double end = cli_get_end(layout->cli);
+	int status = -EAGAIN;
+	while (status == -EAGAIN) {
+		status = layout_wait_still(layout, end);
+		if (status == EXIT_SUCCESS) {
+			status = layout_copy_still(layout);
+		}
+	}
+	return status;
+}
+
+static int layout_take(struct layout *layout) {
 	int status = EXIT_SUCCESS;
 	for (size_t i = 0; i < layout->n_parts && status == EXIT_SUCCESS; i++) {
 		struct part *part = &layout->parts[i];
@@ -442,11 +476,8 @@ static int capture_layout(struct cli *cli, struct image *image) {
 	if (status == EXIT_SUCCESS) {
 		status = layout_wait(&layout);
 	}
-	if (status == EXIT_SUCCESS && cli->still_ms > 0) {
-		status = layout_wait_still(&layout);
-	}
 	if (status == EXIT_SUCCESS) {
-		status = layout_copy(&layout);
+		status = cli->still_ms > 0 ? layout_take_still(&layout) : layout_take(&layout);
 	}
 	if (status == EXIT_SUCCESS) {
 		status = layout_draw(&layout, image);

@@ -180,6 +180,8 @@ struct vitrine_frame *cli_first_frame(const struct cli *cli, struct vitrine_sess
 /** Seconds on CLOCK_MONOTONIC. */
 double cli_now(void);
 double cli_seconds(const struct timespec *time);
+/** When the time of --timeout will be over. */
+double cli_get_end(const struct cli *cli);
 
 struct json_object;
 /** Prints the object as a line or more, and frees it. Returns the exit status. */

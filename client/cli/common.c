@@ -181,6 +181,10 @@ double cli_now(void) {
 	return cli_seconds(&now);
 }
 
+double cli_get_end(const struct cli *cli) {
+	return cli_now() + cli->timeout_ms / 1000.0;
+}
+
 /** The first error on standard output: an errno, or 0. */
 static int stdout_errno;
 

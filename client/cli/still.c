@@ -40,18 +40,18 @@ static bool waiting_has_frames(const struct waiting *waiting) {
 	return true;
 }
 
-static int fail_late(const struct waiting *waiting, int still_ms) {
+static int fail_late(const struct waiting *waiting) {
 	double seconds = waiting->cli->timeout_ms / 1000.0;
 	if (!waiting_has_frames(waiting)) {
 		return cli_fail("no frame came within %g s; wait longer with --timeout", seconds);
 	}
-	cli_fail("the picture never stood still for %d ms within %g s", still_ms, seconds);
+	cli_fail("the picture never stood still for %d ms within %g s",
+		waiting->cli->still_ms, seconds);
 	return EXIT_NEVER_STILL;
 }
 
-int cli_wait_still(struct cli *cli, struct still *stills, size_t n_stills, int still_ms) {
+int cli_wait_still(struct cli *cli, struct still *stills, size_t n_stills, double end) {
 	struct waiting waiting = { cli, stills, n_stills, .last_change = cli_now() };
-	double end = cli_now() + cli->timeout_ms / 1000.0;
 	while (!cli_interrupted) {
 		// What has come is looked at before time is: this process may have been stopped
 		double now = cli_now();
@@ -60,12 +60,12 @@ int cli_wait_still(struct cli *cli, struct still *stills, size_t n_stills, int s
 			return status;
 		}
 		bool has_frames = waiting_has_frames(&waiting);
-		double still = waiting.last_change + still_ms / 1000.0;
+		double still = waiting.last_change + cli->still_ms / 1000.0;
 		if (has_frames && now >= still) {
 			return EXIT_SUCCESS;
 		}
 		if (now >= end) {
-			return fail_late(&waiting, still_ms);
+			return fail_late(&waiting);
 		}
 		status = cli_dispatch_until(cli, has_frames && still < end ? still : end);
 		if (status != EXIT_SUCCESS) {

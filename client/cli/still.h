@@ -14,7 +14,8 @@ struct still {
  * Waits until no frame with damage has come for so long in any of the sessions, which have
  * implicit release, as the compositor's events say. Returns 0 with a frame for each, or else,
  * after printing why not: EXIT_NEVER_STILL if the time of --timeout ran out, EXIT_FAILURE.
+ * The time ends at `end`, as of cli_get_end().
  */
-int cli_wait_still(struct cli *cli, struct still *stills, size_t n_stills, int still_ms);
+int cli_wait_still(struct cli *cli, struct still *stills, size_t n_stills, double end);
 
 #endif

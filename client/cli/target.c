@@ -142,7 +142,7 @@ static int find_window(struct cli *cli, struct cli_target *target) {
 	}
 	size_t n_matches;
 	struct vitrine_toplevel *toplevel = cli_match_window(cli, &n_matches);
-	double end = cli_now() + cli->timeout_ms / 1000.0;
+	double end = cli_get_end(cli);
 	while (toplevel == NULL && cli->wait_for_window && !cli_interrupted && cli_now() < end) {
 		int status = cli_dispatch_until(cli, end);
 		if (status != EXIT_SUCCESS) {

@@ -42,7 +42,7 @@ static void parse_options(struct wait *wait, int argc, char **argv) {
 }
 
 static int wait_for_frames(const struct wait *wait, struct vitrine_session *session) {
-	double end = cli_now() + wait->cli.timeout_ms / 1000.0;
+	double end = cli_get_end(&wait->cli);
 	for (uint64_t n = 0; n < wait->n_frames; n++) {
 		double left = (end - cli_now()) * 1000;
 		struct vitrine_frame *frame;
@@ -65,7 +65,7 @@ static int wait_for_session(struct wait *wait) {
 	int status = cli_create_session(&wait->cli, &still.session, NULL);
 	if (status == EXIT_SUCCESS) {
 		status = wait->n_frames > 0 ? wait_for_frames(wait, still.session) :
-			cli_wait_still(&wait->cli, &still, 1, wait->cli.still_ms);
+			cli_wait_still(&wait->cli, &still, 1, cli_get_end(&wait->cli));
 	}
 	vitrine_frame_release(still.frame);
 	return status;

@@ -979,6 +979,63 @@ TEST_WITH(fixture, picture_that_is_never_still, .script = &fake_animation) {
 	works(f, ARGS("wait", "--frames", "5"));
 }
 
+static void stop_timer(struct fake_session *session) {
+	if (session->implicit_release) {
+		wl_event_source_remove(picture_timer);
+	}
+}
+
+#define HUGE .width = 8192, .height = 4096, .stride = 32768
+
+static int make_huge_memory(const struct fake_event *event) {
+	return fake_memfd(32768 * 4096, FAKE_SEALS, O_RDONLY);
+}
+
+static int n_movements;
+
+static int move_on(void *data) {
+	struct fake_session *session = data;
+	if (session->resource != NULL && n_movements-- > 0) {
+		fake_say(session, SAY(EVENT(DAMAGE, 0, 0, 1, 1), FRAME(0), EVENT(DAMAGE, 0, 0, 1, 1),
+			FRAME(0), EVENT(DAMAGE, 0, 0, 1, 1), FRAME(0)));
+		wl_event_source_timer_update(picture_timer, 10);
+	}
+	return 0;
+}
+
+/** One that takes long to be copied, and moves right after it has stood still for 50 ms. */
+static void send_picture_that_moves_on(struct fake_session *session) {
+	if (!session->implicit_release) {
+		send_picture(session);
+		return;
+	}
+	fake_say(session, SAY(EVENT(DEPTH, 2), VIEW(HUGE),
+		PLANE_OF(make_huge_memory, .view = { HUGE }), EVENT(VIEW_DONE, 0), FRAME(0)));
+	struct wl_display *display =
+		wl_client_get_display(wl_resource_get_client(session->resource));
+	picture_timer = wl_event_loop_add_timer(wl_display_get_event_loop(display), move_on, session);
+	n_movements = 20;
+	wl_event_source_timer_update(picture_timer, 60);
+}
+
+static const struct fake_output huge_outputs[] = {
+	{ .name = "FAKE-1", .width = 8192, .height = 4096 }, { 0 },
+};
+
+TEST_WITH(fixture, still_picture_that_moves_while_it_is_copied_has_to_stand_still_again,
+		SCRIPT(.outputs = huge_outputs, .start = send_picture_that_moves_on,
+		.stop = stop_timer)) {
+	harness_set_timeout(120);
+	for (int i = 0; i < 4; i++) {
+		works(f, ARGS("shot", i % 2 == 0 ? "-oFAKE-1" : "-a", "--when-still", "50", "--timeout", "60",
+			"x.png"));
+		png_image image = { .version = PNG_IMAGE_VERSION };
+		check(png_image_begin_read_from_file(&image, "x.png"));
+		check_int(image.width, ==, 8192);
+		png_image_free(&image);
+	}
+}
+
 static void open_foot(struct fake *fake) {
 	static const struct fake_window foot = { "id-9", "foot", "vim", 0, 0 };
 	fake_open_window(fake, &foot);
@@ -1132,14 +1189,8 @@ static void send_fast_picture(struct fake_session *session) {
 	send_three_frames(session);
 }
 
-static void stop_fast_picture(struct fake_session *session) {
-	if (session->implicit_release) {
-		wl_event_source_remove(picture_timer);
-	}
-}
-
 TEST_WITH(fixture, shot_holds_a_picture_that_moves_too_fast,
-		SCRIPT(.start = send_fast_picture, .stop = stop_fast_picture)) {
+		SCRIPT(.start = send_fast_picture, .stop = stop_timer)) {
 	harness_set_timeout(60);
 	picture_transform = 0;
 	unsigned width = 2048;
