@@ -144,13 +144,19 @@ static bool watch_is_done(const struct watch *watch) {
 		cli_stdout_is_broken();
 }
 
+/** How long to wait for the next frame, in milliseconds: what comes after the end is too late. */
+static int watch_get_timeout(const struct watch *watch) {
+	double left = (watch->started + watch->seconds - cli_now()) * 1000;
+	return watch->seconds == 0 || left > CLI_TICK_MS ? CLI_TICK_MS : left > 0 ? (int)left + 1 : 0;
+}
+
 /** Returns 0 at the end, or a negative errno. */
 static int watch_loop(struct watch *watch) {
 	bool terminal = isatty(STDOUT_FILENO);
 	watch->started = watch->last_line = cli_now();
 	while (!watch_is_done(watch)) {
 		struct vitrine_frame *frame;
-		int ret = cli_next_frame(watch->session, -1, &frame);
+		int ret = cli_next_frame(watch->session, watch_get_timeout(watch), &frame);
 		if (ret < 0) {
 			return ret == -EINTR ? 0 : ret;
 		}

@@ -1119,6 +1119,30 @@ TEST_WITH(fixture, watch_misses_frames, .script = &picture) {
 	check_one_line(run, "1 of 9 frames came in 0.5 s");
 }
 
+static int send_late_frame(void *data) {
+	struct fake_session *session = data;
+	if (session->resource != NULL) {
+		fake_say(session, SAY(FRAME(0)));
+	}
+	return 0;
+}
+
+static void send_frame_and_late_one(struct fake_session *session) {
+	fake_say(session, SAY(EVENT(DEPTH, 2), ANNOUNCE(0), FRAME(0)));
+	struct wl_display *display =
+		wl_client_get_display(wl_resource_get_client(session->resource));
+	picture_timer = wl_event_loop_add_timer(wl_display_get_event_loop(display), send_late_frame,
+		session);
+	wl_event_source_timer_update(picture_timer, 300);
+}
+
+TEST_WITH(fixture, frame_that_comes_after_the_end_is_missed,
+		SCRIPT(.start = send_frame_and_late_one, .stop = stop_timer)) {
+	works(f, ARGS("watch", "--frames", "2", "--seconds", "30"));
+	fails(f, 1, "of 2 frames came in 0.1 s", ARGS("watch", "--frames", "2", "--seconds", "0.1",
+		"--json"));
+}
+
 /** What wlr_box_transform() makes of 123/456, by wl_output.transform */
 TEST_PARAMS(fixture, transforms, unsigned transform, width, height; const char *pixels) = {
 	{ "normal", { &picture }, 0, 3, 2, "123456" },
