@@ -119,13 +119,6 @@ int cli_fail_client(const struct cli *cli, int error);
 /** Parses a number of at least `min`. Exits with EXIT_USAGE if it is none. */
 double cli_parse_number(const struct cli *cli, const char *option, const char *value, double min);
 
-/**
- * Makes up a path with the time in it, to be freed, that no file has: in the directory of the
- * user that `key` is the environment's variable for, or the line of user-dirs.dirs, or else
- * at home. Returns an exit status, after printing why not.
- */
-int cli_make_path(const char *key, const char *ending, char **path);
-
 /** Have SIGINT and SIGTERM counted, and broken pipes reported by write(). */
 void cli_catch_signals(void);
 

@@ -10,6 +10,9 @@
 #include "cli.h"
 #include "file.h"
 
+/** How many files of the same name are numbered. */
+#define MAX_SAME 100
+
 /** The directory of a path as a string to be freed. */
 static char *get_directory(const char *path) {
 	const char *slash = strrchr(path, '/');
@@ -153,6 +156,49 @@ static int link_temp(struct out_file *file) {
 	return -EEXIST;
 }
 
+/** The n-th file of this name. NULL without memory. */
+static char *make_numbered(const char *path, int n) {
+	const char *dot = strrchr(path, '.');
+	char *numbered;
+	if (n == 1) {
+		return strdup(path);
+	}
+	return asprintf(&numbered, "%.*s-%d%s", (int)(dot - path), path, n, dot) < 0 ? NULL : numbered;
+}
+
+/** Has a name be this file's alone, whichever others are made up in the same second. */
+static int reserve_path(struct out_file *file) {
+	int ret = -EEXIST;
+	for (int i = 1; ret == -EEXIST && i <= MAX_SAME; i++) {
+		char *path = make_numbered(*file->own_path, i);
+		if (path == NULL) {
+			return -ENOMEM;
+		}
+		int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+		ret = fd < 0 ? -errno : 0;
+		if (fd >= 0) {
+			close(fd);
+		}
+		free(fd < 0 ? path : file->path);
+		file->path = fd < 0 ? file->path : path;
+	}
+	return ret;
+}
+
+static int rename_temp(struct out_file *file) {
+	int ret = file->own_path != NULL ? reserve_path(file) : 0;
+	if (ret < 0) {
+		return ret;
+	}
+	if (rename(file->temp_path, file->path) < 0) {
+		ret = -errno;
+		if (file->own_path != NULL) {
+			unlink(file->path);
+		}
+	}
+	return ret;
+}
+
 static int commit_path(struct out_file *file) {
 	// Some file systems tell of a full disk only now
 	if (fsync(file->fd) < 0 && errno != EINVAL && errno != ENOTSUP) {
@@ -164,8 +210,9 @@ static int commit_path(struct out_file *file) {
 			return ret;
 		}
 	}
-	if (rename(file->temp_path, file->path) < 0) {
-		return -errno;
+	int ret = rename_temp(file);
+	if (ret < 0) {
+		return ret;
 	}
 	free(file->temp_path);
 	file->temp_path = NULL;
@@ -183,6 +230,11 @@ int out_file_commit(struct out_file *file) {
 		close(file->fd);
 	}
 	file->fd = -1;
+	if (ret == 0 && file->own_path != NULL) {
+		char *made_up = *file->own_path;
+		*file->own_path = file->path;
+		file->path = made_up; // to be freed
+	}
 	out_file_abort(file);
 	return ret;
 }

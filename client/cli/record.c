@@ -464,12 +464,8 @@ static int load_encoder(struct record *record) {
 
 static int open_file(struct record *record) {
 	if (record->path == NULL) {
-		int status = cli_make_path("XDG_VIDEOS_DIR", record_type_get_name(record->file.type),
-			&record->own_path);
-		if (status != EXIT_SUCCESS) {
-			return status;
-		}
-		record->path = record->own_path;
+		return cli_open_own_file(&record->file.out, "XDG_VIDEOS_DIR",
+			record_type_get_name(record->file.type), &record->own_path);
 	}
 	return cli_open_file(&record->file.out, record->path);
 }

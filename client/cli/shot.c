@@ -109,12 +109,8 @@ static int open_file(struct shot *shot, struct out_file *file) {
 		return EXIT_SUCCESS;
 	}
 	if (shot->path == NULL) {
-		int status = cli_make_path("XDG_PICTURES_DIR", picture_get_ending(shot->type),
+		return cli_open_own_file(file, "XDG_PICTURES_DIR", picture_get_ending(shot->type),
 			&shot->own_path);
-		if (status != EXIT_SUCCESS) {
-			return status;
-		}
-		shot->path = shot->own_path;
 	}
 	return cli_open_file(file, shot->path);
 }
@@ -171,7 +167,7 @@ static int compare(struct shot *shot, const struct image *image, const struct im
 }
 
 static int write_file(const struct shot *shot, const struct image *image, struct out_file *file) {
-	if (shot->path == NULL) {
+	if (shot->path == NULL && shot->own_path == NULL) {
 		return EXIT_SUCCESS;
 	}
 	int status = picture_write(&shot->options, shot->type, image, file);

@@ -5,12 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "cli.h"
-
-/** How many files of a second get a name. */
-#define MAX_SAME 100
+#include "file.h"
 
 static const char *get_home(void) {
 	const char *home = getenv("HOME");
@@ -91,16 +88,7 @@ static char *find_directory(const char *key) {
 	return found != NULL ? found : home != NULL ? strdup(home) : NULL;
 }
 
-/** The n-th file of a second. NULL without memory. */
-static char *make_path(const char *directory, const char *when, int n, const char *ending) {
-	char number[16] = "", *path;
-	if (n > 1) {
-		snprintf(number, sizeof(number), "-%d", n);
-	}
-	return asprintf(&path, "%s/%s_vitrine%s.%s", directory, when, number, ending) < 0 ? NULL : path;
-}
-
-int cli_make_path(const char *key, const char *ending, char **path) {
+int cli_open_own_file(struct out_file *file, const char *key, const char *ending, char **path) {
 	*path = NULL;
 	char *directory = find_directory(key);
 	if (directory == NULL) {
@@ -113,14 +101,13 @@ int cli_make_path(const char *key, const char *ending, char **path) {
 			strftime(when, sizeof(when), "%Y%m%d_%Hh%Mm%Ss", &local) == 0) {
 		snprintf(when, sizeof(when), "%lld", (long long)now);
 	}
-	for (int i = 1; i <= MAX_SAME; i++) {
-		*path = make_path(directory, when, i, ending);
-		if (*path == NULL || access(*path, F_OK) != 0) {
-			break;
-		}
-		free(*path);
-		*path = NULL;
-	}
+	int len = asprintf(path, "%s/%s_vitrine.%s", directory, when, ending);
 	free(directory);
-	return *path != NULL ? EXIT_SUCCESS : cli_fail("no name for the file can be made");
+	if (len < 0) {
+		*path = NULL;
+		return cli_fail("out of memory");
+	}
+	int status = cli_open_file(file, *path);
+	file->own_path = path;
+	return status;
 }

@@ -1062,6 +1062,29 @@ TEST_WITH_EACH(fixture, waits, window_is_waited_for) {
 	check_int(finish(&process)->status, ==, 0);
 }
 
+TEST_WITH(fixture, pictures_that_are_taken_together_have_their_own_names, .script = &appearing) {
+	enum { N = 6 };
+	struct process processes[N];
+	char path[300];
+	check(mkdir("env", 0700) == 0 && getcwd(path, sizeof(path) - 4) != NULL);
+	strcat(path, "/env");
+	setenv("XDG_PICTURES_DIR", path, 1);
+	for (int i = 0; i < N; i++) {
+		processes[i] = start(f, -1, ARGS("shot", "-w", "foot", "--wait", "--timeout", "30"));
+	}
+	for (int i = 0; i < N; i++) {
+		fake_step(processes[i].compositor);
+	}
+	for (int i = 0; i < N; i++) {
+		struct run *run = finish(&processes[i]);
+		check_int(run->status, ==, 0);
+		*strchr(run->out, '\n') = '\0';
+		check_begins(run->out, PNG_MAGIC, 4);
+	}
+	check(chdir(path) == 0);
+	check_int(count_files(), ==, N);
+}
+
 TEST_WITH(fixture, window_that_does_not_appear, .script = &appearing) {
 	works(f, ARGS("wait", "-w", "mpv"));
 	fails(f, 5, "no such window", ARGS("wait", "-w", "foot", "--timeout", "0.5"));
