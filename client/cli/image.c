@@ -118,6 +118,72 @@ static size_t get_upright_index(const struct image *image, uint32_t transform, u
 	return y * stride + x;
 }
 
+void raster_init(struct raster *raster, const struct vitrine_frame *frame) {
+	const struct vitrine_frame_info *info = vitrine_frame_get_info(frame);
+	*raster = (struct raster){
+		.bytes = vitrine_frame_get_pixels(frame, 0),
+		.fourcc = info->fourcc,
+		.width = info->width,
+		.height = info->height,
+		.stride = info->strides[0],
+		.transform = info->transform,
+	};
+}
+
+void raster_init_image(struct raster *raster, const struct image *image) {
+	*raster = (struct raster){
+		.bytes = (const uint8_t *)image->pixels,
+		.fourcc = DRM_FORMAT_XRGB8888,
+		.width = image->width,
+		.height = image->height,
+		.stride = image->width * (uint32_t)sizeof(image->pixels[0]),
+	};
+}
+
+void raster_get_upright_size(const struct raster *raster, uint32_t *width, uint32_t *height) {
+	bool swap = transform_swaps_sides(raster->transform);
+	*width = swap ? raster->height : raster->width;
+	*height = swap ? raster->width : raster->height;
+}
+
+/** The reverse of get_upright_index(). */
+static void find_in_buffer(const struct raster *raster, uint32_t upright_x, uint32_t upright_y,
+		uint32_t *x, uint32_t *y) {
+	bool swap = transform_swaps_sides(raster->transform);
+	*x = swap ? upright_y : upright_x;
+	*y = swap ? upright_x : upright_y;
+	switch (raster->transform) {
+	case WL_OUTPUT_TRANSFORM_180:
+	case WL_OUTPUT_TRANSFORM_270:
+	case WL_OUTPUT_TRANSFORM_FLIPPED:
+	case WL_OUTPUT_TRANSFORM_FLIPPED_270:
+		*x = raster->width - 1 - *x;
+	}
+	switch (raster->transform) {
+	case WL_OUTPUT_TRANSFORM_90:
+	case WL_OUTPUT_TRANSFORM_180:
+	case WL_OUTPUT_TRANSFORM_FLIPPED_180:
+	case WL_OUTPUT_TRANSFORM_FLIPPED_270:
+		*y = raster->height - 1 - *y;
+	}
+}
+
+int raster_crop(struct raster *raster, uint32_t x, uint32_t y, uint32_t width, uint32_t height) {
+	uint32_t cpp = image_get_cpp(raster->fourcc);
+	if (cpp == 0 || raster->bytes == NULL) {
+		return -ENOTSUP;
+	}
+	uint32_t x1, y1, x2, y2;
+	find_in_buffer(raster, x, y, &x1, &y1);
+	find_in_buffer(raster, x + width - 1, y + height - 1, &x2, &y2);
+	uint32_t left = x1 < x2 ? x1 : x2, top = y1 < y2 ? y1 : y2;
+	raster->bytes += (size_t)top * raster->stride + (size_t)left * cpp;
+	bool swap = transform_swaps_sides(raster->transform);
+	raster->width = swap ? height : width;
+	raster->height = swap ? width : height;
+	return 0;
+}
+
 int image_resize(struct image *image, uint32_t width, uint32_t height) {
 	size_t n = (size_t)width * height;
 	if (n > image->capacity) {
@@ -134,31 +200,36 @@ int image_resize(struct image *image, uint32_t width, uint32_t height) {
 	return 0;
 }
 
-int image_copy_frame(struct image *image, const struct vitrine_frame *frame) {
-	const struct vitrine_frame_info *info = vitrine_frame_get_info(frame);
-	const struct packed_format *format = find_format(info->fourcc);
-	const uint8_t *bytes = vitrine_frame_get_pixels(frame, 0);
+int image_copy_raster(struct image *image, const struct raster *raster) {
+	const struct packed_format *format = find_format(raster->fourcc);
+	const uint8_t *bytes = raster->bytes;
 	if (format == NULL || bytes == NULL) {
 		return -ENOTSUP;
 	}
-	bool swap = transform_swaps_sides(info->transform);
-	int ret = image_resize(image, swap ? info->height : info->width,
-		swap ? info->width : info->height);
+	uint32_t width, height;
+	raster_get_upright_size(raster, &width, &height);
+	int ret = image_resize(image, width, height);
 	if (ret < 0) {
 		return ret;
 	}
 
-	for (uint32_t y = 0; y < info->height; y++, bytes += info->strides[0]) {
-		if (info->transform == WL_OUTPUT_TRANSFORM_NORMAL) {
+	for (uint32_t y = 0; y < raster->height; y++, bytes += raster->stride) {
+		if (raster->transform == WL_OUTPUT_TRANSFORM_NORMAL) {
 			convert_row(format, bytes, image->pixels + (size_t)y * image->width, image->width);
 			continue;
 		}
-		for (uint32_t x = 0; x < info->width; x++) {
-			image->pixels[get_upright_index(image, info->transform, x, y, info->width,
-				info->height)] = convert_pixel(format, bytes + format->cpp * (size_t)x);
+		for (uint32_t x = 0; x < raster->width; x++) {
+			image->pixels[get_upright_index(image, raster->transform, x, y, raster->width,
+				raster->height)] = convert_pixel(format, bytes + format->cpp * (size_t)x);
 		}
 	}
 	return 0;
+}
+
+int image_copy_frame(struct image *image, const struct vitrine_frame *frame) {
+	struct raster raster;
+	raster_init(&raster, frame);
+	return image_copy_raster(image, &raster);
 }
 
 void image_get_rgb_row(const struct image *image, uint32_t y, uint8_t *row) {

@@ -11,6 +11,27 @@ struct image {
 	size_t capacity; // in pixels
 };
 
+/** Packed pixels that belong to another, as they are in memory. */
+struct raster {
+	const uint8_t *bytes; // of the first row; NULL if they are not mapped
+	uint32_t fourcc, width, height, stride; // in pixels, and bytes
+	uint32_t transform; // enum wl_output_transform
+};
+
+/** The pixels of the frame, until it is released. */
+void raster_init(struct raster *raster, const struct vitrine_frame *frame);
+/** The pixels of the image, until it is changed. */
+void raster_init_image(struct raster *raster, const struct image *image);
+/** The size of the upright picture. */
+void raster_get_upright_size(const struct raster *raster, uint32_t *width, uint32_t *height);
+/**
+ * Leaves a part, which has to be inside: where it is in the upright picture. Nothing is
+ * copied. Returns 0, or -ENOTSUP if the format cannot be cut.
+ */
+int raster_crop(struct raster *raster, uint32_t x, uint32_t y, uint32_t width, uint32_t height);
+
+/** As image_copy_frame(). */
+int image_copy_raster(struct image *image, const struct raster *raster);
 /**
  * Copies the frame. Returns 0, -ENOTSUP if its format cannot be converted or it
  * is not mapped, -ENOMEM.

@@ -9,6 +9,7 @@
 
 #include "cli.h"
 #include "record_file.h"
+#include "record_source.h"
 
 /** A frame can arrive this much later than the time that it bears, in seconds. */
 #define MAX_LATENESS 0.25
@@ -26,7 +27,7 @@
 
 struct record {
 	struct cli cli;
-	struct vitrine_session *session;
+	struct record_source source;
 	struct record_file file;
 	struct record_writer *writer; // NULL before the first frame
 	enum record_pace pace;
@@ -38,8 +39,6 @@ struct record {
 
 	double zero; // the time of the first slot
 	double last_progress;
-	uint64_t n_torn; // taken back while being read, and left out
-	uint64_t n_skipped; // that the compositor did not show
 	const char *end; // why to end, or NULL
 };
 
@@ -65,15 +64,16 @@ static uint64_t record_find_slot(const struct record *record, double time) {
 	return slot < end ? slot : end;
 }
 
-/** What the first frame decides. */
-static int record_begin(struct record *record, const struct vitrine_frame_info *info) {
-	int ret = record_file_begin(&record->file, info);
+/** What the first picture decides. */
+static int record_begin(struct record *record) {
+	const struct record_source *source = &record->source;
+	int ret = record_file_begin(&record->file, &source->raster);
 	if (ret < 0) {
 		return ret;
 	}
 	// What a still screen shows is as old as it has been still: that was not recorded
-	double time = cli_seconds(&info->time), now = cli_now();
-	record->zero = !info->shown_again && time < now ? time : now;
+	double time = cli_seconds(&source->time), now = cli_now();
+	record->zero = !source->shown_again && time < now ? time : now;
 	const struct record_writer_options options = {
 		.pace = record->pace,
 		.sink = record_file_get_sink(&record->file),
@@ -84,50 +84,41 @@ static int record_begin(struct record *record, const struct vitrine_frame_info *
 	return record_writer_create(&options, &record->writer);
 }
 
-/** Converts a frame and gives it back, before what comes next. */
-static int record_convert(struct record *record, struct vitrine_frame *frame, bool *torn) {
-	uint8_t *room = record_writer_get_room(record->writer);
-	if (room == NULL) {
-		vitrine_frame_release(frame);
-		return -ENOMEM;
-	}
-	int ret = record_file_convert(&record->file, frame, room);
-	*torn = vitrine_frame_is_revoked(frame);
-	vitrine_frame_release(frame);
-	if (ret < 0 || *torn) {
-		record_writer_give_back(record->writer);
-	}
-	return ret;
-}
-
-static int record_add(struct record *record, struct vitrine_frame *frame) {
-	uint64_t slot = record_find_slot(record, cli_seconds(&vitrine_frame_get_info(frame)->time));
+/** Converts a picture and gives it back, before what comes next. */
+static int record_add(struct record *record) {
+	struct record_source *source = &record->source;
+	uint64_t slot = record_find_slot(record, cli_seconds(&source->time));
 	if (slot == record_get_end_slot(record)) {
-		vitrine_frame_release(frame); // it came after the end
+		record_source_release(source); // it came after the end
 		return 0;
 	}
-	bool torn = false;
-	int ret = record_convert(record, frame, &torn);
-	record->n_torn += torn;
-	if (ret == 0 && !torn) {
-		record_writer_push(record->writer, slot);
+	uint8_t *room = record_writer_get_room(record->writer);
+	if (room == NULL) {
+		record_source_release(source);
+		return -ENOMEM;
 	}
-	return ret;
-}
-
-/** Takes the frame. */
-static int record_frame(struct record *record, struct vitrine_frame *frame) {
-	const struct vitrine_frame_info *info = vitrine_frame_get_info(frame);
-	int ret = record->writer == NULL ? record_begin(record, info) : 0;
-	if (ret == 0) {
-		record->end = record_file_find_change(&record->file, info);
-	}
-	if (ret < 0 || record->end != NULL) {
-		vitrine_frame_release(frame);
+	int ret = record_file_convert(&record->file, &source->raster, room);
+	bool torn = record_source_release(source);
+	if (ret < 0 || torn) {
+		record_writer_give_back(record->writer);
 		return ret;
 	}
-	record->n_skipped += info->skipped;
-	return record_add(record, frame);
+	record_writer_push(record->writer, slot);
+	return 0;
+}
+
+/** What there is a new picture of. */
+static int record_picture(struct record *record) {
+	struct record_source *source = &record->source;
+	int ret = record->writer == NULL ? record_begin(record) : 0;
+	if (ret == 0) {
+		record->end = record_file_find_change(&record->file, &source->raster);
+	}
+	if (ret < 0 || record->end != NULL) {
+		record_source_release(source);
+		return ret;
+	}
+	return record_add(record);
 }
 
 static void record_print_progress(struct record *record, bool last) {
@@ -163,17 +154,20 @@ static int record_get_timeout(const struct record *record) {
  * Returns 0 at the end, or a negative errno. Sets session_error to the error of
  * a session that has ended by itself.
  */
-static int record_loop(struct record *record, struct vitrine_frame *frame, int *session_error) {
-	int ret = record_frame(record, frame);
+static int record_loop(struct record *record, int *session_error) {
+	struct record_source *source = &record->source;
+	int ret = record_picture(record);
 	while (ret == 0 && !record_is_done(record)) {
-		int next = cli_next_frame(record->session, record_get_timeout(record), &frame);
+		int next = record_source_next(source, record_get_timeout(record));
 		if (next < 0) {
 			*session_error = next == -EINTR ? 0 : next;
 			break;
 		}
 		if (next > 0) {
-			ret = record_frame(record, frame);
+			ret = record_picture(record);
 		} else {
+			ret = source->read_error;
+			record->end = source->change;
 			record_writer_extend(record->writer,
 				record_find_slot(record, cli_now() - MAX_LATENESS));
 		}
@@ -229,8 +223,8 @@ static void record_print_losses(const struct record *record,
 	} losses[] = {
 		{ stats->dropped, "dropped as it was not written fast enough" },
 		{ stats->unseen, "replaced by newer ones before they were written" },
-		{ record->n_skipped, "skipped by the compositor" },
-		{ record->n_torn, "taken back by the compositor while they were read" },
+		{ record->source.n_skipped, "skipped by the compositor" },
+		{ record->source.n_torn, "taken back by the compositor while they were read" },
 	};
 	char text[256];
 	size_t used = 0;
@@ -279,12 +273,9 @@ static int record_finish(struct record *record, int error, int session_error) {
 	return record->own_path != NULL ? cli_flush_stdout() : EXIT_SUCCESS;
 }
 
-/** The rate that was asked for, or that of the output, which is NULL for a window. */
-static void record_choose_rate(struct record *record, const struct vitrine_output *output) {
-	int32_t width, height, rate_mhz = 0;
-	if (output != NULL) {
-		vitrine_output_get_mode(output, &width, &height, &rate_mhz);
-	}
+/** The rate that was asked for, or that of the fastest output. */
+static void record_choose_rate(struct record *record) {
+	int32_t rate_mhz = record_source_get_refresh(&record->source);
 	if (record->file.rate_mhz > 0) {
 		return;
 	}
@@ -293,25 +284,24 @@ static void record_choose_rate(struct record *record, const struct vitrine_outpu
 		return;
 	}
 	record->file.rate_mhz = DEFAULT_RATE_MHZ;
-	if (record->pace == RECORD_CONSTANT_RATE && output != NULL) {
+	if (record->pace == RECORD_CONSTANT_RATE && rate_mhz >= 0) {
 		cli_note("the compositor does not say how often the output is refreshed: recording "
 			"%d frames a second, --rate chooses", DEFAULT_RATE_MHZ / 1000);
 	}
 }
 
 static int record_session(struct record *record) {
-	struct cli_target target;
-	int status = cli_create_session(&record->cli, &record->session, &target);
+	int status = record_source_open(&record->source, &record->cli);
 	if (status != EXIT_SUCCESS) {
 		return status;
 	}
-	record_choose_rate(record, target.output);
-	struct vitrine_frame *frame = cli_first_frame(&record->cli, record->session);
-	if (frame == NULL) {
-		return EXIT_FAILURE;
+	record_choose_rate(record);
+	status = record_source_wait(&record->source);
+	if (status != EXIT_SUCCESS) {
+		return status;
 	}
 	int session_error = 0;
-	int ret = record_loop(record, frame, &session_error);
+	int ret = record_loop(record, &session_error);
 	return record_finish(record, ret, session_error);
 }
 
@@ -485,6 +475,7 @@ static int record_run(int argc, char **argv) {
 	}
 	record_writer_destroy(record.writer);
 	record_file_finish(&record.file);
+	record_source_finish(&record.source);
 	cli_finish(&record.cli);
 	free(record.own_path);
 	return status;
@@ -492,10 +483,10 @@ static int record_run(int argc, char **argv) {
 
 const struct command command_record = {
 	.name = "record",
-	.synopsis = "[-o OUTPUT|-w WINDOW] [--frames N] [--seconds S] [-t TYPE] [--rate FPS] [--every-change] [FILE|-]",
+	.synopsis = "[-o OUTPUT|-w WINDOW|-g REGION|-a] [-s FACTOR] [--frames N] [--seconds S] [-t TYPE] [--rate FPS] [--every-change] [FILE|-]",
 	.summary = "Record frames to a file or a pipe, until it is interrupted",
 	.own = options,
-	.options = CLI_SOURCE | CLI_SESSION | CLI_TIMEOUT | CLI_SOCKET,
+	.options = CLI_SOURCE | CLI_REGION | CLI_SESSION | CLI_TIMEOUT | CLI_SOCKET,
 	.takes_file = true,
 	.run = record_run,
 };

@@ -91,11 +91,11 @@ static int begin_raw(struct record_file *file) {
 	return 0;
 }
 
-int record_file_begin(struct record_file *file, const struct vitrine_frame_info *info) {
-	file->fourcc = info->fourcc;
-	file->transform = info->transform;
-	file->width = info->width;
-	file->height = info->height;
+int record_file_begin(struct record_file *file, const struct raster *raster) {
+	file->fourcc = raster->fourcc;
+	file->transform = raster->transform;
+	file->width = raster->width;
+	file->height = raster->height;
 	int pipe_size = fcntl(file->out.fd, F_GETPIPE_SZ);
 	if (pipe_size >= 0 && pipe_size < PIPE_SIZE) {
 		fcntl(file->out.fd, F_SETPIPE_SZ, PIPE_SIZE); // at best
@@ -103,7 +103,7 @@ int record_file_begin(struct record_file *file, const struct vitrine_frame_info 
 	if (file->type == RECORD_RAW) {
 		return begin_raw(file);
 	}
-	yuv_layout_init(&file->layout, info, record_type_is_encoded(file->type));
+	yuv_layout_init(&file->layout, raster, record_type_is_encoded(file->type));
 	file->picture_len = yuv_get_size(&file->layout);
 	if (file->type == RECORD_Y4M) {
 		file->picture_len += Y4M_LUMA;
@@ -113,50 +113,49 @@ int record_file_begin(struct record_file *file, const struct vitrine_frame_info 
 }
 
 const char *record_file_find_change(const struct record_file *file,
-		const struct vitrine_frame_info *info) {
+		const struct raster *raster) {
 	if (file->type != RECORD_RAW) {
 		struct yuv_layout layout;
-		yuv_layout_init(&layout, info, false);
+		yuv_layout_init(&layout, raster, false);
 		return layout.width == file->layout.width && layout.height == file->layout.height ?
 			NULL : "the size of the output has changed";
 	}
-	if (info->width != file->width || info->height != file->height) {
+	if (raster->width != file->width || raster->height != file->height) {
 		return "the size of the output has changed";
 	}
-	if (info->fourcc != file->fourcc) {
+	if (raster->fourcc != file->fourcc) {
 		return "the format of the output has changed";
 	}
-	return info->transform != file->transform ? "the transform of the output has changed" : NULL;
+	return raster->transform != file->transform ? "the transform of the output has changed" : NULL;
 }
 
-static int convert_raw(const struct record_file *file, const struct vitrine_frame *frame,
+static int convert_raw(const struct record_file *file, const struct raster *raster,
 		uint8_t *picture) {
-	const struct vitrine_frame_info *info = vitrine_frame_get_info(frame);
-	const uint8_t *bytes = vitrine_frame_get_pixels(frame, 0);
+	const uint8_t *bytes = raster->bytes;
 	size_t row = image_get_cpp(file->fourcc) * (size_t)file->width;
 	if (bytes == NULL) {
 		return -ENOTSUP;
 	}
-	if (info->strides[0] == row) {
+	if (raster->stride == row) {
 		memcpy(picture, bytes, file->picture_len); // which leaves the caches alone
 		return 0;
 	}
 	for (uint32_t y = 0; y < file->height; y++) {
-		memcpy(picture + y * row, bytes + (size_t)y * info->strides[0], row);
+		memcpy(picture + y * row, bytes + (size_t)y * raster->stride, row);
 	}
 	return 0;
 }
 
-int record_file_convert(struct record_file *file, const struct vitrine_frame *frame,
+int record_file_convert(struct record_file *file, const struct raster *raster,
 		uint8_t *picture) {
 	switch (file->type) {
 	case RECORD_RAW:
-		return convert_raw(file, frame, picture);
+		return convert_raw(file, raster, picture);
 	case RECORD_Y4M:
 		memcpy(picture + Y4M_LUMA - Y4M_FRAME_LEN, Y4M_FRAME, Y4M_FRAME_LEN);
-		return yuv_convert_frame(&file->layout, frame, &file->scratch, picture + Y4M_LUMA);
+		return yuv_convert(&file->layout, raster, &file->scratch, picture + Y4M_LUMA);
 	default:
-		return yuv_convert_frame(&file->layout, frame, &file->scratch, picture);
+		return yuv_convert(&file->layout, raster, &file->scratch, picture);
 	}
 }
 

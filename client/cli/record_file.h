@@ -39,13 +39,13 @@ bool record_type_from_name(const char *name, enum record_type *type);
 bool record_type_needs_constant_rate(enum record_type type);
 bool record_type_is_encoded(enum record_type type);
 
-/** Fixes what frames are by the first one. Returns 0, -ENOTSUP or -ENOMEM. */
-int record_file_begin(struct record_file *file, const struct vitrine_frame_info *info);
-/** Whether a frame is as the first one: NULL, or what has changed. */
+/** Fixes what pictures are by the first one. Returns 0, -ENOTSUP or -ENOMEM. */
+int record_file_begin(struct record_file *file, const struct raster *raster);
+/** Whether a picture is as the first one: NULL, or what has changed. */
 const char *record_file_find_change(const struct record_file *file,
-	const struct vitrine_frame_info *info);
-/** Converts a frame to what is written. Returns 0, -ENOTSUP or -ENOMEM. */
-int record_file_convert(struct record_file *file, const struct vitrine_frame *frame,
+	const struct raster *raster);
+/** Converts a picture to what is written. Returns 0, -ENOTSUP or -ENOMEM. */
+int record_file_convert(struct record_file *file, const struct raster *raster,
 	uint8_t *picture);
 /** Where such pictures go. */
 struct record_sink record_file_get_sink(struct record_file *file);

@@ -52,11 +52,9 @@ static uint32_t round_up(uint32_t side, bool even) {
 	return side + (even && side % 2 != 0);
 }
 
-void yuv_layout_init(struct yuv_layout *layout, const struct vitrine_frame_info *info,
-		bool even) {
-	bool swap = info->transform & WL_OUTPUT_TRANSFORM_90;
-	uint32_t width = swap ? info->height : info->width;
-	uint32_t height = swap ? info->width : info->height;
+void yuv_layout_init(struct yuv_layout *layout, const struct raster *raster, bool even) {
+	uint32_t width, height;
+	raster_get_upright_size(raster, &width, &height);
 	*layout = (struct yuv_layout){
 		.width = width,
 		.height = height,
@@ -120,38 +118,37 @@ static void turn(struct pixels *pixels, uint32_t transform, struct yuv_scratch *
 		pixels->bt709 };
 }
 
-/** Pixels of a frame that libyuv reads, upright. */
-static int load_readable(const struct vitrine_frame *frame, struct yuv_scratch *scratch,
+/** Pixels that libyuv reads, upright. */
+static int load_readable(const struct raster *raster, struct yuv_scratch *scratch,
 		struct pixels *pixels) {
-	const struct vitrine_frame_info *info = vitrine_frame_get_info(frame);
-	const struct readable_format *format = find_format(info->fourcc);
-	*pixels = (struct pixels){ vitrine_frame_get_pixels(frame, 0), info->strides[0], info->width,
-		info->height, format->bt601, format->bt709 };
+	const struct readable_format *format = find_format(raster->fourcc);
+	*pixels = (struct pixels){ raster->bytes, raster->stride, raster->width, raster->height,
+		format->bt601, format->bt709 };
 	// libyuv counts in int
-	if (pixels->bytes == NULL || (uint64_t)info->strides[0] * info->height > INT_MAX) {
+	if (pixels->bytes == NULL || (uint64_t)raster->stride * raster->height > INT_MAX) {
 		return -ENOTSUP;
 	}
-	if (format->change == NULL && info->transform == WL_OUTPUT_TRANSFORM_NORMAL) {
+	if (format->change == NULL && raster->transform == WL_OUTPUT_TRANSFORM_NORMAL) {
 		return 0;
 	}
-	int ret = scratch_resize(scratch, (size_t)info->width * info->height * 4);
+	int ret = scratch_resize(scratch, (size_t)raster->width * raster->height * 4);
 	if (ret < 0) {
 		return ret;
 	}
 	if (format->change != NULL) {
 		change(pixels, format, scratch);
 	}
-	if (info->transform != WL_OUTPUT_TRANSFORM_NORMAL) {
-		turn(pixels, info->transform, scratch);
+	if (raster->transform != WL_OUTPUT_TRANSFORM_NORMAL) {
+		turn(pixels, raster->transform, scratch);
 	}
 	return 0;
 }
 
-/** Pixels of any other frame. */
-static int load_other(const struct vitrine_frame *frame, struct yuv_scratch *scratch,
+/** Any other pixels. */
+static int load_other(const struct raster *raster, struct yuv_scratch *scratch,
 		struct pixels *pixels) {
 	const struct image *image = &scratch->image;
-	int ret = image_copy_frame(&scratch->image, frame);
+	int ret = image_copy_raster(&scratch->image, raster);
 	if (ret == 0 && (uint64_t)image->width * image->height * 4 > INT_MAX) {
 		return -ENOTSUP;
 	}
@@ -171,12 +168,12 @@ static void repeat_edge(const struct yuv_layout *layout, uint8_t *luma) {
 	}
 }
 
-int yuv_convert_frame(const struct yuv_layout *layout, const struct vitrine_frame *frame,
+int yuv_convert(const struct yuv_layout *layout, const struct raster *raster,
 		struct yuv_scratch *scratch, uint8_t *yuv) {
 	struct pixels pixels;
-	bool readable = find_format(vitrine_frame_get_info(frame)->fourcc) != NULL;
-	int ret = readable ? load_readable(frame, scratch, &pixels) :
-		load_other(frame, scratch, &pixels);
+	bool readable = find_format(raster->fourcc) != NULL;
+	int ret = readable ? load_readable(raster, scratch, &pixels) :
+		load_other(raster, scratch, &pixels);
 	if (ret < 0) {
 		return ret;
 	}

@@ -22,11 +22,10 @@ struct yuv_scratch {
 };
 
 /**
- * The layout for frames like this one, with even sides if the reader needs them. The matrix
+ * The layout for pictures like this one, with even sides if the reader needs them. The matrix
  * is the one that players assume for the size: BT.709 for high definition, BT.601 for less.
  */
-void yuv_layout_init(struct yuv_layout *layout, const struct vitrine_frame_info *info,
-	bool even);
+void yuv_layout_init(struct yuv_layout *layout, const struct raster *raster, bool even);
 static inline uint32_t yuv_get_chroma_width(const struct yuv_layout *layout) {
 	return (layout->luma_width + 1) / 2;
 }
@@ -36,11 +35,11 @@ static inline uint32_t yuv_get_chroma_height(const struct yuv_layout *layout) {
 size_t yuv_get_size(const struct yuv_layout *layout);
 
 /**
- * Converts a frame that has this layout, upright, without a copy of it if it can be had. At
- * an even edge that the frame has not, the last pixel is repeated. Returns 0, -ENOTSUP if the
+ * Converts a picture that has this layout, upright, without a copy of it if it can be had. At
+ * an even edge that the picture has not, the last pixel is repeated. Returns 0, -ENOTSUP if the
  * format cannot be converted or is not mapped, -ENOMEM.
  */
-int yuv_convert_frame(const struct yuv_layout *layout, const struct vitrine_frame *frame,
+int yuv_convert(const struct yuv_layout *layout, const struct raster *raster,
 	struct yuv_scratch *scratch, uint8_t *yuv);
 void yuv_scratch_finish(struct yuv_scratch *scratch);
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Pictures of regions, of all outputs and of windows, beside those that grim takes. Headless,
-with pixman. Prints TAP.
+"""Pictures of regions, of all outputs and of windows, beside those that grim takes, and
+recordings of the same. Headless, with pixman. Prints TAP.
 
 usage: pictures_test.py [TEST...], with the built commands on PATH
 """
@@ -10,12 +10,13 @@ import contextlib
 import functools
 import json
 import os
+import re
 import signal
 import sys
 import time
 
 from harness import (LIMIT, Group, PluginCompositor, collect, given, n_colors, need, parse_ppm,
-                     require, run_groups)
+                     require, run_groups, to_rgb)
 from picture import need_same, take_shot
 
 TRANSFORMS = ('normal', '90', '180', '270', 'flipped', 'flipped-90', 'flipped-180', 'flipped-270')
@@ -69,7 +70,7 @@ def wait_for_window(compositor, pid):
 
 @contextlib.contextmanager
 def still_windows(compositor):
-    """A window on each output, which move no more."""
+    """A window on each output, which move no more. Yields the process of the second."""
     wait_for_colours(compositor, '-o', 'HEADLESS-1')
     os.kill(compositor.app, signal.SIGSTOP)
     compositor.swaymsg('[app_id=".*"] move absolute position 30 10')
@@ -82,7 +83,7 @@ def still_windows(compositor):
         before = compositor.grim()
         while (picture := compositor.grim()) != before:
             before = picture
-        yield
+        yield other.pid
     finally:
         for pid in compositor.app, other.pid:
             os.kill(pid, signal.SIGCONT)
@@ -152,6 +153,93 @@ def test_rounded_sizes(compositor):
             need_same(take_shot(compositor, '-o', 'HEADLESS-1', '-s', '1.5'), pixels, transform)
 
 
+def turn(picture, transform):
+    """A picture as it is in the buffer of an output, upright."""
+    if transform == 'normal':
+        return picture
+    width, height, pixels = picture
+    rows = [[pixels[3 * (y * width + x):][:3] for x in range(width)] for y in range(height)]
+    turns = ('flipped', '90', '180', '270').index(transform.removeprefix('flipped-'))
+    for _ in range(turns):
+        rows = list(zip(*rows[::-1]))  # clockwise
+    if 'flipped' in transform:
+        rows = [row[::-1] for row in rows]
+    return len(rows[0]), len(rows), b''.join(b''.join(row) for row in rows)
+
+
+def record_raw(compositor, *options):
+    """The pictures of a recording, upright, and what was said."""
+    done = compositor.run('vitrine', 'record', '-t', 'raw', *options, 'raw')
+    match = re.search(r'raw frames of (\d+)x(\d+), XR24, (\d+) bytes each, transform (.*)',
+                      done.stderr)
+    need(match, done.stderr)
+    width, height, size = map(int, match.groups()[:3])
+    data = compositor.path('raw').read_bytes()
+    return [turn((width, height, to_rgb(data[i:i + size])), match[4])
+            for i in range(0, len(data), size)], done.stderr
+
+
+def need_same_luma(y4m, picture, what):
+    """Of the first frame, by BT.601 in limited range, which is that of small pictures."""
+    header, data = y4m.split(b'\nFRAME\n', 1)
+    width, height, pixels = picture
+    need(f'W{width} H{height} ' in header.decode(), f'{what}: {header}')
+    wrong = sum(abs(16 + (65.738 * r + 129.057 * g + 25.064 * b) / 256 - luma) > 2 for r, g, b, luma
+                in zip(pixels[::3], pixels[1::3], pixels[2::3], data[:width * height]))
+    need(wrong == 0, f'{what}: {wrong} of {width * height} are wrong')
+
+
+def need_recorded(compositor, what, *options):
+    expected = take_ppm(compositor, *options)
+    pictures, _ = record_raw(compositor, '--frames', '1', *options)
+    need_same(pictures[0], expected, f'{what}: {options}')
+    if expected[0] >= 1280:
+        return  # that would be BT.709
+    compositor.run('vitrine', 'record', '--frames', '1', *options, 'one.y4m')
+    need_same_luma(compositor.path('one.y4m').read_bytes(), expected, f'{what}: {options}')
+
+
+@given(Sway)
+def test_recorded(compositor):
+    """record -a, -g and -s: the pixels of the pictures, for 8 transforms"""
+    with still_windows(compositor):
+        for i, transform in enumerate(TRANSFORMS):
+            scale = SCALES[i % 4]
+            x = place(compositor, (transform, scale), (TRANSFORMS[(3 * i + 1) % 8], scale))
+            what = f'{transform} at {scale}'
+            for options in (['-g', '20,10 101x71'], ['-g', f'{x + 12},63 64x51'],
+                            ['-g', f'{x - 80},20 160x100']):
+                need_recorded(compositor, what, *options)
+        place(compositor, ('normal', 1), ('90', 2))
+        for options in (['-a'], ['-a', '-s', '1'], ['-o', 'HEADLESS-1', '-s', '0.5'],
+                        ['-g', '20,10 100x70', '-s', '1.5']):
+            need_recorded(compositor, 'mixed scales', *options)
+
+
+@given(Sway)
+def test_recorded_changes(compositor):
+    """record -a: a frame for each change of any output, until the layout changes"""
+    with still_windows(compositor) as other:
+        place(compositor, ('normal', 1), ('normal', 1))
+        still, _ = record_raw(compositor, '-a', '--seconds', '1')
+        need(len(still) == 1, f'{len(still)} frames of what stands still')
+        for pid in compositor.app, other:
+            os.kill(pid, signal.SIGCONT)  # both move
+        moving, _ = record_raw(compositor, '-a', '--frames', '30')
+    width, height = moving[0][:2]
+    for left, right, name in (0, 480, 'HEADLESS-1'), (500, width, 'HEADLESS-2'):
+        halves = {b''.join(pixels[3 * (y * width + left):3 * (y * width + right)]
+                           for y in range(height)) for _, _, pixels in moving}
+        need(len(halves) > 5, f'{name} has {len(halves)} pictures in 30 frames')
+    for options in ['-a'], ['-g', '10,10 100x100']:
+        recording = compositor.start('vitrine', 'record', '-t', 'raw', *options, 'raw')
+        need('raw frames' in recording.stdout.readline(), 'no raw frames')
+        compositor.swaymsg('output HEADLESS-1 position 0 30')
+        said = recording.communicate(timeout=LIMIT)[0]
+        need(recording.returncode == 0 and 'the layout of the outputs has changed' in said, said)
+        compositor.swaymsg('output HEADLESS-1 position 0 0')
+
+
 @given(Sway)
 def test_window(compositor):
     """-w: a window by app-id, title and identifier, as grim has it"""
@@ -184,6 +272,9 @@ def test_first_output_that_is_on(compositor):
             need_same(parse_ppm(compositor.path('some.ppm').read_bytes()), expected, on)
             done = compositor.run('vitrine', 'shot', '-a', 'all.ppm')
             need(f'{off} is off' in done.stderr, done.stderr)
+            recorded, said = record_raw(compositor, '-a', '--frames', '1')
+            need(f'{off} is off' in said, said)
+            need_same(recorded[0], parse_ppm(compositor.path('all.ppm').read_bytes()), f'{off} off')
             compositor.swaymsg(f'output {off} power on')
 
 
