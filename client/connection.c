@@ -416,8 +416,11 @@ static struct wl_display *connect_within(const char *name, int timeout_ms) {
 		return NULL;
 	}
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	// None at all would be for ever
-	struct timeval wait = { timeout_ms / 1000, timeout_ms % 1000 * 1000 + 1 };
+	// Zero is for ever
+	struct timeval wait = {0};
+	if (timeout_ms >= 0) {
+		wait = (struct timeval){ timeout_ms / 1000, timeout_ms % 1000 * 1000 + 1 };
+	}
 	if (fd < 0) {
 		return NULL;
 	}
@@ -439,11 +442,11 @@ int vitrine_client_connect_within(const char *name, int timeout_ms,
 	}
 	struct timespec deadline = deadline_in(timeout_ms < 0 ? 0 : timeout_ms);
 	errno = 0;
-	struct wl_display *display = connect_within(name, timeout_ms < 0 ? 0 : timeout_ms);
+	struct wl_display *display = connect_within(name, timeout_ms);
 	if (display == NULL) {
 		return fail_to_connect(errno > 0 ? -errno : -ENOENT, name, error);
 	}
-	return client_create(display, false, &deadline, client, error);
+	return client_create(display, false, timeout_ms < 0 ? NULL : &deadline, client, error);
 }
 
 int vitrine_client_connect(const char *name, struct vitrine_client **client, char **error) {
@@ -471,7 +474,7 @@ int vitrine_client_create_for_display(struct wl_display *borrowed_display, int t
 		*error = NULL;
 	}
 	struct timespec deadline = deadline_in(timeout_ms < 0 ? 0 : timeout_ms);
-	return client_create(borrowed_display, true, &deadline, client, error);
+	return client_create(borrowed_display, true, timeout_ms < 0 ? NULL : &deadline, client, error);
 }
 
 void vitrine_client_destroy(struct vitrine_client *client) {

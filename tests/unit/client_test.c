@@ -370,6 +370,18 @@ TEST(mute_compositor_is_given_up_when_the_caller_says) {
 	check(fake_wait(pid));
 }
 
+TEST(connecting_may_wait_without_a_limit) {
+	struct vitrine_client *client;
+	char value[16];
+	pid_t pid;
+	int fd = fake_start(&(struct fake_script){0}, &pid);
+	snprintf(value, sizeof(value), "%d", fd);
+	setenv("WAYLAND_SOCKET", value, 1);
+	check_int(vitrine_client_connect_within(NULL, -1, &client, NULL), ==, 0);
+	vitrine_client_destroy(client);
+	check(fake_wait(pid));
+}
+
 /** A compositor that accepts no connection any more, and as many that wait as it takes. */
 TEST(socket_that_takes_no_more_is_given_up) {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };

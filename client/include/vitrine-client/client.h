@@ -55,7 +55,7 @@ struct vitrine_frame;
  */
 int vitrine_client_connect(const char *name, struct vitrine_client **client,
 	char **error);
-/** The same, within so many milliseconds. */
+/** The same, within so many milliseconds; -1 waits without a limit. */
 int vitrine_client_connect_within(const char *name, int timeout_ms,
 	struct vitrine_client **client, char **error);
 /**
