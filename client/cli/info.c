@@ -226,21 +226,26 @@ static void tell_window(struct info *info, const struct vitrine_toplevel *toplev
 	}
 }
 
-/** None is no error: many compositors do not tell of windows. */
-static void tell_windows(struct info *info) {
+/** None is no error: many compositors do not tell of windows. Returns an exit status. */
+static int tell_windows(struct info *info) {
 	struct vitrine_client *client = info->cli.client;
-	if (vitrine_client_follow_toplevels(client, info->cli.timeout_ms) < 0) {
+	int ret = vitrine_client_follow_toplevels(client, info->cli.timeout_ms);
+	if (ret < 0 && ret != -EPROTONOSUPPORT) {
+		return cli_fail_client(&info->cli, ret);
+	}
+	if (ret < 0) {
 		if (!info->cli.json) {
 			printf("windows: %s\n",
 				cli_visible(&(struct cli_text){0}, vitrine_client_get_error(client)));
 		}
-		return;
+		return EXIT_SUCCESS;
 	}
 	size_t len;
 	struct vitrine_toplevel *const *toplevels = vitrine_client_get_toplevels(client, &len);
 	for (size_t i = 0; i < len; i++) {
 		tell_window(info, toplevels[i], NULL);
 	}
+	return EXIT_SUCCESS;
 }
 
 /** What --output or --window names. */
@@ -282,7 +287,7 @@ static int print_info(struct info *info) {
 		status = tell_target(info);
 	} else {
 		tell_outputs(info);
-		tell_windows(info);
+		status = tell_windows(info);
 	}
 	if (status != EXIT_SUCCESS) {
 		return status;

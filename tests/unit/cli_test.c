@@ -411,6 +411,11 @@ TEST_WITH(fixture, reason_that_libwayland_knows_is_said, SCRIPT(.events = SAY(CA
 /* The table of options */
 
 TEST_WITH_EACH(fixture, commands, help_of_a_command_is_the_same_by_both_ways) {
+TEST_WITH(fixture, info_fails_if_the_connection_does, SCRIPT(.events = SAY(CALL(post_error)))) {
+	fails(f, 1, "protocol error 7", ARGS("info"));
+	fails(f, 1, "protocol error 7", ARGS("info", "--json"));
+}
+
 	char help[sizeof(((struct run *)NULL)->out)];
 	snprintf(help, sizeof(help), "%s", works(f, ARGS(param->name, "--help"))->out);
 	check_str(works(f, ARGS("help", param->name))->out, help);
