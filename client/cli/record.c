@@ -401,6 +401,10 @@ static void choose_type(struct record *record, const char *type, const char *pat
 }
 
 static void choose_pace(struct record *record) {
+	// A y4m file says its rate in either case
+	if (record->every_change && record->constant_rate && record->file.type == RECORD_RAW) {
+		exit(cli_fail_usage(&record->cli, "--every-change is at odds with --rate"));
+	}
 	if (record_type_is_encoded(record->file.type)) {
 		record->pace = RECORD_TIMED;
 	} else if (record->every_change) {

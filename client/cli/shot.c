@@ -95,6 +95,9 @@ static void parse_options(struct shot *shot, int argc, char **argv) {
 	shot->path = argv[optind]; // or the NULL at the end
 	shot->type = picture_choose_type(&shot->cli, &shot->options,
 		shot->path != NULL ? shot->path : "");
+	if (shot->cli.wait_for_window && shot->cli.window == NULL && shot->cli.still_ms == 0) {
+		exit(cli_fail_usage(&shot->cli, "--wait is of --window"));
+	}
 	if (shot->path != NULL && strcmp(shot->path, "-") == 0 && isatty(STDOUT_FILENO)) {
 		exit(cli_fail_usage(&shot->cli, "does not write a picture to a terminal"));
 	}

@@ -238,6 +238,9 @@ TEST_PARAMS(fixture, wrong_usages, const char *text; const char *const *args) = 
 	{ "unknown ending", .text = ".avi", .args = ARGS("record", "x.avi") },
 	{ "type against the ending", .text = "mkv", .args = ARGS("record", "-t", "mkv", "x.mp4") },
 	{ "no rate", .args = ARGS("record", "--rate", "0", "x") },
+	{ "every change at a rate", .text = "at odds with --rate",
+		.args = ARGS("record", "--every-change", "--rate", "5", "x.raw") },
+	{ "wait for no window", .text = "of --window", .args = ARGS("shot", "--wait", "x.png") },
 	{ "too high a rate", .args = ARGS("record", "--rate", "1001", "x") },
 	{ "unknown storage", .text = "mapped-dmabuf",
 		.args = ARGS("watch", "--storage", "memfd,nope") },
@@ -408,14 +411,14 @@ TEST_WITH(fixture, reason_that_libwayland_knows_is_said, SCRIPT(.events = SAY(CA
 	check_has(run->err, "(", "the reason)");
 }
 
-/* The table of options */
-
-TEST_WITH_EACH(fixture, commands, help_of_a_command_is_the_same_by_both_ways) {
 TEST_WITH(fixture, info_fails_if_the_connection_does, SCRIPT(.events = SAY(CALL(post_error)))) {
 	fails(f, 1, "protocol error 7", ARGS("info"));
 	fails(f, 1, "protocol error 7", ARGS("info", "--json"));
 }
 
+/* The table of options */
+
+TEST_WITH_EACH(fixture, commands, help_of_a_command_is_the_same_by_both_ways) {
 	char help[sizeof(((struct run *)NULL)->out)];
 	snprintf(help, sizeof(help), "%s", works(f, ARGS(param->name, "--help"))->out);
 	check_str(works(f, ARGS("help", param->name))->out, help);
