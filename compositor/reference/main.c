@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <vitrine/view_v1.h>
 #include <wlr/util/log.h>
 
@@ -122,11 +123,14 @@ static bool parse_guarantees(char *list, uint32_t *guarantees) {
 	return true;
 }
 
-/** An open file descriptor, which what is started does not get. */
+/**
+ * An open file descriptor, which what is started does not get, and which is closed: so none of
+ * those that the command and messages are written to.
+ */
 static bool parse_fd(const char *arg, int *fd) {
 	char *rest;
 	long number = strtol(arg, &rest, 10);
-	if (rest == arg || *rest != '\0' || number < 0 || number > INT_MAX ||
+	if (rest == arg || *rest != '\0' || number <= STDERR_FILENO || number > INT_MAX ||
 			fcntl((int)number, F_SETFD, FD_CLOEXEC) != 0) {
 		return false;
 	}
@@ -208,7 +212,7 @@ static bool parse_value(int option, char *arg, struct server_options *options,
 			"no guarantees like fd_read_only";
 		break;
 	case OPTION_READY_FD:
-		wrong = parse_fd(arg, &options->ready_fd) ? NULL : "not an open file descriptor";
+		wrong = parse_fd(arg, &options->ready_fd) ? NULL : "not an open file descriptor from 3 on";
 		break;
 	case OPTION_RUN_TIMEOUT:
 		wrong = parse_timeout(arg, &options->run_timeout_ms) ? NULL : "not a number of seconds";
