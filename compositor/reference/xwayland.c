@@ -29,6 +29,7 @@ struct x11_window {
 		struct wl_listener destroy;
 		struct wl_listener request_configure;
 		struct wl_listener request_fullscreen;
+		struct wl_listener set_override_redirect;
 		struct wl_listener set_geometry;
 		struct wl_listener set_title;
 		struct wl_listener set_class;
@@ -97,8 +98,7 @@ static bool x11_window_show_toplevel(struct x11_window *window) {
 	return true;
 }
 
-static void x11_window_handle_map(struct wl_listener *listener, void *data) {
-	struct x11_window *window = wl_container_of(listener, window, listeners.map);
+static void x11_window_show(struct x11_window *window) {
 	struct wlr_xwayland_surface *xsurface = window->xsurface;
 	bool ok;
 	if (xsurface->override_redirect) {
@@ -116,6 +116,11 @@ static void x11_window_handle_map(struct wl_listener *listener, void *data) {
 	}
 }
 
+static void x11_window_handle_map(struct wl_listener *listener, void *data) {
+	struct x11_window *window = wl_container_of(listener, window, listeners.map);
+	x11_window_show(window);
+}
+
 static void x11_window_hide(struct x11_window *window) {
 	if (x11_window_has_toplevel(window)) {
 		toplevel_finish(&window->toplevel);
@@ -124,6 +129,17 @@ static void x11_window_hide(struct x11_window *window) {
 	if (window->tree != NULL) {
 		wlr_scene_node_destroy(&window->tree->node);
 		window->tree = NULL;
+	}
+}
+
+/** From now on its client places it, or does not: wlroots allows no focus for one that it places. */
+static void x11_window_handle_set_override_redirect(struct wl_listener *listener, void *data) {
+	struct x11_window *window =
+		wl_container_of(listener, window, listeners.set_override_redirect);
+	const struct wlr_surface *surface = window->xsurface->surface;
+	x11_window_hide(window);
+	if (surface != NULL && surface->mapped) {
+		x11_window_show(window);
 	}
 }
 
@@ -229,6 +245,8 @@ static void server_handle_new_x11_window(struct wl_listener *listener, void *dat
 		x11_window_handle_request_configure);
 	listener_add(&xsurface->events.request_fullscreen, &window->listeners.request_fullscreen,
 		x11_window_handle_request_fullscreen);
+	listener_add(&xsurface->events.set_override_redirect,
+		&window->listeners.set_override_redirect, x11_window_handle_set_override_redirect);
 	listener_add(&xsurface->events.set_geometry, &window->listeners.set_geometry,
 		x11_window_handle_set_geometry);
 	listener_add(&xsurface->events.set_title, &window->listeners.set_title,

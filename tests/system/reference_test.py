@@ -455,6 +455,52 @@ def test_xwayland(compositor):
     need('stopped 0' in output, output)
 
 
+# Upon each signal it says anew whether its client places it: by a member of XSetWindowAttributes
+X11_CHANGER = """
+import ctypes, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+x11 = ctypes.CDLL('libX11.so.6')
+x11.XOpenDisplay.restype = ctypes.c_void_p
+display = ctypes.c_void_p(x11.XOpenDisplay(None))
+window = x11.XCreateSimpleWindow(display, x11.XDefaultRootWindow(display), 0, 0, 50, 40, 0, 0, 0)
+x11.XStoreName(display, window, b'changer')
+x11.XMapWindow(display, window)
+attributes = (ctypes.c_long * 14)()
+for i in range(1, 3):
+    x11.XSync(display, 0)
+    signal.sigwait([signal.SIGUSR1])
+    ctypes.c_int.from_buffer(attributes, 88).value = i % 2
+    x11.XChangeWindowAttributes(display, window, 1 << 9, ctypes.byref(attributes))
+    x11.XMoveWindow(display, window, 5 * i, 5)
+x11.XSync(display, 0)
+signal.sigwait([signal.SIGUSR1])
+"""
+
+
+def need_no_window(compositor, title):
+    """Waits until there is none, but not for long."""
+    end = time.monotonic() + LIMIT
+    while f'"{title}"' in (output := compositor.run('vitrine', 'info').stdout):
+        need(time.monotonic() < end, output)
+
+
+@given(Compositor, ['vitrine-compositor', '-o', '640x480', '-s', 'echo "$DISPLAY" >display'])
+def test_x11_window_that_changes(compositor):
+    """a window of an X11 client that decides to place it itself is none any more, nor has the focus"""
+    compositor.env['DISPLAY'] = find_display(compositor)
+    changer = compositor.start(sys.executable, '-c', X11_CHANGER)
+    compositor.run('toplevel', '1', 'changer')
+    message = compositor.start('xmessage', 'Hello')
+    compositor.run('toplevel', '1', 'Xmessage')
+    changer.send_signal(signal.SIGUSR1)
+    need_no_window(compositor, 'changer')
+    finish(message, signal.SIGTERM)
+    need_no_window(compositor, 'xmessage')
+    changer.send_signal(signal.SIGUSR1)
+    compositor.run('toplevel', '1', 'changer')
+    finish(changer, signal.SIGUSR1)
+
+
 @given(Compositor, ['vitrine-compositor', '--no-xwayland', '-s', 'echo "$DISPLAY" >display'],
        environment={'DISPLAY': ':99'})
 def test_no_xwayland(compositor):
