@@ -230,7 +230,7 @@ int out_file_commit(struct out_file *file) {
 		close(file->fd);
 	}
 	file->fd = -1;
-	if (ret == 0 && file->own_path != NULL) {
+	if (ret == 0 && file->own_path != NULL && file->path != NULL) {
 		char *made_up = *file->own_path;
 		*file->own_path = file->path;
 		file->path = made_up; // to be freed

@@ -118,15 +118,15 @@ const char *record_file_find_change(const struct record_file *file,
 		struct yuv_layout layout;
 		yuv_layout_init(&layout, raster, false);
 		return layout.width == file->layout.width && layout.height == file->layout.height ?
-			NULL : "the size of the output has changed";
+			NULL : "the size of the picture has changed";
 	}
 	if (raster->width != file->width || raster->height != file->height) {
-		return "the size of the output has changed";
+		return "the size of the picture has changed";
 	}
 	if (raster->fourcc != file->fourcc) {
-		return "the format of the output has changed";
+		return "the format of the picture has changed";
 	}
-	return raster->transform != file->transform ? "the transform of the output has changed" : NULL;
+	return raster->transform != file->transform ? "the transform of the picture has changed" : NULL;
 }
 
 static int convert_raw(const struct record_file *file, const struct raster *raster,

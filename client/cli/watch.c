@@ -99,7 +99,8 @@ static void watch_print_line(struct watch *watch, bool terminal) {
 		watch->n_frames, stats.skipped, stats.revoked,
 		watch->n_frames > 0 ? vitrine_guarantee_name(info->guarantee) : "no frame yet",
 		watch->n_frames > 0 ? vitrine_storage_name(info->storage) : "waiting",
-		vitrine_session_is_off(watch->session) ? ", the output is off" : "");
+		!vitrine_session_is_off(watch->session) ? "" :
+		watch->cli.window != NULL ? ", the window shows nothing" : ", the output is off");
 	if (terminal) {
 		// A longer one would go on in the next row, and stay there
 		printf("\r%.*s\033[K", get_columns() - 1, line);

@@ -1428,7 +1428,7 @@ static const struct fake_script turned = { .events = SAY(EVENT(DEPTH, 3), ANNOUN
 
 TEST_WITH(fixture, record_raw_ends_when_the_output_is_turned, .script = &turned) {
 	struct run *run = works(f, ARGS("record", "x.raw"));
-	check_has(run->err, "transform normal\n", "transform of the output has changed", "after 1 frame");
+	check_has(run->err, "transform normal\n", "transform of the picture has changed", "after 1 frame");
 	check_int(get_size("x.raw"), ==, FAKE_SIZE);
 	picture_transform = 5;
 	f->script = &picture;
@@ -1819,6 +1819,12 @@ static const struct fake_script dark = { .start = send_off };
 
 TEST_WITH(fixture, watch_says_that_an_output_is_off, .script = &dark) {
 	check_has(works(f, ARGS("watch", "--seconds", "1.5"))->out, "waiting, the output is off\n");
+}
+
+TEST_WITH(fixture, watch_says_that_a_window_shows_nothing,
+		SCRIPT(.windows = windows, .start = send_off)) {
+	check_has(works(f, ARGS("watch", "-w", "id-1", "--seconds", "1.5"))->out,
+		"waiting, the window shows nothing\n");
 }
 
 TEST_WITH(fixture, audit_of_an_honest_compositor, .script = &fake_animation) {
