@@ -29,7 +29,7 @@ static const char *part_find_change(const struct layout_part *part, uint32_t wid
 		uint32_t height) {
 	struct vitrine_geometry now;
 	if (width != part->width || height != part->height) {
-		return "the size of the output has changed";
+		return "the size of the picture has changed";
 	}
 	bool moved = part->output != NULL && vitrine_output_get_geometry(part->output, &now) &&
 		(now.x != part->geometry.x || now.y != part->geometry.y ||
