@@ -118,7 +118,7 @@ static void print_zsh_option(const struct command *command, const struct cli_opt
 		}
 		spec[used++] = *c;
 	}
-	char text[768], values[256] = "";
+	char text[1024], values[256] = "";
 	if (option->argument != NULL) {
 		snprintf(values, sizeof(values), option->values != NULL ? ":%s:(%s)" : ":%s: ",
 			option->argument, option->values);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "capture.h"
@@ -70,6 +71,13 @@ static bool parse_option(struct shot *shot, int option) {
 	return false;
 }
 
+/** Whether both are the same file, which is there. */
+static bool is_same_file(const char *a, const char *b) {
+	struct stat st_a, st_b;
+	return stat(a, &st_a) == 0 && stat(b, &st_b) == 0 && st_a.st_dev == st_b.st_dev &&
+		st_a.st_ino == st_b.st_ino && S_ISREG(st_a.st_mode);
+}
+
 static void check_comparison(const struct shot *shot) {
 	const struct comparison *comparison = &shot->comparison;
 	if (shot->golden == NULL &&
@@ -79,6 +87,9 @@ static void check_comparison(const struct shot *shot) {
 	const struct picture_options png = { .type = "png" };
 	if (shot->diff != NULL) {
 		picture_choose_type(&shot->cli, &png, shot->diff);
+		if (is_same_file(shot->diff, shot->golden)) {
+			exit(cli_fail_usage(&shot->cli, "--diff would replace the picture to compare with"));
+		}
 	}
 }
 

@@ -11,8 +11,11 @@ struct waiting {
 	double last_change; // seconds; of the start before the first one
 };
 
-/** Takes the frames that have come. Returns an exit status. */
-static int waiting_take_frames(struct waiting *waiting) {
+/**
+ * Takes the frames that have come, one of each session at least, and until then if more come
+ * than can be taken. Returns an exit status.
+ */
+static int waiting_take_frames(struct waiting *waiting, double end) {
 	for (size_t i = 0; i < waiting->n_stills; i++) {
 		struct still *still = &waiting->stills[i];
 		struct vitrine_frame *frame;
@@ -23,6 +26,9 @@ static int waiting_take_frames(struct waiting *waiting) {
 			}
 			vitrine_frame_release(still->frame);
 			still->frame = frame;
+			if (cli_interrupted || cli_now() >= end) {
+				break;
+			}
 		}
 		if (ret < 0 && ret != -EINTR) {
 			return cli_fail_client(waiting->cli, ret);
@@ -55,7 +61,7 @@ int cli_wait_still(struct cli *cli, struct still *stills, size_t n_stills, doubl
 	while (!cli_interrupted) {
 		// What has come is looked at before time is: this process may have been stopped
 		double now = cli_now();
-		int status = waiting_take_frames(&waiting);
+		int status = waiting_take_frames(&waiting, end);
 		if (status != EXIT_SUCCESS) {
 			return status;
 		}

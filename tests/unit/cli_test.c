@@ -957,6 +957,14 @@ TEST_WITH(fixture, difference_is_shown, .script = &picture) {
 	}
 }
 
+TEST_WITH(fixture, golden_picture_is_not_replaced_by_the_difference, .script = &picture) {
+	write_golden("golden.png", 5);
+	check(symlink("golden.png", "link.png") == 0);
+	fails(f, 3, "pixels differ", ARGS("shot", "--compare", "golden.png", "--diff", "d.png"));
+	fails(f, 2, "replace the picture",
+		ARGS("shot", "--compare", "golden.png", "--diff", "link.png"));
+}
+
 TEST_WITH(fixture, size_is_compared, .script = &fake_animation) {
 	write_golden("golden.png", 0);
 	fails(f, 3, "320 x 200 pixels, and \"golden.png\" 3 x 2",
