@@ -362,10 +362,12 @@ def test_virtual_pointer(compositor):
     pipes = {}
     for name in 'left', 'right':
         compositor.path('said').unlink(missing_ok=True)
-        # What the terminal reports of a click begins with ESC [ M
+        # What the terminal reports of a click begins with ESC [ M. It has read that it is to do
+        # so once it has said, in four bytes, that it is well. It stays: the other one would move
         _, pipes[name] = start_terminal(
-            compositor, 'sh', '-c', 'stty -icanon -echo; printf "\\033[?1000h"; echo ready >said; '
-            'exec >said; head -c 3 | od -An -c; head -c 9 >/dev/null; read -r line; echo "$line"',
+            compositor, 'sh', '-c', 'stty -icanon -echo; printf "\\033[?1000h\\033[5n"; '
+            'head -c 4 >/dev/null; echo ready >said; exec >said; head -c 3 | od -An -c; '
+            'head -c 9 >/dev/null; read -r line; echo "$line"; sleep 1000',
             options=['--app-id=' + name])
         need(pipes[name].readline() == 'ready\n', 'the terminal has not started')
         compositor.run('toplevel', '1', name)
