@@ -61,9 +61,10 @@ def wait_for_colours(compositor, *options):
 
 
 def wait_for_window(compositor, pid):
-    """By sway's events, of which those before the question are in the tree."""
+    """By sway's events: what was before the first, of the subscription, is in the tree."""
     events = compositor.start('swaymsg', '--socket', compositor.ipc(), '-m', '-t', 'subscribe',
-                              '["window"]')
+                              '["tick", "window"]')
+    need('"first": true' in events.stdout.readline(), 'sway does not say that it has begun')
     while f'"pid": {pid}' not in compositor.swaymsg('-t', 'get_tree').stdout:
         need(events.stdout.readline(), 'sway has no more events')
 
