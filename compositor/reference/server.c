@@ -322,7 +322,8 @@ bool server_init(struct server *server, const struct server_options *options) {
 static const char *server_add_socket(struct server *server) {
 	const char *name = server->options->socket;
 	if (getenv("XDG_RUNTIME_DIR") == NULL) {
-		wlr_log(WLR_ERROR, "XDG_RUNTIME_DIR is not set");
+		wlr_log(WLR_ERROR, "XDG_RUNTIME_DIR is not set: it wants a directory of your own, "
+			"such as `mktemp -d` makes");
 		return NULL;
 	}
 	if (name == NULL) {
