@@ -175,6 +175,9 @@ class Tree:
         name, points = split_test(text)
         test = self.tests[name]
         environment = {**os.environ, **test["environment"]}
+        if "PATH" in test["environment"]:
+            # Directories that come before the others, which meson does not tell of
+            environment["PATH"] += os.pathsep + os.environ["PATH"]
         try:
             done = subprocess.run([*test["command"], *points], stdin=subprocess.DEVNULL,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
