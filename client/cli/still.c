@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 
 #include "still.h"
+
+/** For what has come while this process was stopped, past the end, in seconds. */
+#define CATCH_UP_S 0.1
 
 struct waiting {
 	struct cli *cli;
@@ -12,10 +16,11 @@ struct waiting {
 };
 
 /**
- * Takes the frames that have come, one of each session at least, and until then if more come
- * than can be taken. Returns an exit status.
+ * Takes the frames that have come, but not for long after the end if they come faster than they
+ * are taken: then nothing stands still. Returns an exit status.
  */
 static int waiting_take_frames(struct waiting *waiting, double end) {
+	double limit = fmax(end, cli_now()) + CATCH_UP_S;
 	for (size_t i = 0; i < waiting->n_stills; i++) {
 		struct still *still = &waiting->stills[i];
 		struct vitrine_frame *frame;
@@ -26,7 +31,8 @@ static int waiting_take_frames(struct waiting *waiting, double end) {
 			}
 			vitrine_frame_release(still->frame);
 			still->frame = frame;
-			if (cli_interrupted || cli_now() >= end) {
+			if (cli_interrupted || cli_now() >= limit) {
+				waiting->last_change = cli_now();
 				break;
 			}
 		}
