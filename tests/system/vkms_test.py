@@ -11,8 +11,9 @@ import json
 from harness import (Failure, Group, PluginCompositor, collect, find_card, finish, given, need,
                      require, run_groups)
 
-# In rounds of so many, until there are enough in rounds without a loss, or too many rounds.
-FLIPS, FRAMES, ROUNDS = 600, 200, 12
+# In rounds of a second, until there are enough in rounds without a loss, or too many rounds.
+# What comes back every second or more often leaves no round without one.
+FLIPS, FRAMES, ROUNDS = 600, 60, 60
 ENVIRONMENT = {'WLR_BACKENDS': 'drm', 'WLR_DRM_DEVICES': find_card()}
 
 
@@ -31,10 +32,9 @@ def test_page_flips(compositor):
         for report in reports:
             need(report['frames'] == FRAMES and report['revoked'] == 0, report)
             need(report['fds_received'] == report['distinct_buffers'] <= 8, report)
-            # and they did not become fewer by it
-            need(report['fps'] >= 0.85 * alone['fps'], (alone, report))
-        # Each commit of sway is a page flip, and each one got here
-        if not any(report['skipped'] for report in reports):
+        # Each commit of sway is a page flip, each one got here, and they did not become fewer
+        if all(report['skipped'] == 0 and report['fps'] >= 0.85 * alone['fps']
+               for report in reports):
             flips += FRAMES
         if flips >= FLIPS:
             return

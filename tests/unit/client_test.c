@@ -93,6 +93,7 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *time) {
 
 struct fixture {
 	pid_t pid;
+	int socket; // the client's, a second time
 	struct vitrine_client *client; // NULL if the test has destroyed it
 	struct vitrine_output *output;
 	struct vitrine_source *source; // the output's
@@ -116,6 +117,8 @@ static void fixture_set_up(struct fixture *f, const struct fixture_options *opti
 	memfds_are_dmabufs = options->fakes_dmabufs;
 	const struct fake_script of_events = { .events = options->events };
 	int fd = fake_start(options->script != NULL ? options->script : &of_events, &f->pid);
+	f->socket = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	check(f->socket >= 0);
 	char *error = NULL;
 	check_int(vitrine_client_connect_to_fd(fd, &f->client, &error), ==, 0);
 	check(error == NULL);
@@ -129,7 +132,10 @@ static void fixture_set_up(struct fixture *f, const struct fixture_options *opti
 
 static void fixture_tear_down(struct fixture *f) {
 	vitrine_client_destroy(f->client);
+	// Closed, it would have a server of libwayland go without a look at the last requests
+	shutdown(f->socket, SHUT_WR);
 	check(fake_wait(f->pid));
+	close(f->socket);
 }
 
 static struct vitrine_frame *next_frame(struct fixture *f) {
