@@ -1480,7 +1480,8 @@ static int frame_age; // in seconds
 static void send_old_frame(struct fake_session *session) {
 	struct timespec now;
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	uint64_t time = (uint64_t)(now.tv_sec - frame_age);
+	// Nothing is older than the machine
+	uint64_t time = now.tv_sec > frame_age ? (uint64_t)(now.tv_sec - frame_age) : 0;
 	fake_say(session, SAY(EVENT(DEPTH, 1), ANNOUNCE(0), EVENT(TRANSFORM, 0), EVENT(FRAME, 0, 1,
 		(uint32_t)(time >> 32), (uint32_t)time, (uint32_t)now.tv_nsec, 0, 0, 64, 32)));
 }
