@@ -365,6 +365,7 @@ class Compositor:
 
     def follow(self, name):
         """The lines of a file as they are written, without end."""
+        self.path(name).touch()  # else tail says, as a line, that there is none yet
         for line in self.start('tail', '-n', '+1', '-F', name).stdout:
             yield line.rstrip('\n')
         need(False, f'tail of {name} has ended')
@@ -422,6 +423,11 @@ weston-simple-shm >app.log 2>&1 &
 echo "WAYLAND_DISPLAY=$WAYLAND_DISPLAY $!" >ready
 wait
 '''
+
+
+# For sway where other windows come and go: this one aborts if it is resized while both of its
+# buffers are held ("Both buffers busy at redraw()"), as stock sway may do on a busy machine
+KEEP_SIZE = 'for_window [app_id="org.freedesktop.weston.simple-shm"] floating enable'
 
 
 class PluginCompositor(Compositor):

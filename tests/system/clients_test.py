@@ -15,8 +15,8 @@ import shutil
 import signal
 import sys
 
-from harness import (Group, PluginCompositor, ReferenceCompositor, collect, finish, given,
-                     n_colors, need, require, run, run_groups, skip_if)
+from harness import (KEEP_SIZE, Group, PluginCompositor, ReferenceCompositor, collect, finish,
+                     given, n_colors, need, require, run, run_groups, skip_if)
 
 LIBRARY = os.environ['CLIENT_LIBRARY']
 INCLUDES = os.environ['CLIENT_INCLUDES'].split(':')
@@ -79,12 +79,12 @@ def need_end(compositor):
     need_window(compositor)
 
 
-@given(PluginCompositor, 'sway')
+@given(PluginCompositor, 'sway', config=KEEP_SIZE)
 def test_windows_of_sway(compositor):
     """in sway a window is looked at by the library, and its sessions end with it"""
     need_window(compositor)
     need_end(compositor)
-    # Tiled beside another one, the window is not as wide as the output
+    # Beside another one it is the window that is seen, and not the output
     compositor.start(*TERMINAL)
     compositor.run('looker', '1', 'foot')
     need(need_window(compositor)[0] < 1280, 'more than the window')

@@ -16,8 +16,8 @@ import sys
 import threading
 import time
 
-from harness import (LIMIT, Group, PluginCompositor, collect, drain, finish, given, n_colors, need,
-                     require, run_groups, skip_if)
+from harness import (KEEP_SIZE, LIMIT, Group, PluginCompositor, collect, drain, finish, given,
+                     n_colors, need, require, run_groups, skip_if)
 from policy import ALLOW, DENY, WRONG, list_sessions, policy_fixture
 
 NAME = sys.argv[1]
@@ -562,7 +562,7 @@ def test_without(compositor):
 
 class Life(PluginCompositor):
     def __init__(self):
-        super().__init__(NAME)
+        super().__init__(NAME, config=KEEP_SIZE)
         need('read-only views are on' in self.read('log'), self.read('log'))
 
 

@@ -429,7 +429,7 @@ def test_launcher(compositor):
 
 def find_display(compositor):
     """DISPLAY of what it has started, which has written it to a file."""
-    return next(line for line in compositor.follow('display') if not line.startswith('tail: '))
+    return next(compositor.follow('display'))
 
 
 @given(Compositor, ['vitrine-compositor', '-o', '640x480', '-s', 'echo "$DISPLAY" >display'])

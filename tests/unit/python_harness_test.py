@@ -181,9 +181,10 @@ def test_follow():
     """a file is followed while it is written"""
     with FakeCompositor() as compositor:
         lines = compositor.follow('log')
-        writer = subprocess.Popen(['sh', '-c', 'echo one >>log; sleep 0.1; echo two >>log'],
-                                  cwd=compositor.dir)
-        found = [next(line for line in lines if line == wanted) for wanted in ('one', 'two')]
+        # Mostly it is looked for before there is one
+        writer = subprocess.Popen(['sh', '-c', 'for line in one two; do sleep 0.1; '
+                                   'echo $line >>log; done'], cwd=compositor.dir)
+        found = [next(lines), next(lines)]
         need(found == ['one', 'two'], found)
         writer.wait()
 
