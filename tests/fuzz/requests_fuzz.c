@@ -179,6 +179,8 @@ static void bed_resize(struct bed *bed, const struct step *step) {
 	if (bed->f.server.output != NULL && bed->f.server.output->wlr_output->enabled) {
 		output_resize(bed->f.server.output, 1 + (int)(step->args[0] % 128),
 			1 + (int)(step->args[1] % 128));
+		// A frame comes with it: with two that it has not read, the honest client is owed none
+		pump(&bed->f.server);
 	}
 }
 
